@@ -1,0 +1,6 @@
+"""`python -m ser_strategies` is `ser-strategies`."""
+
+from ser_strategies.cli import main
+
+if __name__ == "__main__":
+    main()

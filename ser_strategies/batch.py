@@ -1,0 +1,36 @@
+"""Batch: what a datamodule hands to a strategy, and the only thing the two know of each other."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """Utterances padded to a common length, with whatever the corpus knows about them.
+
+    A named tuple because Lightning can move it between devices; everything but the sound and its
+    name is optional, and an absent field is None.
+
+    Args:
+        waveforms: Mono sound at 16 kHz, padded with zeros, (batch, samples) in float32.
+        lengths: True number of samples of each waveform, (batch,) in int64.
+        ids: A name for each utterance, unique in its corpus.
+        labels: Class of each utterance, (batch,) in int64; -1 where it is unknown.
+        soft_labels: Distribution over the classes, (batch, classes) in float32; a row of NaN where unknown.
+        dimensions: Activation, valence, ... of each utterance, (batch, dimensions); NaN where unknown.
+        speakers: Speaker of each utterance.
+        genders: "female", "male" or "unknown" for each utterance.
+        texts: What is said.
+        paths: The file each utterance was read from.
+    """
+
+    waveforms: Tensor
+    lengths: Tensor
+    ids: tuple[str, ...]
+    labels: Tensor | None = None
+    soft_labels: Tensor | None = None
+    dimensions: Tensor | None = None
+    speakers: tuple[str, ...] | None = None
+    genders: tuple[str, ...] | None = None
+    texts: tuple[str, ...] | None = None
+    paths: tuple[str, ...] | None = None

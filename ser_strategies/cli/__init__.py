@@ -1,0 +1,84 @@
+"""The front door: `ser-strategies <command>`. Nothing heavy is imported before a command needs it."""
+
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.metadata import version
+
+PROGRAM = "ser-strategies"
+# Command -> what it does, and the function that does it, as module:function.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "fit": ("train a strategy on a corpus", "training:run"),
+    "validate": ("score a checkpoint on the validation split", "training:run"),
+    "test": ("score a checkpoint on the test split", "training:run"),
+    "predict": ("write what a checkpoint says of files, folders or a corpus", "predicting:run"),
+    "demo": ("train and test every strategy on the embedded corpus, offline", "demo:run"),
+}
+# What a user can cause: one sentence is enough. Anything else is a bug, and shows where.
+MISTAKES = (ValueError, OSError, ImportError, FloatingPointError)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command; exits with 2 on a mistake in the words typed, with 1 on any other.
+
+    Args:
+        arguments: The words after the program's name; None takes those of this process.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in {"-h", "--help", "help"}:
+        print(_help())
+        return
+    if words[0] in {"-V", "--version"}:
+        print(f"{PROGRAM} {version('ser-strategies')}")
+        return
+    show_traceback = "--traceback" in words
+    words = [word for word in words if word != "--traceback"]
+    try:
+        _command(words[0])(words[0], words[1:])
+    except MISTAKES as error:
+        if show_traceback:
+            raise
+        _fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _command(name: str) -> Callable[[str, list[str]], None]:
+    if name not in COMMANDS:
+        nearest = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else "."
+        print(f"error: {name!r} is no command: expected one of {', '.join(COMMANDS)}{hint}", file=sys.stderr)
+        sys.exit(2)
+    module, function = COMMANDS[name][1].split(":")
+    command: Callable[[str, list[str]], None] = getattr(import_module(f"{__name__}.{module}"), function)
+    return command
+
+
+def _fail(error: BaseException) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    print(f"(where it happened: {PROGRAM} ... --traceback)", file=sys.stderr)
+    sys.exit(1)
+
+
+def _help() -> str:
+    commands = "\n".join(f"  {name:<10}{what}" for name, (what, _) in COMMANDS.items())
+    return f"""usage: {PROGRAM} <command> [options]
+
+Fine-tuning strategies for speech emotion recognition.
+
+commands:
+{commands}
+
+examples:
+  {PROGRAM} fit --config examples/lora.yaml
+  {PROGRAM} fit --model PartialFineTuning --model.encoder facebook/wav2vec2-base --data Synthetic
+  {PROGRAM} test --config examples/lora.yaml --ckpt_path runs/lora/best.ckpt
+  {PROGRAM} predict --ckpt_path runs/lora/best.ckpt recording.wav folder/
+
+more help:
+  {PROGRAM} fit --help                          every option of the trainer
+  {PROGRAM} fit --model.help LoRAFineTuning     every option of a strategy
+  {PROGRAM} fit --data.help Synthetic           every option of a corpus
+  {PROGRAM} <command> ... --print_config        the resolved configuration, running nothing
+  {PROGRAM} <command> ... --traceback           where an error happened"""

@@ -1,0 +1,91 @@
+"""`predict`: what a checkpoint says of plain files and folders, or of a corpus."""
+
+import argparse
+
+from ser_strategies.cli import PROGRAM
+from ser_strategies.cli.training import quiet
+from ser_strategies.cli.training import run as run_on_corpus
+
+CONFIGURED = (
+    "--config",
+    "-c",
+    "--model",
+    "--data",
+    "--help",
+    "--print_config",
+    "--model.help",
+    "--data.help",
+)
+
+
+def run(command: str, arguments: list[str]) -> None:
+    """Predicts files if files are given, else the test split of the corpus that the options describe.
+
+    Args:
+        command: predict.
+        arguments: The words after it.
+    """
+    if any(word.split("=")[0] in CONFIGURED for word in arguments):
+        run_on_corpus(command, arguments)
+        return
+    options = _parser().parse_args(arguments)
+    predict_files(
+        options.ckpt_path,
+        options.paths,
+        output=options.output,
+        batch_size=options.batch_size,
+        accelerator=options.accelerator,
+    )
+
+
+def predict_files(
+    checkpoint: str, paths: list[str], *, output: str, batch_size: int = 8, accelerator: str = "auto"
+) -> None:
+    """Writes one row per sound file.
+
+    Args:
+        checkpoint: A .ckpt file of a strategy that predicts emotion.
+        paths: Files, and folders to search.
+        output: The table to write, .csv or .parquet.
+        batch_size: Files in a batch.
+        accelerator: cpu, gpu or auto.
+    """
+    from lightning.pytorch import Trainer
+    from lightning.pytorch.callbacks import RichProgressBar
+
+    from ser_strategies.cli.record import PredictionTable
+    from ser_strategies.data.files import AudioFiles
+    from ser_strategies.strategies import Recognizer, load_strategy
+
+    quiet()
+    table = PredictionTable(output)
+    files = AudioFiles(paths, batch_size=batch_size)
+    strategy = load_strategy(checkpoint)
+    if not isinstance(strategy, Recognizer):
+        msg = (
+            f"{checkpoint} is from {type(strategy).__name__}, which predicts no emotion: fine-tune it first."
+        )
+        raise ValueError(msg)
+    trainer = Trainer(
+        accelerator=accelerator,
+        devices=1,
+        logger=False,
+        callbacks=[table, RichProgressBar()],
+        enable_checkpointing=False,
+    )
+    trainer.predict(strategy, files, return_predictions=False)
+    print(f"{len(files.paths)} predictions in {output}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"{PROGRAM} predict",
+        description="Write what a checkpoint says of sound files. With --config, or --model and --data, "
+        "it predicts the test split of a corpus instead.",
+    )
+    parser.add_argument("paths", nargs="+", help="wav, flac, ogg or mp3 files, and folders to search")
+    parser.add_argument("--ckpt_path", required=True, help="a checkpoint, such as runs/lora/best.ckpt")
+    parser.add_argument("--output", default="predictions.csv", help="the table to write, .csv or .parquet")
+    parser.add_argument("--batch_size", type=int, default=8, help="files in a batch")
+    parser.add_argument("--accelerator", default="auto", help="cpu, gpu or auto")
+    return parser

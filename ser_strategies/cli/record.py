@@ -1,0 +1,189 @@
+"""What a run leaves beside its checkpoints: configuration, surroundings, scores, predictions."""
+
+import csv
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint
+from lightning.pytorch.cli import SaveConfigCallback
+
+from ser_strategies.strategies import Predictions, Recognizer
+
+PACKAGES = ("ser-strategies", "torch", "torchaudio", "lightning", "transformers", "peft", "jsonargparse")
+
+
+class RunRecord(SaveConfigCallback):
+    """Writes config.yaml, environment.json and the scores into the folder of the run.
+
+    Nothing is written before training has passed every check, so that a mistake leaves nothing behind.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Waits: Lightning's own callback would write here, before the strategy has looked at the data."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes down what is about to run, and where."""
+        self.started = time.perf_counter()
+        if trainer.is_global_zero:
+            folder = Path(trainer.default_root_dir)
+            text = self.parser.dump(self.config, skip_none=False)
+            write_text(folder / "config.yaml", text)
+            write_json(folder / "environment.json", environment())
+            counts = parameter_counts(pl_module)
+            trained, total = counts["trainable_parameters"], counts["parameters"]
+            print(
+                f"{type(pl_module).__name__} trains {trained:,} of {total:,} parameters "
+                f"({trained / total:.1%}); run folder: {folder}"
+            )
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the validation scores of the last epoch, and which one was the best."""
+        best = next((c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)), None)
+        score = None if best is None or best.best_model_score is None else best.best_model_score.item()
+        seconds = time.perf_counter() - self.started
+        facts = {
+            "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "seconds": round(seconds, 3),
+            "best": {"monitor": best.monitor if best else None, "score": score},
+            **parameter_counts(pl_module),
+        }
+        if trainer.is_global_zero:
+            write_json(Path(trainer.default_root_dir) / "fit.json", facts | _scores(trainer))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """After `validate`: writes the scores."""
+        if trainer.state.fn == "validate":
+            self._write_evaluation(trainer, pl_module, "val")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the scores of the test split."""
+        self._write_evaluation(trainer, pl_module, "test")
+
+    def _write_evaluation(self, trainer: Trainer, model: LightningModule, stage: Any) -> None:
+        if not trainer.is_global_zero:
+            return
+        checkpoint = Path(trainer.ckpt_path) if trainer.ckpt_path else None
+        facts: dict[str, Any] = {"checkpoint": str(checkpoint) if checkpoint else None}
+        if isinstance(model, Recognizer):
+            confusion = model.confusion(stage)
+            facts |= {
+                "encoder": model.encoder.identity.as_dict(),
+                "labels": list(model.labels),
+                "dimensions": list(model.dimensions),
+                "confusion": None if confusion is None else confusion.tolist(),
+            }
+        folder = checkpoint.parent if checkpoint else Path(trainer.default_root_dir)
+        write_json(folder / f"{stage}.json", facts | _scores(trainer))
+
+
+class PredictionTable(BasePredictionWriter):
+    """Writes one row per utterance: id, path, probabilities and dimensions, and the likeliest label.
+
+    Args:
+        output: The table, .csv or .parquet.
+    """
+
+    def __init__(self, output: str | Path) -> None:
+        super().__init__(write_interval="epoch")
+        self.output = Path(output)
+        if self.output.suffix not in {".csv", ".parquet"}:
+            msg = f"--output must end in .csv or .parquet, got {output}."
+            raise ValueError(msg)
+
+    def write_on_epoch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        predictions: Sequence[Any],
+        batch_indices: Sequence[Any],
+    ) -> None:
+        """Gathers the rows of all processes and writes them at once."""
+        rows = prediction_rows(predictions)
+        if trainer.world_size > 1:
+            gathered: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(gathered, rows)
+            # Utterance i went to process i mod n: taking one of each in turn restores the order.
+            longest = max(len(part) for part in gathered)
+            rows = [part[i] for i in range(longest) for part in gathered if i < len(part)]
+        if trainer.is_global_zero:
+            write_table(self.output, pd.DataFrame(rows))
+
+
+def prediction_rows(predictions: Sequence[Predictions]) -> list[dict[str, Any]]:
+    """One dictionary per utterance."""
+    rows = []
+    for batch in predictions:
+        columns = {name: values.tolist() for name, values in batch.columns.items()}
+        for index, name in enumerate(batch.ids):
+            row: dict[str, Any] = {"id": name, "path": batch.paths[index] if batch.paths else ""}
+            row |= {column: values[index] for column, values in columns.items()}
+            chances = {
+                c.removeprefix("probability/"): row[c] for c in columns if c.startswith("probability/")
+            }
+            if chances:
+                row["label"] = max(chances, key=chances.__getitem__)
+            rows.append(row)
+    return rows
+
+
+def environment() -> dict[str, Any]:
+    """What a result depends on beside its configuration."""
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "gpus": gpus,
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+
+
+def parameter_counts(model: LightningModule) -> dict[str, int]:
+    """How many parameters train, and how many there are."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return {
+        "trainable_parameters": sum(size for size, trains in sizes if trains),
+        "parameters": sum(size for size, _ in sizes),
+    }
+
+
+def write_json(path: Path, facts: dict[str, Any]) -> None:
+    """Writes a file that is whole or not there."""
+    write_text(path, json.dumps(facts, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file that is whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Writes a .csv or .parquet that is whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    if path.suffix == ".parquet":
+        table.to_parquet(partial, index=False)
+    else:
+        table.to_csv(partial, index=False, quoting=csv.QUOTE_MINIMAL)
+    partial.replace(path)
+
+
+def _scores(trainer: Trainer) -> dict[str, Any]:
+    """The logged metrics; one that is not a number (a class that does not occur) is missing, not zero."""
+    values = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    return {"metrics": {name: value if math.isfinite(value) else None for name, value in values.items()}}

@@ -1,0 +1,183 @@
+"""`fit`, `validate` and `test`, and `predict` on a corpus: LightningCLI in subclass mode."""
+
+import logging
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger
+
+from ser_strategies.cli.mistakes import explained
+from ser_strategies.cli.record import PredictionTable, RunRecord
+from ser_strategies.data.base import Corpus
+from ser_strategies.data.synthetic import Synthetic
+from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
+from ser_strategies.strategies import STRATEGIES, Recognizer, Strategy
+
+CORPORA: tuple[type[Corpus], ...] = (Synthetic,)
+BEST, LAST = "best", "last"
+# Each is true, known and no news to the user; the reason stands beside it.
+NOISE = (
+    "LightningCLI's args parameter is intended",  # the front door hands the arguments over on purpose
+    ".*does not have many workers.*",  # `--data.workers` is the user's choice
+    ".*Checkpoint directory .* exists and is not empty.*",  # RunRecord has already decided about that
+    ".*module\\(s\\) in eval mode at the start of training.*",  # frozen means eval mode, on purpose
+    ".*You have overridden `on_before_batch_transfer`.*",  # the strategy's is the one that is meant
+    ".*isinstance\\(treespec, LeafSpec\\).*",  # between Lightning and torch
+    ".*The number of training batches .* is smaller than the logging interval.*",  # epochs are logged anyway
+)
+
+
+def run(command: str, arguments: list[str]) -> None:
+    """Runs a LightningCLI command.
+
+    Args:
+        command: fit, validate, test or predict.
+        arguments: The words after it.
+    """
+    quiet()
+    with explained(STRATEGIES, CORPORA):
+        StrategyCLI([command, *arguments])
+
+
+def quiet() -> None:
+    """Leaves Lightning its warnings, less those that are no news, and takes its advertisements."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message=message)
+
+
+class StrategyCLI(LightningCLI):
+    """LightningCLI with this library's defaults: where a run lives, and what is kept of it.
+
+    Args:
+        arguments: The words of the command line.
+    """
+
+    def __init__(self, arguments: list[str]) -> None:
+        super().__init__(
+            Strategy,
+            Corpus,
+            args=arguments,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            save_config_callback=RunRecord,
+            parser_kwargs={"exit_on_error": False},
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The options beside Lightning's, and what the model learns from the data."""
+        parser.add_argument(
+            "--overwrite", action="store_true", help="fit: replace a finished run in the same folder."
+        )
+        parser.add_argument(
+            "--output", type=str | None, default=None, help="predict: the table to write, .csv or .parquet."
+        )
+        for name in ("labels", "dimensions"):
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+
+    def before_instantiate_classes(self) -> None:
+        """Fills in what was left open, so that the saved configuration shows what was run."""
+        config = self.config[self.subcommand]
+        for what in ("model", "data"):
+            if config.get(what) is None:
+                names = STRATEGIES if what == "model" else CORPORA
+                known = ", ".join(kind.__name__ for kind in names)
+                msg = f"--{what} is missing: expected one of {known}, here or in the --config file."
+                raise ValueError(msg)
+        name = config.model.class_path.rpartition(".")[2]
+        if config.trainer.default_root_dir is None:
+            config.trainer.default_root_dir = f"runs/{_kebab(name)}"
+        if config.trainer.enable_model_summary is None:
+            config.trainer.enable_model_summary = False  # RunRecord says in one line what trains
+        config.trainer.use_distributed_sampler = False  # the corpora share themselves out, repeating nothing
+        _apply_trainer_options(config, name)
+        folder = Path(config.trainer.default_root_dir)
+        if self.subcommand == "fit":
+            _check_folder(folder, resumed=config.ckpt_path is not None, overwrite=config.overwrite)
+        else:
+            config.ckpt_path = config.ckpt_path or str(folder / f"{BEST}.ckpt")
+        if config.ckpt_path is not None:
+            _check_checkpoint(config.ckpt_path, name)
+
+    def instantiate_trainer(self, **keywords: Any) -> Trainer:
+        """The trainer, with a record of the run, best.ckpt and last.ckpt, a CSV log and a progress bar."""
+        config = self.config_init[self.subcommand].trainer
+        folder = Path(config.default_root_dir)
+        callbacks = list(config.callbacks or [])
+        if config.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks.append(RichProgressBar())
+        if self.subcommand == "fit":
+            callbacks.extend(self._checkpoints(folder))
+        if self.subcommand == "predict":
+            output = self.config[self.subcommand].output or str(folder / "predictions.csv")
+            callbacks.append(PredictionTable(output))
+        return super().instantiate_trainer(
+            callbacks=callbacks, logger=_with_csv(config.logger, folder), **keywords
+        )
+
+    def _checkpoints(self, folder: Path) -> list[ModelCheckpoint]:
+        return [
+            ModelCheckpoint(
+                dirpath=folder,
+                filename=BEST,
+                monitor=self.model.monitor if isinstance(self.model, Recognizer) else None,
+                mode="max",
+                save_last=True,
+                enable_version_counter=False,
+            )
+        ]
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning would merge a checkpoint's options into the configuration without a word."""
+
+
+def _apply_trainer_options(config: Namespace, name: str) -> None:
+    strategy = next((kind for kind in STRATEGIES if kind.__name__ == name), None)
+    for option in strategy.trainer_options if strategy else ():
+        if config.trainer.get(option) is None:
+            config.trainer[option] = config.model.init_args[option]
+
+
+def _check_folder(folder: Path, *, resumed: bool, overwrite: bool) -> None:
+    finished = folder / f"{BEST}.ckpt"
+    if finished.exists() and not resumed and not overwrite:
+        msg = (
+            f"{folder} already holds a run ({finished.name}): give --overwrite to replace it, "
+            f"--ckpt_path {folder / f'{LAST}.ckpt'} to go on with it, or another --trainer.default_root_dir."
+        )
+        raise FileExistsError(msg)
+
+
+def _check_checkpoint(path: str, name: str) -> None:
+    trained = read_checkpoint(path)[RECORD]["strategy"]
+    if trained != name:
+        msg = (
+            f"{path} is from {trained}, but --model is {name}: give --model {trained}, "
+            f"or start {name} from it with --model.encoder {path}."
+        )
+        raise ValueError(msg)
+
+
+def _with_csv(logger: Any, folder: Path) -> list[Logger] | bool:
+    """The user's loggers and a CSV log beside the checkpoints; none at all if the user said false."""
+    if logger is False:
+        return False
+    given = (
+        [logger] if isinstance(logger, Logger) else list(logger) if isinstance(logger, (list, tuple)) else []
+    )
+    if any(isinstance(each, CSVLogger) for each in given):
+        return given
+    return [*given, CSVLogger(save_dir=folder, name="logs")]
+
+
+def _kebab(name: str) -> str:
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower()
+    return words.removesuffix("-fine-tuning").replace("lo-ra", "lora")

@@ -1,0 +1,1 @@
+"""One corpus a page, over one base."""

@@ -1,0 +1,182 @@
+"""What every corpus shares: splits, batches, and what it tells a strategy."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ser_strategies.batch import Batch
+from ser_strategies.data.sampler import EpochSampler
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+NEEDED: Mapping[str, tuple[Split, ...]] = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": ("test",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """What a corpus knows of one utterance, without its sound.
+
+    Args:
+        id: Unique name.
+        split: train, val or test.
+        seconds: Duration, where it is known without reading the sound.
+        label: Name of its class; None where it is unknown.
+        votes: Share of the raters' votes of each class, in the order of the corpus' labels.
+        dimensions: Value of each known dimension.
+        speaker: Who speaks.
+        gender: "female", "male" or "unknown".
+        text: What is said.
+        path: The file it is in.
+    """
+
+    id: str
+    split: Split
+    seconds: float | None = None
+    label: str | None = None
+    votes: tuple[float, ...] | None = None
+    dimensions: Mapping[str, float] = field(default_factory=dict)
+    speaker: str = "unknown"
+    gender: str = "unknown"
+    text: str = ""
+    path: str | None = None
+
+
+class Corpus(LightningDataModule, ABC):
+    """Splits of a corpus as batches. A concrete corpus says what its utterances are and how they sound.
+
+    Args:
+        batch_size: Utterances in a batch of each process.
+        workers: Processes that read ahead; 0 reads in the training process.
+        order_seed: What the order of training is drawn from.
+    """
+
+    labels: tuple[str, ...]
+    dimensions: tuple[str, ...]
+
+    def __init__(self, *, batch_size: int = 16, workers: int = 0, order_seed: int = 0) -> None:
+        super().__init__()
+        if batch_size < 1:
+            msg = f"batch_size must be at least 1, got {batch_size}."
+            raise ValueError(msg)
+        self.batch_size = batch_size
+        self.workers = workers
+        self.order_seed = order_seed
+        self._splits: dict[Split, tuple[Utterance, ...]] | None = None
+
+    @abstractmethod
+    def utterances(self) -> Sequence[Utterance]:
+        """Every utterance of the corpus, with its split."""
+
+    @abstractmethod
+    def waveform(self, utterance: Utterance) -> NDArray[np.float32]:
+        """The sound of an utterance, mono at 16 kHz."""
+
+    def split(self, name: Split) -> tuple[Utterance, ...]:
+        """The utterances of one split."""
+        if self._splits is None:
+            everything = self.utterances()
+            self._splits = {split: tuple(u for u in everything if u.split == split) for split in SPLITS}
+        return self._splits[name]
+
+    def class_counts(self) -> tuple[int, ...]:
+        """Training utterances of each class, in the order of `labels`."""
+        counts = Counter(utterance.label for utterance in self.split("train"))
+        return tuple(counts[label] for label in self.labels)
+
+    def setup(self, stage: str) -> None:
+        """Refuses to go on with an empty split."""
+        for name in NEEDED[stage]:
+            if not self.split(name):
+                sizes = ", ".join(f"{split} {len(self.split(split))}" for split in SPLITS)
+                msg = f"the {name} split of {type(self).__name__} is empty ({sizes}): choose other splits."
+                raise ValueError(msg)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled batches of the train split."""
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The validation split in order."""
+        return self._loader("val", shuffle=False)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The test split in order."""
+        return self._loader("test", shuffle=False)
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """The test split in order."""
+        return self._loader("test", shuffle=False)
+
+    def _loader(self, name: Split, *, shuffle: bool) -> DataLoader[Batch]:
+        utterances = self.split(name)
+        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return DataLoader(
+            _Sounds(self, utterances),  # type: ignore[arg-type]  # the collate function makes the batches
+            batch_size=self.batch_size,
+            sampler=EpochSampler(
+                utterances, shuffle=shuffle, seed=self.order_seed, rank=rank, processes=processes
+            ),
+            collate_fn=self.collate,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def collate(self, items: Sequence[tuple[Utterance, NDArray[np.float32]]]) -> Batch:
+        """One batch of utterances and their sounds."""
+        utterances = [utterance for utterance, _ in items]
+        sounds = [torch.from_numpy(sound) for _, sound in items]
+        indices = {label: index for index, label in enumerate(self.labels)}
+        return Batch(
+            waveforms=torch.nn.utils.rnn.pad_sequence(sounds, batch_first=True),
+            lengths=torch.tensor([len(sound) for sound in sounds]),
+            ids=tuple(u.id for u in utterances),
+            labels=torch.tensor([-1 if u.label is None else indices[u.label] for u in utterances]),
+            soft_labels=self._votes(utterances),
+            dimensions=self._dimensions(utterances),
+            speakers=tuple(u.speaker for u in utterances),
+            genders=tuple(u.gender for u in utterances),
+            texts=tuple(u.text for u in utterances),
+            paths=tuple(u.path or "" for u in utterances),
+        )
+
+    def _votes(self, utterances: Sequence[Utterance]) -> Tensor | None:
+        if all(utterance.votes is None for utterance in utterances):
+            return None
+        unknown = (float("nan"),) * len(self.labels)
+        return torch.tensor([utterance.votes or unknown for utterance in utterances])
+
+    def _dimensions(self, utterances: Sequence[Utterance]) -> Tensor | None:
+        if not self.dimensions:
+            return None
+        rows = [[u.dimensions.get(name, float("nan")) for name in self.dimensions] for u in utterances]
+        return torch.tensor(rows, dtype=torch.float32)
+
+
+class _Sounds(Dataset[tuple[Utterance, NDArray[np.float32]]]):
+    """Utterances of a split, each with its sound."""
+
+    def __init__(self, corpus: Corpus, utterances: Sequence[Utterance]) -> None:
+        self.corpus = corpus
+        self.utterances = utterances
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def __getitem__(self, index: int) -> tuple[Utterance, NDArray[np.float32]]:
+        utterance = self.utterances[index]
+        return utterance, self.corpus.waveform(utterance)

@@ -1,0 +1,36 @@
+"""Plain sound files, for prediction: nothing is known of them but where they are."""
+
+from collections.abc import Sequence
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_strategies.data.audio import find_audio, read_audio
+from ser_strategies.data.base import Corpus, Utterance
+
+
+@final
+class AudioFiles(Corpus):
+    """Sound files to predict.
+
+    Args:
+        paths: Files, and folders to search.
+        batch_size: Utterances in a batch.
+        workers: Processes that read ahead; 0 reads in this process.
+    """
+
+    labels = ()
+    dimensions = ()
+
+    def __init__(self, paths: Sequence[str], *, batch_size: int = 8, workers: int = 0) -> None:
+        super().__init__(batch_size=batch_size, workers=workers)
+        self.paths = find_audio(list(paths))
+
+    def utterances(self) -> Sequence[Utterance]:
+        """One utterance for each file."""
+        return [Utterance(id=path.stem, split="test", path=str(path)) for path in self.paths]
+
+    def waveform(self, utterance: Utterance) -> NDArray[np.float32]:
+        """The sound of a file."""
+        return read_audio(utterance.path or "")

@@ -1,0 +1,32 @@
+"""One speech encoder behind one interface; the only room that imports transformers and peft."""
+
+from ser_strategies.encoder.encoder import AFTER_CNN, WAVEFORM, ClipCounts, Encoder, Frames
+from ser_strategies.encoder.identity import EncoderIdentity
+from ser_strategies.encoder.lora import LoRASettings
+from ser_strategies.encoder.masking import SpecAugment, span_mask
+from ser_strategies.encoder.tuning import (
+    add_lora,
+    freeze,
+    freeze_cnn,
+    thaw,
+    train_top_blocks,
+    trains_whole,
+)
+
+__all__ = [
+    "AFTER_CNN",
+    "WAVEFORM",
+    "ClipCounts",
+    "Encoder",
+    "EncoderIdentity",
+    "Frames",
+    "LoRASettings",
+    "SpecAugment",
+    "add_lora",
+    "freeze",
+    "freeze_cnn",
+    "span_mask",
+    "thaw",
+    "train_top_blocks",
+    "trains_whole",
+]

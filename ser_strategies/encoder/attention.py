@@ -1,0 +1,106 @@
+"""WavLM's gated relative-position attention through scaled_dot_product_attention.
+
+transformers computes it with `multi_head_attention_forward`, which (1) builds the whole weight matrix, and
+(2) reads `q_proj.weight` instead of calling `q_proj`, so that a LoRA adapter around the projection trains
+nothing, without a word. This module takes over the projections and parameters of theirs, under the same
+names, calls the projections, and leaves the products to the fused kernel. The values are equal.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ser_strategies.encoder.families import SpeechModel
+
+
+class GatedBiasAttention(nn.Module):
+    """Self-attention with WavLM's gated relative-position bias, built from transformers' module.
+
+    Args:
+        original: The `WavLMAttention` whose sub-modules and parameters this one takes over.
+    """
+
+    def __init__(self, original: Any) -> None:
+        super().__init__()
+        self.heads: int = original.num_heads
+        self.dropout: float = original.dropout
+        self.buckets: int = original.num_buckets
+        self.max_distance: int = original.max_distance
+        self.q_proj: nn.Module = original.q_proj
+        self.k_proj: nn.Module = original.k_proj
+        self.v_proj: nn.Module = original.v_proj
+        self.out_proj: nn.Module = original.out_proj
+        self.gru_rel_pos_linear: nn.Module = original.gru_rel_pos_linear
+        self.gru_rel_pos_const: nn.Parameter = original.gru_rel_pos_const
+        table: nn.Embedding | None = getattr(original, "rel_attn_embed", None)
+        if table is not None:
+            self.rel_attn_embed = table
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        position_bias: Tensor | None = None,
+        **_: object,
+    ) -> tuple[Tensor, None, Tensor]:
+        """Attend. The signature and the triple returned are those transformers' blocks expect.
+
+        Args:
+            hidden_states: (batch, frames, size).
+            attention_mask: True where a frame may be attended to, (batch, 1, 1, frames); None for all.
+            position_bias: As `position_bias` makes it, (1, heads, frames, frames); None to make it here,
+                which only the first block can.
+        """
+        batch, frames, size = hidden_states.shape
+        if position_bias is None:
+            position_bias = self.position_bias(frames)
+        split = (batch, frames, self.heads, size // self.heads)
+        bias = self._gate(hidden_states.view(split).transpose(1, 2)) * position_bias
+        if attention_mask is not None:
+            bias = bias.masked_fill(~attention_mask, -math.inf)
+        query = self.q_proj(hidden_states).view(split).transpose(1, 2)
+        key = self.k_proj(hidden_states).view(split).transpose(1, 2)
+        value = self.v_proj(hidden_states).view(split).transpose(1, 2)
+        attended = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=bias.to(query.dtype),
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        return self.out_proj(attended.transpose(1, 2).reshape(batch, frames, size)), None, position_bias
+
+    def position_bias(self, frames: int) -> Tensor:
+        """The bias before gating, (1, heads, frames, frames); only the first block owns the table for it."""
+        distances = torch.arange(1 - frames, frames, device=self.rel_attn_embed.weight.device)
+        by_distance = self.rel_attn_embed(self._buckets(distances)).T
+        # Only 2·frames - 1 distances exist: look those up, then lay them out along the diagonals.
+        steps = torch.arange(frames, device=distances.device)
+        laid_out: Tensor = by_distance[:, steps.unsqueeze(0) - steps.unsqueeze(1) + frames - 1].unsqueeze(0)
+        return laid_out
+
+    def _gate(self, by_head: Tensor) -> Tensor:
+        """How much of the bias each query takes, (batch, heads, frames, 1)."""
+        projected: Tensor = self.gru_rel_pos_linear(by_head).unflatten(-1, (2, 4)).sum(-1)
+        update, reset = torch.sigmoid(projected).chunk(2, dim=-1)
+        return update * (reset * self.gru_rel_pos_const - 1.0) + 2.0
+
+    def _buckets(self, distances: Tensor) -> Tensor:
+        """T5's buckets: exact for near frames, logarithmic up to `max_distance`, half for each direction."""
+        buckets = self.buckets // 2
+        exact = buckets // 2
+        away = distances.abs()
+        # In transformers' order of operations: another order puts some distances one bucket further.
+        logarithm = torch.log(away.clamp(min=1).float() / exact) / math.log(self.max_distance / exact)
+        far = exact + (logarithm * (buckets - exact)).long()
+        bucket = torch.where(away < exact, away, far.clamp(max=buckets - 1))
+        return bucket + (distances > 0) * buckets
+
+
+def use_fused_attention(model: SpeechModel) -> None:
+    """Replaces every `WavLMAttention` in `model` by `GatedBiasAttention`, parameters and names unchanged."""
+    for block in model.encoder.layers:
+        block.attention = GatedBiasAttention(block.attention)

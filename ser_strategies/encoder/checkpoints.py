@@ -1,0 +1,52 @@
+"""Reading what a strategy saved, without unpickling anything a stranger may have put there."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RECORD = "ser_strategies"
+FORMAT = 1
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The checkpoint at `path`, its tensors mapped rather than read.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: The file is something else, is damaged, or was not written by this library.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        msg = f"no checkpoint at {path}: expected a .ckpt file, such as runs/lora/best.ckpt."
+        raise FileNotFoundError(msg)
+    if not zipfile.is_zipfile(path):
+        msg = (
+            f"{path} is not a checkpoint, or only part of one ({path.stat().st_size:,} bytes): "
+            "expected a whole .ckpt file as `ser-strategies fit` writes it; copy it again."
+        )
+        raise ValueError(msg)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+        msg = (
+            f"{path} is damaged or holds more than plain weights ({_first_line(error)}): "
+            "expected a .ckpt file as `ser-strategies fit` writes it; copy or train it again."
+        )
+        raise ValueError(msg) from error
+    if not isinstance(checkpoint, dict) or RECORD not in checkpoint:
+        msg = f"{path} was not written by a strategy of ser_strategies: expected the record {RECORD!r} in it."
+        raise ValueError(msg)
+    written = checkpoint[RECORD]["format"]
+    if written > FORMAT:
+        msg = (
+            f"{path} has format {written}, this version reads up to {FORMAT}: install a newer ser-strategies."
+        )
+        raise ValueError(msg)
+    return checkpoint
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

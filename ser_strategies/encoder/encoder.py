@@ -1,0 +1,241 @@
+"""The one speech encoder of the library: Wav2Vec2, WavLM and HuBERT behind one interface."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ser_strategies.encoder.attention import use_fused_attention
+from ser_strategies.encoder.families import SpeechModel
+from ser_strategies.encoder.frames import (
+    frame_counts,
+    length_aware_group_norm,
+    normalise_waveforms,
+    receptive_field,
+    valid_mask,
+)
+from ser_strategies.encoder.lora import LoRASettings
+from ser_strategies.encoder.masking import SpecAugment
+from ser_strategies.encoder.sources import SAMPLE_RATE, load_encoder
+
+# Cuts below block 0: cut k lies below block k (so that k blocks are under it) and above everything before.
+WAVEFORM = -2
+AFTER_CNN = -1
+
+
+class Frames(NamedTuple):
+    """What an encoder makes of a batch.
+
+    Args:
+        values: (batch, frames, size).
+        mask: True where a frame belongs to its clip, (batch, frames).
+        layers: Input of the first block and output of each block, if they were asked for.
+    """
+
+    values: Tensor
+    mask: Tensor
+    layers: tuple[Tensor, ...] = ()
+
+
+class ClipCounts(NamedTuple):
+    """How many clips of a batch were not taken as they are: too short to give a frame, or over-long."""
+
+    short: Tensor
+    capped: Tensor
+
+
+class Encoder(nn.Module):
+    """Frames, and which of them are real, from waveforms and their true lengths.
+
+    The frames of a clip do not depend on what else is in its batch, and `upper(lower(x, k), k)` is
+    `encoder(x)` at every cut k: -1 lies after the CNN, 0 below the first block, n above the last one.
+
+    Args:
+        source: A hub id, a local folder in transformers' format, a `.ckpt` of an earlier stage, or
+            `random:<size>`.
+        revision: Branch, tag or commit of a hub id.
+        max_seconds: Longer clips are cut to this; None takes them whole.
+        layerdrop: Chance to skip a trained block in a training step.
+        dropout: Replaces every dropout rate of the checkpoint; None keeps its own.
+        masking: SpecAugment on the frames that enter the part that trains; None masks nothing.
+
+    Example:
+        >>> encoder = Encoder("random:wav2vec2-tiny").eval()
+        >>> frames = encoder(torch.randn(2, 16_000), torch.tensor([16_000, 8_000]))
+        >>> frames.values.shape, frames.mask.sum(1).tolist()
+        (torch.Size([2, 49, 64]), [49, 24])
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        revision: str | None = None,
+        max_seconds: float | None = None,
+        layerdrop: float = 0.0,
+        dropout: float | None = None,
+        masking: SpecAugment | None = None,
+    ) -> None:
+        super().__init__()
+        self.model: SpeechModel
+        self.model, self.identity = load_encoder(source, revision)
+        if self.identity.family == "wavlm":
+            use_fused_attention(self.model)
+        config = self.model.config
+        self.size: int = config.hidden_size
+        self.cnn_size: int = config.conv_dim[-1]
+        self.block_count: int = config.num_hidden_layers
+        self.pre_norm: bool = config.do_stable_layer_norm
+        self.kernels, self.strides = tuple(config.conv_kernel), tuple(config.conv_stride)
+        self.receptive_field = receptive_field(self.kernels, self.strides)
+        self.max_samples = None if max_seconds is None else max(round(max_seconds * SAMPLE_RATE), 1)
+        self.layerdrop = layerdrop
+        self.masking = masking or SpecAugment()
+        self.lora: LoRASettings | None = None
+        # Everything below this cut is frozen; `tuning` moves it.
+        self.cut = WAVEFORM
+        self.train()
+        self.requires_grad_(True)
+        # The vector that stands for masked frames is used as pre-trained; only pre-training trains it.
+        self.model.masked_spec_embed.requires_grad_(False)
+        if dropout is not None:
+            self._set_dropout(dropout)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks, input side first."""
+        blocks: nn.ModuleList = self.model.encoder.layers
+        return blocks
+
+    def forward(self, waveforms: Tensor, lengths: Tensor, *, layers: bool = False) -> Frames:
+        """Frames of a padded batch.
+
+        Args:
+            waveforms: Mono sound at 16 kHz, (batch, samples).
+            lengths: True number of samples of each, (batch,).
+            layers: Also return the input of the first block and the output of each.
+        """
+        return self.upper(self.lower(waveforms, lengths, self.cut, layers=layers), self.cut, layers=layers)
+
+    def lower(self, waveforms: Tensor, lengths: Tensor, cut: int, *, layers: bool = False) -> Frames:
+        """What lies below a cut: nothing here is masked, and nothing is trained above `self.cut`.
+
+        Args:
+            waveforms: Mono sound at 16 kHz, (batch, samples).
+            lengths: True number of samples of each, (batch,).
+            cut: -1 for the output of the CNN, k for the frames that enter block k.
+            layers: Also collect what enters the first block and leaves each one below the cut.
+        """
+        trains = torch.is_grad_enabled() and (cut > self.cut or self.cut == WAVEFORM)
+        with torch.set_grad_enabled(trains):
+            waveforms, lengths = self._prepare(waveforms, lengths)
+            features = self._convolve(waveforms, lengths)
+            mask = valid_mask(frame_counts(lengths, self.kernels, self.strides), features.shape[1])
+            if cut <= AFTER_CNN:
+                return Frames(features, mask)
+            return self._run(self._enter(features, mask), mask, 0, cut, (), keep=layers)
+
+    def upper(self, frames: Frames, cut: int, *, layers: bool = False) -> Frames:
+        """What lies above a cut. Frames are masked on the way in, if masking is in training mode.
+
+        Args:
+            frames: What `lower` made at the same cut, live or stored.
+            cut: The cut.
+            layers: Also return the input of the first block and the output of each, as far as they are known.
+        """
+        values, mask = frames.values, frames.mask
+        if cut <= AFTER_CNN:
+            values, first = self._enter(values, mask, masking=True), 0
+        else:
+            values, first = self.masking(values, mask), cut
+        result = self._run(values, mask, first, self.block_count, frames.layers, keep=layers)
+        if not self.pre_norm:
+            return result
+        values = self.model.encoder.layer_norm(result.values)
+        return Frames(values, mask, (*result.layers[:-1], values) if layers else ())
+
+    def clip_counts(self, lengths: Tensor) -> ClipCounts:
+        """How many of these clips are padded to the receptive field, and how many are cut short."""
+        capped = lengths > self.max_samples if self.max_samples else torch.zeros_like(lengths)
+        return ClipCounts((lengths < self.receptive_field).sum(), capped.sum())
+
+    def _prepare(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        if self.max_samples:
+            waveforms, lengths = waveforms[:, : self.max_samples], lengths.clamp(max=self.max_samples)
+        if self.identity.normalise:
+            waveforms = normalise_waveforms(waveforms, lengths)
+        else:
+            waveforms = waveforms.masked_fill(~valid_mask(lengths, waveforms.shape[1]), 0)
+        missing = self.receptive_field - waveforms.shape[1]
+        if missing > 0:
+            waveforms = nn.functional.pad(waveforms, (0, missing))
+        return waveforms, lengths.clamp(min=self.receptive_field)
+
+    def _convolve(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+        features, counts = waveforms.unsqueeze(1), lengths
+        layers = zip(self.model.feature_extractor.conv_layers, self.kernels, self.strides, strict=True)
+        for layer, kernel, stride in layers:
+            counts = frame_counts(counts, (kernel,), (stride,))
+            norm = getattr(layer, "layer_norm", None)
+            if isinstance(norm, nn.GroupNorm):
+                features = layer.activation(length_aware_group_norm(layer.conv(features), counts, norm))
+            else:
+                features = layer(features)
+        return features.transpose(1, 2)
+
+    def _enter(self, features: Tensor, mask: Tensor, *, masking: bool = False) -> Tensor:
+        """From the CNN to the first block: projection, masking, positional convolution."""
+        projected = self.model.feature_projection(features)
+        # HuBERT's returns the projection alone, the others also what the quantiser would see.
+        hidden: Tensor = projected if isinstance(projected, Tensor) else projected[0]
+        if masking:
+            hidden = self.masking(hidden, mask, self.model.masked_spec_embed)
+        # The positional convolution looks 64 frames to each side: past a clip's end it must see zeros.
+        hidden = hidden.masked_fill(~mask.unsqueeze(2), 0)
+        encoder = self.model.encoder
+        hidden = hidden + encoder.pos_conv_embed(hidden)
+        if not self.pre_norm:
+            hidden = encoder.layer_norm(hidden)
+        entered: Tensor = encoder.dropout(hidden)
+        return entered
+
+    def _run(
+        self, values: Tensor, mask: Tensor, first: int, last: int, below: tuple[Tensor, ...], *, keep: bool
+    ) -> Frames:
+        """Blocks `first` to `last`, with every hidden state appended to `below` if they are to be kept."""
+        kept = below or (values,)
+        attendable = self._attendable(mask)
+        extra: dict[str, Tensor] = {}
+        if self.identity.family == "wavlm" and last > first:
+            extra["position_bias"] = self.model.encoder.layers[0].attention.position_bias(values.shape[1])
+        for block in self.blocks[first:last]:
+            values = self._step(block, values, attendable, extra)
+            kept = (*kept, values) if keep else kept
+        return Frames(values, mask, kept if keep else ())
+
+    def _step(
+        self, block: nn.Module, values: Tensor, attendable: Tensor | None, extra: dict[str, Tensor]
+    ) -> Tensor:
+        dropped = block.training and self.layerdrop > 0 and torch.rand(()).item() < self.layerdrop
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if dropped and not distributed:
+            return values
+        output = block(values, attention_mask=attendable, **extra)
+        output = output[0] if isinstance(output, tuple) else output
+        # Several processes wait for each other's gradients, so a skipped block must still give some: zeros.
+        return torch.lerp(values, output, 0.0) if dropped else output
+
+    @staticmethod
+    def _attendable(mask: Tensor) -> Tensor | None:
+        """The mask as attention takes it, (batch, 1, 1, frames); None if nothing is padded."""
+        # Asking a CUDA tensor would stall the queue, so only the CPU takes the short way.
+        if mask.device.type == "cpu" and bool(mask.all()):
+            return None
+        return mask[:, None, None, :]
+
+    def _set_dropout(self, rate: float) -> None:
+        for module in self.model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = rate
+            elif isinstance(getattr(module, "dropout", None), float):
+                module.dropout = rate  # attention keeps its rate as a number

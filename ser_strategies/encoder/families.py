@@ -1,0 +1,86 @@
+"""The three families this library knows, and the shapes that `random:<size>` can draw."""
+
+import difflib
+from typing import Any, NamedTuple
+
+from ser_strategies.encoder.compatibility import check_torchaudio
+
+check_torchaudio()
+
+from transformers.models.hubert import HubertConfig, HubertModel  # noqa: E402
+from transformers.models.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model  # noqa: E402
+from transformers.models.wavlm import WavLMConfig, WavLMModel  # noqa: E402
+
+SpeechConfig = Wav2Vec2Config | WavLMConfig | HubertConfig
+# transformers' models, whose attributes nn.Module types as Tensor | Module, which nobody can use.
+SpeechModel = Any
+
+
+class Family(NamedTuple):
+    """transformers' configuration and model of one family, and its attention that runs fused."""
+
+    config: type[SpeechConfig]
+    model: type[Any]
+    # WavLM's own attention knows no fused form; GatedBiasAttention replaces it.
+    attention: str
+
+
+FAMILIES = {
+    "wav2vec2": Family(Wav2Vec2Config, Wav2Vec2Model, "sdpa"),
+    "wavlm": Family(WavLMConfig, WavLMModel, "eager"),
+    "hubert": Family(HubertConfig, HubertModel, "sdpa"),
+}
+
+# The real convolutions' kernels and strides (50 frames a second), everything else as small as still learns.
+TINY: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "conv_dim": (32,) * 7,
+    "num_conv_pos_embeddings": 32,
+    "num_conv_pos_embedding_groups": 4,
+    # A model this small does not overfit by its attention, and drawing these costs a CPU a quarter of a step.
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+}
+PRE_NORM: dict[str, Any] = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+LARGE: dict[str, Any] = PRE_NORM | {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+}
+SHAPES: dict[str, dict[str, Any]] = {
+    "tiny": TINY,
+    "tiny-prenorm": TINY | PRE_NORM,
+    "base": {},
+    "large": LARGE,
+}
+
+
+class RandomShape(NamedTuple):
+    """What `random:<size>` stands for."""
+
+    config: SpeechConfig
+    normalise: bool
+
+
+def random_shape(size: str) -> RandomShape:
+    """Configuration of `random:<size>`, such as wav2vec2-tiny, wavlm-large or hubert-tiny-prenorm.
+
+    Sizes base and large have exactly the shape of the published checkpoints of that name.
+    """
+    known = [f"{family}-{shape}" for family in FAMILIES for shape in SHAPES]
+    if size not in known:
+        nearest = difflib.get_close_matches(size, known, n=1)
+        hint = f"; did you mean random:{nearest[0]}?" if nearest else "."
+        msg = f"random:{size} is not a size to draw: expected random: and one of {', '.join(known)}{hint}"
+        raise ValueError(msg)
+    family, shape = size.split("-", 1)
+    settings = dict(SHAPES[shape])
+    if family == "wavlm" and "conv_bias" in settings:
+        settings["conv_bias"] = False  # as in WavLM-large; wav2vec2-large and hubert-large have biases
+    # Of the published checkpoints only WavLM's base size takes waveforms as they are.
+    normalise = not (family == "wavlm" and shape in {"tiny", "base"})
+    return RandomShape(FAMILIES[family].config(**settings), normalise)

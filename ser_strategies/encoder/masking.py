@@ -1,0 +1,104 @@
+"""SpecAugment on encoder frames: spans of time and of channels hidden from the part that trains."""
+
+import torch
+from torch import Tensor, nn
+
+from ser_strategies.encoder.frames import valid_mask
+
+
+def span_mask(counts: Tensor, total: int, *, probability: float, length: int, minimum: int) -> Tensor:
+    """Random spans, True where masked, (batch, total), by the formula of transformers.
+
+    `probability` is about the fraction of steps masked, before overlaps: a clip of n steps gets
+    ``max(minimum, floor(probability * n / length + U))`` spans of `length` steps, as many as fit, with starts
+    drawn without replacement. Unlike transformers' function each clip draws from its own length and its own
+    U, so that its masks do not depend on its batch mates, and no span ever touches padding.
+
+    Args:
+        counts: Valid steps of each clip, (batch,).
+        total: Steps of the padded batch.
+        probability: About the fraction of steps to mask.
+        length: Steps of one span.
+        minimum: Spans a clip gets at least, if they fit.
+    """
+    most = min(max(int(probability * total / length + 1), minimum), total // length)
+    batch, device = counts.shape[0], counts.device
+    if most == 0 or (probability == 0 and minimum == 0):
+        return torch.zeros(batch, total, dtype=torch.bool, device=device)
+    wanted = (probability * counts / length + torch.rand(batch, device=device)).long().clamp(min=minimum)
+    fitting = torch.minimum(counts // length, (counts - length + 1).clamp(min=0))
+    spans = torch.minimum(wanted, fitting)
+    can_start = valid_mask(counts - length + 1, total)
+    scores = torch.rand(batch, total, device=device).masked_fill(~can_start, -1.0)
+    chosen = scores.topk(most, dim=1).indices
+    starts = torch.zeros(batch, total + length, dtype=torch.int32, device=device)
+    starts.scatter_(1, chosen + length, valid_mask(spans, most).int())
+    passed = starts.cumsum(1)
+    return passed[:, length:] > passed[:, :-length]
+
+
+class SpecAugment(nn.Module):
+    """Masks spans of frames, and of channels, while it is in training mode.
+
+    Args:
+        time_probability: About the fraction of frames to mask; 0 masks none.
+        time_length: Frames of one span.
+        time_minimum: Spans a clip gets at least, if time masking is on.
+        channel_probability: About the fraction of channels to mask; 0 masks none.
+        channel_length: Channels of one span.
+        channel_minimum: Channel spans a clip gets at least, if channel masking is on.
+    """
+
+    def __init__(
+        self,
+        *,
+        time_probability: float = 0.0,
+        time_length: int = 15,
+        time_minimum: int = 2,
+        channel_probability: float = 0.0,
+        channel_length: int = 64,
+        channel_minimum: int = 1,
+    ) -> None:
+        super().__init__()
+        for name, value in (("time", time_probability), ("channel", channel_probability)):
+            if not 0 <= value < 1:
+                msg = f"mask_{name}_probability must be at least 0 and less than 1, got {value}."
+                raise ValueError(msg)
+        self.time_probability = time_probability
+        self.time_length = time_length
+        self.time_minimum = time_minimum
+        self.channel_probability = channel_probability
+        self.channel_length = channel_length
+        self.channel_minimum = channel_minimum
+
+    def forward(self, frames: Tensor, mask: Tensor, fill: Tensor | None = None) -> Tensor:
+        """Frames with spans replaced.
+
+        Args:
+            frames: (batch, frames, size).
+            mask: True where a frame is valid, (batch, frames).
+            fill: What a masked frame becomes, (size,); zeros if None. Masked channels always become zero.
+        """
+        if not self.training:
+            return frames
+        batch, total, size = frames.shape
+        if self.time_probability > 0:
+            hidden = span_mask(
+                mask.sum(1),
+                total,
+                probability=self.time_probability,
+                length=self.time_length,
+                minimum=self.time_minimum,
+            )
+            replacement = frames.new_zeros(size) if fill is None else fill.to(frames.dtype)
+            frames = torch.where(hidden.unsqueeze(2), replacement, frames)
+        if self.channel_probability > 0:
+            hidden = span_mask(
+                torch.full((batch,), size, device=frames.device),
+                size,
+                probability=self.channel_probability,
+                length=self.channel_length,
+                minimum=self.channel_minimum,
+            )
+            frames = frames.masked_fill(hidden.unsqueeze(1), 0)
+        return frames

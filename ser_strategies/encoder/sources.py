@@ -1,0 +1,222 @@
+"""Where encoders come from: the hub, a local folder, a checkpoint of an earlier stage, or chance."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from transformers import logging as transformers_logging
+from transformers.utils.hub import cached_file
+
+from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
+from ser_strategies.encoder.families import FAMILIES, SpeechConfig, SpeechModel, random_shape
+from ser_strategies.encoder.identity import EncoderIdentity, fingerprint
+from ser_strategies.encoder.lora import merged
+
+SAMPLE_RATE = 16_000
+SEED_OF_RANDOM_WEIGHTS = 0
+PREFIX = "encoder.model."
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+# Settings of wav2vec2 and HuBERT variants that put frames on another grid or mix the clips of a batch.
+UNSUPPORTED = ("add_adapter", "conv_pos_batch_norm")
+
+
+class LoadedEncoder(NamedTuple):
+    """A transformers model in float32, and which one it is."""
+
+    model: SpeechModel
+    identity: EncoderIdentity
+
+
+def load_encoder(source: str, revision: str | None = None) -> LoadedEncoder:
+    """The encoder that `source` names.
+
+    Args:
+        source: A hub id, a local folder in transformers' format, a `.ckpt` of an earlier stage, or
+            `random:<size>`.
+        revision: Branch, tag or commit of a hub id.
+    """
+    if source.startswith("random:"):
+        return _draw(source)
+    path = Path(source).expanduser()
+    if path.suffix == ".ckpt":
+        return _from_checkpoint(path)
+    if not path.is_dir() and (path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1):
+        msg = f"no encoder at {path}: expected a folder with config.json and model.safetensors, or a .ckpt."
+        raise FileNotFoundError(msg)
+    return _from_transformers(str(path.resolve()) if path.is_dir() else source, revision)
+
+
+def _draw(source: str) -> LoadedEncoder:
+    shape = random_shape(source.removeprefix("random:"))
+    model = _build(shape.config)
+    return _loaded(model, source=source, revision=None, normalise=shape.normalise)
+
+
+def _from_transformers(source: str, revision: str | None) -> LoadedEncoder:
+    folder = Path(source)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        msg = f"{folder} holds no encoder: expected config.json and model.safetensors in it."
+        raise FileNotFoundError(msg)
+    settings = _read_json(source, "config.json", revision, required=True)
+    kind = settings.get("model_type")
+    if kind not in FAMILIES:
+        msg = f"{source} is a model of type {kind!r}: expected one of {', '.join(FAMILIES)}."
+        raise ValueError(msg)
+    for setting in UNSUPPORTED:
+        if settings.get(setting):
+            msg = f"{source} has {setting}, which is not supported here: choose a checkpoint without it."
+            raise ValueError(msg)
+    if folder.is_dir() and not any((folder / name).is_file() for name in WEIGHT_FILES):
+        msg = f"{folder} has a config.json but no weights: expected model.safetensors beside it."
+        raise FileNotFoundError(msg)
+    normalise = _normalises(source, revision)
+    family = FAMILIES[kind]
+    config = family.config.from_dict(settings)
+    _keep_mask_vector(config)
+    with _quiet_transformers(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED_OF_RANDOM_WEIGHTS)  # only the mask vector can be missing, and is then drawn
+        try:
+            model, report = family.model.from_pretrained(
+                source,
+                config=config,
+                revision=revision or "main",
+                dtype=torch.float32,
+                attn_implementation=family.attention,
+                output_loading_info=True,
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            msg = f"the weights of {source} cannot be read as {kind}: {_first_line(error)}"
+            raise ValueError(msg) from error
+    missing = sorted(set(report["missing_keys"]) - {"masked_spec_embed"})
+    if missing:
+        msg = f"{source} lacks {len(missing)} weights of a {kind} encoder, such as {missing[0]}."
+        raise ValueError(msg)
+    revision = getattr(model.config, "_commit_hash", None) or revision
+    return _loaded(model, source=source, revision=revision, normalise=normalise)
+
+
+def _from_checkpoint(path: Path) -> LoadedEncoder:
+    checkpoint = read_checkpoint(path)
+    record = checkpoint[RECORD]["encoder"]
+    state = {
+        name.removeprefix(PREFIX): tensor
+        for name, tensor in checkpoint["state_dict"].items()
+        if name.startswith(PREFIX)
+    }
+    recorded = EncoderIdentity.from_dict(record["identity"])
+    if record["whole"]:
+        model = _build(FAMILIES[recorded.family].config.from_dict(record["config"]))
+        model.load_state_dict(state)
+    else:
+        base = load_encoder(recorded.source, recorded.revision)
+        check_same(recorded, base.identity, path)
+        model = merged(base.model, record["lora"], state)
+    return _loaded(
+        model,
+        source=str(path.resolve()),
+        revision=None,
+        normalise=recorded.normalise,
+        origin=recorded.fingerprint,
+    )
+
+
+def check_same(recorded: EncoderIdentity, present: EncoderIdentity, path: str | Path) -> None:
+    """Raises ValueError with both fingerprints if a checkpoint was trained on another encoder."""
+    if recorded.fingerprint != present.fingerprint:
+        msg = (
+            f"{path} was trained on {recorded.source} with fingerprint {recorded.fingerprint[:12]}, "
+            f"but {present.source} has fingerprint {present.fingerprint[:12]}: "
+            "give it the encoder it was trained on."
+        )
+        raise ValueError(msg)
+
+
+def _build(config: SpeechConfig) -> SpeechModel:
+    """A model with weights from a fixed seed, whatever the global generator does before and after."""
+    family = FAMILIES[config.model_type]
+    _keep_mask_vector(config)
+    config._attn_implementation = family.attention
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.manual_seed(SEED_OF_RANDOM_WEIGHTS)
+        return family.model(config)
+
+
+def _loaded(
+    model: SpeechModel, *, source: str, revision: str | None, normalise: bool, origin: str | None = None
+) -> LoadedEncoder:
+    identity = EncoderIdentity(
+        source=source,
+        revision=revision,
+        family=model.config.model_type,
+        normalise=normalise,
+        fingerprint=fingerprint(model, normalise=normalise),
+        origin=origin,
+    )
+    return LoadedEncoder(model, identity)
+
+
+def _normalises(source: str, revision: str | None) -> bool:
+    settings = _read_json(source, "preprocessor_config.json", revision, required=False)
+    if not settings:
+        msg = (
+            f"{source} has no preprocessor_config.json: expected one that says how to normalise waveforms, "
+            'such as {"do_normalize": true, "sampling_rate": 16000}.'
+        )
+        raise FileNotFoundError(msg)
+    rate = settings.get("sampling_rate", SAMPLE_RATE)
+    if rate != SAMPLE_RATE:
+        msg = f"{source} hears sound at {rate} Hz: expected {SAMPLE_RATE} Hz."
+        raise ValueError(msg)
+    return bool(settings.get("do_normalize", True))  # transformers' own default
+
+
+def _read_json(source: str, name: str, revision: str | None, *, required: bool) -> dict[str, Any]:
+    with _quiet_transformers():
+        try:
+            path = cached_file(
+                source, name, revision=revision, _raise_exceptions_for_missing_entries=required
+            )
+        except (OSError, ValueError) as error:
+            where = f"{source}@{revision}" if revision else source
+            msg = (
+                f"{where} is neither a folder nor in the local cache, and the hub gave nothing "
+                f"({_first_line(error)}): check the id, connect once to fetch it, or give a local folder."
+            )
+            raise FileNotFoundError(msg) from error
+    if path is None:
+        return {}
+    settings: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    return settings
+
+
+def _keep_mask_vector(config: SpeechConfig) -> None:
+    """Makes the model own its mask vector, which transformers drops where its own masking is off."""
+    if config.mask_time_prob == 0 and config.mask_feature_prob == 0:
+        config.mask_time_prob = 0.05
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Silences transformers' loading report and progress bars: what matters of it is checked here."""
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,74 @@
+"""Which weights of an encoder train. Nothing else in the library freezes, thaws or adapts one."""
+
+from torch import nn
+
+from ser_strategies.encoder.encoder import AFTER_CNN, WAVEFORM, Encoder
+from ser_strategies.encoder.lora import LoRASettings, inject
+
+
+def freeze(module: nn.Module) -> None:
+    """No gradient and eval mode, both: a trunk left in train mode goes on dropping out and masking."""
+    module.requires_grad_(False).eval()
+
+
+def thaw(module: nn.Module) -> None:
+    """Gradient and train mode, both."""
+    module.requires_grad_(True).train()
+
+
+def freeze_cnn(encoder: Encoder, *, projection: bool = False) -> None:
+    """Freezes the convolutions that turn samples into features, and the projection after them if asked.
+
+    Args:
+        encoder: The encoder.
+        projection: Freeze the feature projection too.
+    """
+    freeze(encoder.model.feature_extractor)
+    if projection:
+        freeze(encoder.model.feature_projection)
+    encoder.cut = AFTER_CNN
+
+
+def train_top_blocks(encoder: Encoder, top_blocks: int) -> None:
+    """Freezes all but the last `top_blocks` blocks, and the norm above them where the encoder has one.
+
+    Args:
+        encoder: The encoder.
+        top_blocks: Blocks to train, counted from the output; 0 freezes the whole encoder.
+    """
+    if not 0 <= top_blocks <= encoder.block_count:
+        source = encoder.identity.source
+        msg = f"top_blocks must be between 0 and {encoder.block_count} for {source}, got {top_blocks}."
+        raise ValueError(msg)
+    freeze(encoder)
+    encoder.cut = encoder.block_count - top_blocks
+    if top_blocks == 0:
+        return
+    for block in encoder.blocks[encoder.cut :]:
+        thaw(block)
+    if encoder.pre_norm:
+        thaw(encoder.model.encoder.layer_norm)
+    encoder.masking.train()
+
+
+def add_lora(encoder: Encoder, settings: LoRASettings) -> None:
+    """Freezes the encoder and puts low-rank adapters, which train, around the layers `settings` names.
+
+    Args:
+        encoder: The encoder.
+        settings: Rank, strength, dropout and targets.
+    """
+    freeze(encoder)
+    inject(encoder.model, settings)
+    encoder.lora = settings
+    for name, module in encoder.model.named_modules():
+        if "lora_" in name:
+            module.train()
+    # Masks go in before the first block, as in full fine-tuning, so gradients need not stop anywhere.
+    encoder.cut = AFTER_CNN
+    encoder.masking.train()
+
+
+def trains_whole(encoder: Encoder) -> bool:
+    """Whether everything above the CNN trains in place, so that a checkpoint holds a complete encoder."""
+    return encoder.lora is None and encoder.cut in {WAVEFORM, AFTER_CNN}

@@ -1,0 +1,136 @@
+"""Losses for classes, distributions over classes, and dimensions; -1 or NaN means unknown and is left out."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ClassWeighting = Literal["none", "sum-to-one", "inverse-frequency", "balanced"]
+
+UNKNOWN = -1
+SMALLEST_SPREAD = 1e-8  # CCC is 0/0 where predictions and targets are one and the same constant
+
+
+def cross_entropy(
+    logits: Tensor, targets: Tensor, *, class_weights: Tensor | None = None, label_smoothing: float = 0.0
+) -> Tensor:
+    """Mean cross-entropy of the utterances whose class is known, in float32.
+
+    The mean is normalised as in torch: the weighted losses are summed and divided by the sum of the
+    weights of the targets, so only relative class weights matter. It is 0, with a graph, if no class
+    is known.
+
+    Args:
+        logits: Scores of the classes, (batch, classes).
+        targets: Index of the true class, (batch,); -1 where unknown.
+        class_weights: Weight of each class, (classes,).
+        label_smoothing: Share of each target that is spread evenly over all classes.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        logits, weights = _with_weights(logits, class_weights)
+        total = F.cross_entropy(
+            logits, targets, weights, reduction="sum", ignore_index=UNKNOWN, label_smoothing=label_smoothing
+        )
+        weight = torch.where(targets == UNKNOWN, 0.0, weights[targets.clamp(min=0)]).sum()
+        return _ratio(total, weight)
+
+
+def soft_cross_entropy(
+    logits: Tensor, distribution: Tensor, *, class_weights: Tensor | None = None, label_smoothing: float = 0.0
+) -> Tensor:
+    """Mean cross-entropy with distributions over the classes as targets, in float32.
+
+    Each class's term is weighted; the sum is divided by the sum of the expected weights, that is of
+    `distribution @ class_weights`. One-hot distributions thus give exactly what `cross_entropy` gives.
+    (torch divides by the number of utterances instead.) It is 0, with a graph, if no row is known.
+
+    Args:
+        logits: Scores of the classes, (batch, classes).
+        distribution: Probability of each class, (batch, classes); a row with NaN is unknown.
+        class_weights: Weight of each class, (classes,).
+        label_smoothing: Share of each target that is spread evenly over all classes.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        logits, weights = _with_weights(logits, class_weights)
+        known = ~distribution.isnan().any(dim=-1)
+        distribution = distribution.to(logits.dtype).masked_fill(~known.unsqueeze(-1), 0.0)
+        losses = F.cross_entropy(
+            logits, distribution, weights, reduction="none", label_smoothing=label_smoothing
+        )
+        # Smoothing has given unknown rows a target as well.
+        return _ratio(losses.masked_fill(~known, 0.0).sum(), (distribution * weights).sum())
+
+
+def ccc_loss(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Mean over the dimensions of 1 - CCC over the batch, in float32, with population variances (ddof 0).
+
+    A dimension without any known target takes no part; the loss is 0, with a graph, if none has one.
+    A dimension with one known target, or with constant targets or predictions, costs 1.
+
+    Args:
+        predictions: One column a dimension, (batch, dimensions).
+        targets: The same shape; NaN where unknown.
+    """
+    if predictions.shape != targets.shape:
+        raise ValueError(
+            f"ccc_loss expected predictions and targets of one shape (batch, dimensions), got "
+            f"{tuple(predictions.shape)} and {tuple(targets.shape)}: give each dimension one output."
+        )
+    with torch.autocast(predictions.device.type, enabled=False):
+        known = ~targets.isnan()
+        count = known.sum(dim=0)
+        # Filling, because the gradient of NaN times zero is NaN.
+        x = _wide(predictions).masked_fill(~known, 0.0)
+        y = targets.to(x.dtype).masked_fill(~known, 0.0)
+        mean_x, mean_y = _ratio(x.sum(dim=0), count), _ratio(y.sum(dim=0), count)
+        dx, dy = (x - mean_x).masked_fill(~known, 0.0), (y - mean_y).masked_fill(~known, 0.0)
+        covariance = _ratio((dx * dy).sum(dim=0), count)
+        variances = _ratio((dx.square() + dy.square()).sum(dim=0), count)
+        ccc = 2 * covariance / (variances + (mean_x - mean_y).square()).clamp(min=SMALLEST_SPREAD)
+        return _ratio((1 - ccc).masked_fill(count == 0, 0.0).sum(), (count > 0).sum())
+
+
+def class_weights(counts: Tensor | Sequence[int], convention: ClassWeighting) -> Tensor:
+    """Weight of each class from its number of training utterances, (classes,) in float32.
+
+    With N utterances, n_c of them in class c, and C classes that occur:
+
+    - "none": 1 for every class.
+    - "sum-to-one": (N / n_c) / sum_k (N / n_k), as in Chen & Rudnicky's code.
+    - "inverse-frequency": N / (C n_c), as in the Odyssey 2024 baseline.
+    - "balanced": scikit-learn's name for the same formula.
+
+    A class without training utterances weighs 0 and does not enter the sums. The last three differ by a
+    common factor only, and the mean in `cross_entropy` divides it out again.
+    """
+    n = torch.as_tensor(counts).double()
+    if convention == "none":
+        return torch.ones(len(n))
+    if convention not in {"sum-to-one", "inverse-frequency", "balanced"}:
+        raise ValueError(
+            f"class_weighting must be none, sum-to-one, inverse-frequency or balanced, got {convention!r}."
+        )
+    occurs = n > 0
+    if not occurs.any():
+        raise ValueError(
+            f"class_weighting {convention!r} needs training utterances with a label, got none: "
+            "check the labels, or use class_weighting none."
+        )
+    weights = torch.where(occurs, n.sum() / n.clamp(min=1), 0.0)
+    return (weights / (weights.sum() if convention == "sum-to-one" else occurs.sum())).float()
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def _with_weights(logits: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    logits = _wide(logits)
+    return logits, logits.new_ones(logits.shape[-1]) if weights is None else weights.to(logits)
+
+
+def _ratio(total: Tensor, weight: Tensor) -> Tensor:
+    # Nothing known means a total of zero; the quotient must then be zero, not 0/0.
+    return total / torch.where(weight > 0, weight, 1)

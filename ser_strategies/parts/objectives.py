@@ -1,0 +1,283 @@
+"""What is predicted: how many outputs the head has, how they are trained, scored and read."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.wrappers.abstract import WrapperMetric
+
+from ser_strategies.batch import Batch
+from ser_strategies.parts.losses import (
+    UNKNOWN,
+    ClassWeighting,
+    ccc_loss,
+    class_weights,
+    cross_entropy,
+    soft_cross_entropy,
+)
+from ser_strategies.parts.metrics import ClassScores, DimensionScores
+
+
+class Objective(nn.Module, ABC):
+    """Says what the head's outputs (batch, size) mean.
+
+    Attributes:
+        name: What messages call it.
+        size: Number of outputs of the head.
+        monitor: The score by which the best checkpoint is chosen; higher is better.
+        uses_class_counts: Whether `set_class_counts` must be called before training.
+    """
+
+    name: str
+    size: int
+    monitor: str
+    uses_class_counts: bool = False
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Loss to minimise, a scalar in float32."""
+
+    @abstractmethod
+    def scores(self) -> Metric:
+        """A fresh metric: `update(outputs, batch)`, then `compute()` gives a score by name."""
+
+    @abstractmethod
+    def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        """What the outputs say, by column name, (batch,) each."""
+
+    def set_class_counts(self, counts: Tensor | Sequence[int]) -> None:
+        """Takes the number of training utterances of each class, (classes,), for class weights."""
+        raise ValueError(f"The objective '{self.name}' has no classes to weigh, got counts {counts}.")
+
+    @abstractmethod
+    def check(self, batch: Batch) -> None:
+        """Raises a ValueError if this objective cannot learn from the batch.
+
+        It reads values, so call it while the batch is on the CPU: on a GPU it would wait for the device.
+        """
+
+
+class Classes(Objective):
+    """One class per utterance, by cross-entropy.
+
+    Args:
+        labels: Names of the classes, in the order of the label indices.
+        class_weighting: How classes weigh in the loss; counts come through `set_class_counts`.
+        label_smoothing: Share of each target that is spread evenly over all classes.
+        soft_labels: Train on distributions over the classes; scores still use the labels.
+    """
+
+    name = "classes"
+    monitor = "ua"
+    class_weights: Tensor
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        *,
+        class_weighting: ClassWeighting = "none",
+        label_smoothing: float = 0.0,
+        soft_labels: bool = False,
+    ) -> None:
+        super().__init__()
+        self.labels, self.size = _distinct(labels, "labels"), len(labels)
+        self.class_weighting: ClassWeighting = class_weighting
+        self.label_smoothing = label_smoothing
+        self.soft_labels = soft_labels
+        self.uses_class_counts = class_weighting != "none"
+        self.register_buffer("class_weights", torch.ones(self.size))
+
+    def set_class_counts(self, counts: Tensor | Sequence[int]) -> None:
+        """Takes the number of training utterances of each class, (classes,)."""
+        if len(counts) != self.size:
+            raise ValueError(
+                f"Expected the counts of {self.size} classes ({', '.join(self.labels)}), got {len(counts)}: "
+                "count every class, also those without an utterance."
+            )
+        self.class_weights.copy_(class_weights(counts, self.class_weighting))
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy of logits (batch, classes)."""
+        if self.soft_labels:
+            distribution = required(batch, "soft_labels", self.name, self.size)
+            return soft_cross_entropy(
+                outputs, distribution, class_weights=self.class_weights, label_smoothing=self.label_smoothing
+            )
+        labels = required(batch, "labels", self.name)
+        if labels.device.type == "cpu":
+            self.check(batch)
+        return cross_entropy(
+            outputs, labels, class_weights=self.class_weights, label_smoothing=self.label_smoothing
+        )
+
+    def scores(self) -> Metric:
+        """Fresh `ClassScores` of (outputs, batch)."""
+        return BatchScores(classes=ClassScores(self.labels))
+
+    def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        """`probability/<label>` for each class."""
+        probabilities = outputs.float().softmax(dim=-1)
+        return {f"probability/{label}": probabilities[:, index] for index, label in enumerate(self.labels)}
+
+    def check(self, batch: Batch) -> None:
+        """Looks for the targets, and for labels that are no class."""
+        if self.soft_labels:
+            required(batch, "soft_labels", self.name, self.size)
+            if batch.labels is None:
+                return
+        labels = required(batch, "labels", self.name)
+        wrong = (labels < UNKNOWN) | (labels >= self.size)
+        if wrong.any():
+            row = int(wrong.nonzero()[0])
+            raise ValueError(
+                f"Utterance {batch.ids[row]!r} has label {int(labels[row])}, expected 0 to {self.size - 1} "
+                f"({', '.join(self.labels)}) or -1 for unknown: give the objective every class of the corpus."
+            )
+
+
+class Dimensions(Objective):
+    """Activation, valence, ... of each utterance, by the concordance correlation coefficient.
+
+    Args:
+        dimensions: Names of the dimensions, in the order of their columns in the batch.
+    """
+
+    name = "dimensions"
+    monitor = "ccc"
+
+    def __init__(self, dimensions: Sequence[str]) -> None:
+        super().__init__()
+        self.dimensions, self.size = _distinct(dimensions, "dimensions"), len(dimensions)
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Mean of 1 - CCC over the batch, for outputs (batch, dimensions)."""
+        return ccc_loss(outputs, required(batch, "dimensions", self.name, self.size))
+
+    def scores(self) -> Metric:
+        """Fresh `DimensionScores` of (outputs, batch)."""
+        return BatchScores(dimensions=DimensionScores(self.dimensions))
+
+    def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        """The value of each dimension, by its name."""
+        return {name: outputs[:, index].float() for index, name in enumerate(self.dimensions)}
+
+    def check(self, batch: Batch) -> None:
+        """Looks for the dimensions."""
+        required(batch, "dimensions", self.name, self.size)
+
+
+class ClassesAndDimensions(Objective):
+    """Classes and dimensions at once: the first outputs are the classes', the rest the dimensions'.
+
+    Args:
+        classes: The classification.
+        dimensions: The regression.
+        dimension_weight: Weight of the regression's loss; the classification's is 1.
+    """
+
+    name = "classes and dimensions"
+    monitor = "mean"
+
+    def __init__(self, classes: Classes, dimensions: Dimensions, dimension_weight: float = 1.0) -> None:
+        super().__init__()
+        self.classes = classes
+        self.dimensions = dimensions
+        self.dimension_weight = dimension_weight
+        self.size = classes.size + dimensions.size
+        self.uses_class_counts = classes.uses_class_counts
+
+    def set_class_counts(self, counts: Tensor | Sequence[int]) -> None:
+        """Takes the number of training utterances of each class, (classes,)."""
+        self.classes.set_class_counts(counts)
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Classification loss + weight * regression loss, for outputs (batch, classes + dimensions)."""
+        classes, dimensions = outputs.tensor_split([self.classes.size], dim=-1)
+        weighted = self.dimension_weight * self.dimensions.loss(dimensions, batch)
+        return self.classes.loss(classes, batch) + weighted
+
+    def scores(self) -> Metric:
+        """Fresh scores of both, and their `mean`, (ua + ccc) / 2."""
+        return BatchScores(ClassScores(self.classes.labels), DimensionScores(self.dimensions.dimensions))
+
+    def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        """The columns of both."""
+        classes, dimensions = outputs.tensor_split([self.classes.size], dim=-1)
+        return self.classes.predict(classes) | self.dimensions.predict(dimensions)
+
+    def check(self, batch: Batch) -> None:
+        """Looks for the targets of both."""
+        self.classes.check(batch)
+        self.dimensions.check(batch)
+
+
+class BatchScores(WrapperMetric):
+    """Scores of (outputs, batch): class columns first, then those of the dimensions, either optional.
+
+    Args:
+        classes: Scores of the class columns.
+        dimensions: Scores of the dimension columns.
+    """
+
+    def __init__(self, classes: ClassScores | None = None, dimensions: DimensionScores | None = None) -> None:
+        super().__init__()
+        self.classes = classes
+        self.dimensions = dimensions
+
+    def update(self, outputs: Tensor, batch: Batch) -> None:
+        """Adds a batch and the head's outputs for it, (batch, size)."""
+        split = 0 if self.classes is None else len(self.classes.labels)
+        if self.classes is not None:
+            self.classes.update(outputs[:, :split], required(batch, "labels", "classes"))
+        if self.dimensions is not None:
+            width = len(self.dimensions.dimensions)
+            targets = required(batch, "dimensions", "dimensions", width)
+            self.dimensions.update(outputs[:, split:], targets)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Every score by name; with both kinds also `mean`, (ua + ccc) / 2."""
+        scores: dict[str, Tensor] = {}
+        if self.classes is not None:
+            scores |= self.classes.compute()
+        if self.dimensions is not None:
+            scores |= self.dimensions.compute()
+        if "ua" in scores and "ccc" in scores:
+            scores["mean"] = (scores["ua"] + scores["ccc"]) / 2
+        return scores
+
+    def reset(self) -> None:
+        """Forgets every batch."""
+        for metric in (self.classes, self.dimensions):
+            if metric is not None:
+                metric.reset()
+        super().reset()
+
+
+def required(
+    batch: Batch,
+    field: Literal["labels", "soft_labels", "dimensions"],
+    reader: str,
+    width: int | None = None,
+) -> Tensor:
+    """The batch's field, or a ValueError saying that `reader` needs it, with `width` columns."""
+    values: Tensor | None = getattr(batch, field)
+    if values is None:
+        raise ValueError(
+            f"The objective '{reader}' needs {field}, but the batch has none: "
+            f"choose a corpus that has {field}, or another objective."
+        )
+    if width is not None and values.shape[1:] != (width,):
+        raise ValueError(
+            f"The objective '{reader}' needs {field} of shape (batch, {width}), got {tuple(values.shape)}: "
+            "give the objective the same names as the corpus."
+        )
+    return values
+
+
+def _distinct(names: Sequence[str], what: str) -> tuple[str, ...]:
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"{what} must be one or more different names, got {tuple(names)}.")
+    return tuple(names)

@@ -1,0 +1,171 @@
+"""From frames to one vector a clip, and from many hidden states to one; padding never has a say."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+PoolingName = Literal["mean", "std", "mean+std", "attentive"]
+
+SMALLEST_VARIANCE = 1e-5  # the root's slope is infinite at zero, which one frame or constant frames reach
+
+
+class Pooling(nn.Module, ABC):
+    """Turns the valid frames of each clip into one vector, computed in float32 (or float64 if given).
+
+    `forward` takes frames (batch, frames, size) and a boolean mask (batch, frames), True where a frame
+    is valid, at least once a clip; it returns (batch, self.size).
+    """
+
+    size: int
+
+    @abstractmethod
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Pools frames (batch, frames, size) under a mask (batch, frames) to (batch, self.size)."""
+
+
+class MeanPooling(Pooling):
+    """Mean over the valid frames.
+
+    Args:
+        size: Size of a frame; the output has the same.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Pools frames (batch, frames, size) to (batch, size)."""
+        return _uniform_mean_and_std(frames, mask)[0]
+
+
+class StdPooling(Pooling):
+    """Standard deviation (biased, at least sqrt(1e-5)) over the valid frames.
+
+    Args:
+        size: Size of a frame; the output has the same.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Pools frames (batch, frames, size) to (batch, size)."""
+        return _uniform_mean_and_std(frames, mask)[1]
+
+
+class MeanStdPooling(Pooling):
+    """Mean and standard deviation over the valid frames, side by side.
+
+    Args:
+        size: Size of a frame; the output has twice as many numbers.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = 2 * size
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Pools frames (batch, frames, size) to (batch, 2 * size)."""
+        return torch.cat(_uniform_mean_and_std(frames, mask), dim=-1)
+
+
+class AttentiveStatisticsPooling(Pooling):
+    """Mean and standard deviation weighted by how much each frame matters (Okabe et al., 2018).
+
+    A frame h weighs softmax(v^T tanh(W h + b)), taken over the valid frames of its clip.
+
+    Args:
+        size: Size of a frame; the output has twice as many numbers.
+        hidden: Size of the attention's hidden layer.
+    """
+
+    def __init__(self, size: int, hidden: int = 128) -> None:
+        super().__init__()
+        self.size = 2 * size
+        self.hidden = nn.Linear(size, hidden)
+        self.score = nn.Linear(hidden, 1, bias=False)
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Pools frames (batch, frames, size) to (batch, 2 * size)."""
+        frames = _clean(frames, mask)
+        # Autocast would run both products in half precision, and a model kept in bf16 has bf16 weights.
+        with torch.autocast(frames.device.type, enabled=False):
+            weight, bias, score = (
+                parameter.to(frames.dtype)
+                for parameter in (self.hidden.weight, self.hidden.bias, self.score.weight)
+            )
+            scores = F.linear(F.linear(frames, weight, bias).tanh(), score).squeeze(-1)
+        weights = scores.masked_fill(~mask, -torch.inf).softmax(dim=1)
+        return torch.cat(weighted_mean_and_std(frames, weights), dim=-1)
+
+
+class LayerMix(nn.Module):
+    """Learned softmax-weighted sum of hidden states, all weighing the same at first.
+
+    Args:
+        layers: Number of hidden states to mix.
+    """
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(layers))
+
+    def forward(self, states: Sequence[Tensor]) -> Tensor:
+        """Mixes hidden states, each (batch, frames, size), to one of the same shape in float32."""
+        if len(states) != len(self.logits):
+            raise ValueError(
+                f"LayerMix expected {len(self.logits)} hidden states, got {len(states)}: "
+                "build it with the number of states the encoder returns."
+            )
+        weights = _wide(self.logits).softmax(dim=0)
+        # In pre-norm encoders the residual stream grows from block to block and only the last state has
+        # passed a norm: unnormalised, scale and not usefulness would decide what a layer contributes.
+        mixed = weights.new_zeros(states[0].shape)
+        for weight, state in zip(weights, states, strict=True):
+            mixed = mixed + weight * F.layer_norm(_wide(state), state.shape[-1:])
+        return mixed
+
+
+def build_pooling(name: PoolingName, size: int) -> Pooling:
+    """Makes the pooling called `name` for frames of the given size."""
+    poolings: dict[PoolingName, Callable[[int], Pooling]] = {
+        "mean": MeanPooling,
+        "std": StdPooling,
+        "mean+std": MeanStdPooling,
+        "attentive": AttentiveStatisticsPooling,
+    }
+    if name not in poolings:
+        raise ValueError(f"pooling must be one of {', '.join(poolings)}, got {name!r}.")
+    return poolings[name](size)
+
+
+def weighted_mean_and_std(frames: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted mean and biased standard deviation over the frames, (batch, size) each.
+
+    Frames (batch, frames, size) must be finite everywhere; weights (batch, frames) sum to one in a clip.
+    """
+    # Products and sums, not a matrix product: that one could run in TF32.
+    weights = weights.unsqueeze(-1)
+    mean = (weights * frames).sum(dim=1)
+    variance = (weights * (frames - mean.unsqueeze(1)).square()).sum(dim=1)
+    return mean, variance.clamp(min=SMALLEST_VARIANCE).sqrt()
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def _clean(frames: Tensor, mask: Tensor) -> Tensor:
+    # Filling, because infinity or NaN in the padding times zero would still be NaN.
+    return _wide(frames).masked_fill(~mask.unsqueeze(-1), 0.0)
+
+
+def _uniform_mean_and_std(frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    frames = _clean(frames, mask)
+    return weighted_mean_and_std(frames, mask.to(frames.dtype) / mask.sum(dim=1, keepdim=True))

@@ -1,0 +1,106 @@
+"""What stops a run that is not what it says: parameters that never move, losses that are no numbers."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+NAMED_AT_MOST = 5
+
+
+class GradientGuard:
+    """Sees to it that every parameter declared trainable receives a gradient.
+
+    A parameter that a module reads around (as transformers' WavLM attention reads around LoRA adapters) gets
+    none, and trains nothing, without a word.
+
+    Args:
+        strategy: Name for the message.
+        parameters: The parameters that are declared trainable, by name.
+        patience: Backward passes to wait: 1, or more where blocks are skipped at random.
+    """
+
+    def __init__(
+        self, strategy: str, parameters: Iterable[tuple[str, nn.Parameter]], patience: int = 1
+    ) -> None:
+        self.strategy = strategy
+        self.waiting = {name: parameter for name, parameter in parameters if parameter.requires_grad}
+        self.declared = len(self.waiting)
+        self.patience = patience
+
+    def check(self) -> None:
+        """Call after a backward pass; raises RuntimeError naming the parameters that got no gradient."""
+        if not self.waiting:
+            return
+        self.waiting = {name: parameter for name, parameter in self.waiting.items() if parameter.grad is None}
+        self.patience -= 1
+        if self.waiting and self.patience <= 0:
+            msg = (
+                f"{len(self.waiting)} of the {self.declared} parameters that {self.strategy} declares "
+                f"trainable got no gradient: {_listed(list(self.waiting))}. They would never change, so this "
+                "run is not what it says: let `forward` use them, or freeze them."
+            )
+            raise RuntimeError(msg)
+
+
+class _Step(NamedTuple):
+    number: int
+    ids: tuple[str, ...]
+    loss: Tensor
+    finite: Tensor
+
+
+class LossWatch:
+    """Stops a run whose loss is not a number, and says at which step and in which utterances.
+
+    On the CPU each step is checked before its backward pass. Reading a value from a GPU would make it wait,
+    so there steps are kept and looked at together.
+
+    Args:
+        every: Steps to look at together on a GPU.
+    """
+
+    def __init__(self, every: int = 16) -> None:
+        self.every = every
+        self.steps: list[_Step] = []
+
+    def add(self, number: int, ids: tuple[str, ...], loss: Tensor, outputs: Tensor) -> None:
+        """Takes one training step.
+
+        Args:
+            number: The optimizer step it belongs to.
+            ids: The utterances of its batch.
+            loss: Its loss, a scalar.
+            outputs: What the model made of each utterance, (batch, size).
+        """
+        finite = outputs.detach().isfinite().flatten(1).all(1)
+        self.steps.append(_Step(number, ids, loss.detach(), finite))
+        if loss.device.type == "cpu" or len(self.steps) >= self.every:
+            self.check()
+
+    def check(self) -> None:
+        """Looks at the steps taken since the last look; raises FloatingPointError for the first bad one."""
+        if not self.steps:
+            return
+        good = torch.stack([step.loss for step in self.steps]).isfinite().tolist()
+        steps, self.steps = self.steps, []
+        for step, is_good in zip(steps, good, strict=True):
+            if is_good:
+                continue
+            bad = [name for name, finite in zip(step.ids, step.finite.tolist(), strict=True) if not finite]
+            where = (
+                f"in {_listed(bad)}"
+                if bad
+                else f"though the outputs are finite, for {_listed(list(step.ids))}"
+            )
+            msg = (
+                f"the loss is {step.loss.item()} at step {step.number}, {where}: look at those utterances, "
+                "lower the learning rates, or clip gradients with --trainer.gradient_clip_val."
+            )
+            raise FloatingPointError(msg)
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - NAMED_AT_MOST
+    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")

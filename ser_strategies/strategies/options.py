@@ -1,0 +1,55 @@
+"""Names and types of the options all strategies share, for `**options: Unpack[...]`.
+
+What they mean and what they default to stands where they are used: in the bases' constructors and docstrings,
+which is also where the command line reads them.
+"""
+
+from typing import Literal, TypedDict
+
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+
+from ser_strategies.parts.heads import HeadName
+from ser_strategies.parts.losses import ClassWeighting
+from ser_strategies.parts.pooling import PoolingName
+
+ObjectiveName = Literal["classes", "dimensions", "both"]
+
+
+class StrategyOptions(TypedDict, total=False):
+    """Options of every strategy; see `Strategy`."""
+
+    revision: str | None
+    max_seconds: float | None
+    encoder_dropout: float | None
+    layerdrop: float
+    mask_time_probability: float
+    mask_time_length: int
+    mask_time_minimum: int
+    mask_channel_probability: float
+    mask_channel_length: int
+    mask_channel_minimum: int
+    encoder_lr: float
+    head_lr: float
+    optimizer: OptimizerCallable
+    scheduler: LRSchedulerCallable | None
+    scheduler_interval: Literal["epoch", "step"]
+    warmup_steps: int
+
+
+class RecognizerOptions(StrategyOptions, total=False):
+    """Options of every strategy that predicts emotion; see `Recognizer`."""
+
+    objective: ObjectiveName
+    num_classes: int | None
+    labels: tuple[str, ...] | None
+    dimensions: tuple[str, ...]
+    class_weights: ClassWeighting
+    class_counts: tuple[int, ...] | None
+    label_smoothing: float
+    soft_labels: bool
+    dimension_weight: float
+    pooling: PoolingName
+    layer_mix: bool
+    head: HeadName
+    head_size: int
+    head_dropout: float

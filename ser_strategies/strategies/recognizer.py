@@ -1,0 +1,276 @@
+"""Recognizer: a strategy that predicts emotion."""
+
+from typing import Any, Literal, NamedTuple, Unpack
+
+from torch import Tensor, nn
+from torchmetrics import SumMetric
+
+from ser_strategies.batch import Batch
+from ser_strategies.parts.heads import HeadName, build_head
+from ser_strategies.parts.losses import ClassWeighting
+from ser_strategies.parts.objectives import Classes, ClassesAndDimensions, Dimensions, Objective
+from ser_strategies.parts.pooling import LayerMix, PoolingName, build_pooling
+from ser_strategies.strategies.base import Strategy
+from ser_strategies.strategies.options import ObjectiveName, StrategyOptions
+
+
+class Predictions(NamedTuple):
+    """What a recognizer says of a batch.
+
+    Args:
+        ids: Name of each utterance.
+        paths: File of each utterance, where it has one.
+        columns: Probabilities and dimensions by column name, (batch,) each.
+    """
+
+    ids: tuple[str, ...]
+    paths: tuple[str, ...] | None
+    columns: dict[str, Tensor]
+
+
+class Recognizer(Strategy):
+    """Frames of the encoder, pooled over each utterance, to classes, dimensions or both.
+
+    Args:
+        encoder: Where to start: a hub id, a folder, a checkpoint of an earlier stage, or `random:<size>`.
+        objective: What is predicted: classes, dimensions (activation, valence, ...) or both.
+        num_classes: Number of classes; follows from `labels` where those are given.
+        labels: Names of the classes, in the order of the corpus.
+        dimensions: Names of the dimensions, in the order of the corpus.
+        class_weights: How classes weigh in the loss: all the same; "sum-to-one", N/n normalised to sum 1;
+            "inverse-frequency", N/(C·n); or "balanced", scikit-learn's name for the latter.
+        class_counts: Training utterances of each class, for class weights; null asks the datamodule.
+        label_smoothing: Share of each target that is spread evenly over all classes.
+        soft_labels: Train on the distribution of the raters' votes; scores still use the labels.
+        dimension_weight: Weight of the dimensions' loss when both are predicted; that of the classes is 1.
+        pooling: How frames become one vector: their mean, standard deviation, both, or attentive statistics.
+        layer_mix: Pool a learned mix of all hidden states of the encoder instead of the last.
+        head: What turns the vector into outputs: a linear layer, or one with a hidden layer before it.
+        head_size: Units of the hidden layer.
+        head_dropout: Dropout before each linear layer of the head.
+    """
+
+    def __init__(
+        self,
+        encoder: str,
+        *,
+        objective: ObjectiveName = "classes",
+        num_classes: int | None = None,
+        labels: tuple[str, ...] | None = None,
+        dimensions: tuple[str, ...] = ("activation", "valence", "dominance"),
+        class_weights: ClassWeighting = "none",
+        class_counts: tuple[int, ...] | None = None,
+        label_smoothing: float = 0.0,
+        soft_labels: bool = False,
+        dimension_weight: float = 1.0,
+        pooling: PoolingName = "mean",
+        layer_mix: bool = False,
+        head: HeadName = "linear",
+        head_size: int = 256,
+        head_dropout: float = 0.0,
+        **options: Unpack[StrategyOptions],
+    ) -> None:
+        super().__init__(encoder, **options)
+        self.labels = _class_names(objective, num_classes, labels)
+        self.dimensions = () if objective == "classes" else tuple(dimensions)
+        self.class_counts = class_counts
+        self.objective = _build_objective(
+            self.labels,
+            self.dimensions,
+            class_weights=class_weights,
+            label_smoothing=label_smoothing,
+            soft_labels=soft_labels,
+            dimension_weight=dimension_weight,
+        )
+        self.mix = LayerMix(self.encoder.block_count + 1) if layer_mix else None
+        self.pool = build_pooling(pooling, self.encoder.size)
+        self.head = build_head(
+            head, self.pool.size, self.objective.size, hidden=head_size, dropout=head_dropout
+        )
+        self._names_given = labels is not None
+        self._confusions: dict[str, Tensor] = {}
+        self.scores = nn.ModuleDict({stage: self.objective.scores() for stage in ("val", "test")})
+        self.clips = nn.ModuleDict(
+            {
+                f"{stage}_{kind}": SumMetric()
+                for stage in ("train", "val", "test")
+                for kind in ("short", "capped")
+            }
+        )
+
+    @property
+    def monitor(self) -> str:
+        """The validation score by which the best checkpoint is chosen; higher is better."""
+        return f"val/{self.objective.monitor}"
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+        """Outputs for a padded batch, (batch, outputs): logits of the classes, then dimensions.
+
+        Args:
+            waveforms: Mono sound at 16 kHz, (batch, samples).
+            lengths: True number of samples of each, (batch,).
+        """
+        frames = self.encoder(waveforms, lengths, layers=self.mix is not None)
+        values = frames.values if self.mix is None else self.mix(frames.layers)
+        outputs: Tensor = self.head(self.pool(values, frames.mask))
+        return outputs.float()
+
+    def on_fit_start(self) -> None:
+        """Takes the class counts of the train split."""
+        super().on_fit_start()
+        if not self.labels:
+            return
+        counts = self.class_counts or self._ask_datamodule("class_counts")
+        if counts is not None and sum(count > 0 for count in counts) < 2:
+            only = (
+                ", ".join(label for label, count in zip(self.labels, counts, strict=True) if count) or "none"
+            )
+            msg = f"the train split has utterances of one class only ({only}): expected two or more classes."
+            raise ValueError(msg)
+        if self.objective.uses_class_counts:
+            if counts is None:
+                msg = (
+                    "class_weights needs the number of training utterances of each class, and these loaders "
+                    "do not tell: give class_counts=(...), or class_weights='none'."
+                )
+                raise ValueError(msg)
+            self.objective.set_class_counts(counts)
+
+    def setup(self, stage: str) -> None:
+        """Refuses a corpus whose classes or dimensions are not this model's."""
+        del stage
+        named = {"labels": self.labels if self._names_given else (), "dimensions": self.dimensions}
+        for what, mine in named.items():
+            theirs = self._ask_datamodule(what)
+            if mine and theirs is not None and tuple(theirs) != mine:
+                unknown = [name for name in theirs if name not in mine]
+                detail = (
+                    f"the model does not have {', '.join(unknown)}" if unknown else "another set or order"
+                )
+                msg = (
+                    f"the {what} of the corpus are {', '.join(theirs)}, those of the model {', '.join(mine)} "
+                    f"({detail}): choose the same {what} for both, or train a new model."
+                )
+                raise ValueError(msg)
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Checks the targets while they are on the CPU, where looking at them costs nothing."""
+        if self._trainer is not None and not self.trainer.predicting:
+            self.objective.check(batch)
+        return batch
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        outputs = self(batch.waveforms, batch.lengths)
+        loss = self.objective.loss(outputs, batch)
+        self.watch_loss(batch, loss, outputs)
+        self._count_clips("train", batch)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Scores one batch of the validation split."""
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Scores one batch of the test split."""
+        self._evaluate("test", batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Predictions:
+        """What the model says of one batch."""
+        columns = self.objective.predict(self(batch.waveforms, batch.lengths))
+        return Predictions(batch.ids, batch.paths, columns)
+
+    def on_train_epoch_end(self) -> None:
+        """Logs what was counted over the epoch."""
+        super().on_train_epoch_end()
+        self.log_dict(self._clip_totals("train"))
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the scores over the whole validation split."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the scores over the whole test split."""
+        self._log_scores("test")
+
+    def confusion(self, stage: Literal["val", "test"] = "test") -> Tensor | None:
+        """Utterances by true class (rows) and predicted class (columns) of the last evaluation."""
+        return self._confusions.get(stage)
+
+    def record(self) -> dict[str, Any]:
+        """The facts of `Strategy.record`, and the names of what is predicted."""
+        return super().record() | {"labels": self.labels, "dimensions": self.dimensions}
+
+    def _evaluate(self, stage: Literal["val", "test"], batch: Batch) -> None:
+        outputs = self(batch.waveforms, batch.lengths)
+        loss = self.objective.loss(outputs, batch)
+        self._metric(self.scores, stage).update(outputs, batch)
+        self._count_clips(stage, batch)
+        self.log(f"{stage}/loss", loss, on_epoch=True, batch_size=len(batch.ids), sync_dist=True)
+
+    def _log_scores(self, stage: Literal["val", "test"]) -> None:
+        metric = self._metric(self.scores, stage)
+        scores = metric.compute()
+        if metric.classes is not None:
+            with metric.classes.sync_context():
+                self._confusions[stage] = metric.classes.confusion.clone()
+        metric.reset()
+        self.log_dict({f"{stage}/{name}": value for name, value in scores.items()})
+        self.log_dict(self._clip_totals(stage))
+
+    def _count_clips(self, stage: str, batch: Batch) -> None:
+        for kind, count in self.encoder.clip_counts(batch.lengths)._asdict().items():
+            self._metric(self.clips, f"{stage}_{kind}").update(count)
+
+    def _clip_totals(self, stage: str) -> dict[str, Tensor]:
+        totals = {}
+        for kind in ("short", "capped"):
+            metric = self._metric(self.clips, f"{stage}_{kind}")
+            totals[f"{stage}/{kind}_clips"] = metric.compute()
+            metric.reset()
+        return totals
+
+    @staticmethod
+    def _metric(metrics: nn.ModuleDict, name: str) -> Any:
+        return metrics[name]
+
+    def _ask_datamodule(self, what: str) -> Any:
+        """`what` of the trainer's datamodule, which may be anybody's; None where it has no such thing."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        answer = getattr(datamodule, what, None)
+        return answer() if callable(answer) else answer
+
+
+def _class_names(
+    objective: ObjectiveName, num_classes: int | None, labels: tuple[str, ...] | None
+) -> tuple[str, ...]:
+    if objective == "dimensions":
+        return ()
+    if labels is None and num_classes is None:
+        msg = "num_classes, or labels, must be given to predict classes, got neither."
+        raise ValueError(msg)
+    if labels is not None and num_classes not in {None, len(labels)}:
+        msg = f"num_classes is {num_classes}, but there are {len(labels)} labels ({', '.join(labels)})."
+        raise ValueError(msg)
+    return (
+        tuple(labels) if labels is not None else tuple(f"class_{index}" for index in range(num_classes or 0))
+    )
+
+
+def _build_objective(
+    labels: tuple[str, ...],
+    dimensions: tuple[str, ...],
+    *,
+    class_weights: ClassWeighting,
+    label_smoothing: float,
+    soft_labels: bool,
+    dimension_weight: float,
+) -> Objective:
+    if not labels:
+        return Dimensions(dimensions)
+    classes = Classes(
+        labels, class_weighting=class_weights, label_smoothing=label_smoothing, soft_labels=soft_labels
+    )
+    if not dimensions:
+        return classes
+    return ClassesAndDimensions(classes, Dimensions(dimensions), dimension_weight)

@@ -1,0 +1,183 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices
+
+from ser_strategies.encoder.masking import SpecAugment, span_mask
+
+LENGTHS = [10, 14, 15, 16, 29, 30, 49, 75, 149, 188, 299, 374, 375, 499, 750, 999, 1_500]
+DRAWS = 2_000
+PROBABILITY, SPAN, MINIMUM = 0.08, 15, 2
+SETTINGS = {"probability": PROBABILITY, "length": SPAN, "minimum": MINIMUM}
+
+
+def coverage(count: int, draws: int = DRAWS, **settings: float) -> Tensor:
+    return span_mask(torch.full((draws,), count), count, **(SETTINGS | settings)).sum(1)
+
+
+def transformers_coverage(count: int, draws: int) -> np.ndarray:
+    np.random.seed(0)  # noqa: NPY002  # the generator their function draws from
+    drawn = [_compute_mask_indices((1, count), PROBABILITY, SPAN, min_masks=MINIMUM) for _ in range(draws)]
+    return np.array([mask.sum() for mask in drawn])
+
+
+def runs(mask: Tensor) -> list[int]:
+    """Lengths of the stretches of True in one row."""
+    edges = torch.diff(mask.int(), prepend=torch.zeros(1), append=torch.zeros(1)).nonzero().flatten()
+    return (edges[1::2] - edges[::2]).tolist()
+
+
+@pytest.mark.parametrize("chance", [0.05, 0.35, 0.65, 0.95])
+@pytest.mark.parametrize("count", [count for count in LENGTHS if count >= SPAN])
+def test_the_same_draws_give_the_mask_of_transformers(monkeypatch, count, chance):
+    # Both are made to draw `chance` for the rounding and the starts 0, 15, 30, ... in that order.
+    order = [*range(0, count, SPAN), *(start for start in range(count) if start % SPAN)]
+    scores = torch.empty(1, count)
+    scores[0, order] = torch.linspace(0.9, 0.1, count)
+    draws = {(): torch.tensor([chance]), (count,): scores}
+    monkeypatch.setattr(torch, "rand", lambda batch, *shape, **_: draws[shape])
+    monkeypatch.setattr(np.random, "rand", lambda _: np.array([chance]))
+    monkeypatch.setattr(
+        np.random, "choice", lambda starts, number, **_: np.array([s for s in order if s in starts][:number])
+    )
+    expected = _compute_mask_indices((1, count), PROBABILITY, SPAN, min_masks=MINIMUM)
+    found = span_mask(torch.tensor([count]), count, **SETTINGS)
+    assert found.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("count", [30, 75, 299, 499, 1_500])
+def test_mean_coverage_equals_that_of_transformers(count):
+    found, expected = coverage(count).numpy(), transformers_coverage(count, 600)
+    deviation = np.hypot(found.std() / DRAWS**0.5, expected.std() / 600**0.5)
+    assert abs(found.mean() - expected.mean()) < 4 * deviation + 1e-9
+
+
+def test_six_seconds_get_exactly_two_spans():
+    found = coverage(299)
+    assert found.min() >= 16
+    assert found.max() == 30
+
+
+def test_ten_seconds_get_two_or_three_spans():
+    found = coverage(499, draws=20_000)
+    assert found.min() >= 16
+    assert found.max() == 45
+    # 0.08 · 499 / 15 = 2.66: three spans in two draws of three, which hardly ever cover as little as two.
+    assert (found > 30).double().mean() == pytest.approx(0.66, abs=0.02)
+
+
+@pytest.mark.parametrize("count", LENGTHS)
+def test_with_spans_of_one_step_the_number_masked_is_that_of_the_formula(count):
+    expected = PROBABILITY * count
+    found = coverage(count, length=1, minimum=0)
+    assert set(found.tolist()) <= {int(expected), int(expected) + 1}
+    assert abs(found.double().mean() - expected) < 4 * 0.5 / DRAWS**0.5
+
+
+@pytest.mark.parametrize("count", LENGTHS)
+def test_no_stretch_is_shorter_than_a_span(count):
+    masks = span_mask(torch.full((200,), count), count, **SETTINGS)
+    lengths = [length for mask in masks for length in runs(mask)]
+    assert all(length >= SPAN for length in lengths)
+    assert bool(lengths) == (count >= SPAN)
+
+
+def test_every_start_is_as_likely_as_any_other():
+    masks = span_mask(torch.full((30_000,), 40), 40, probability=0.01, length=10, minimum=1)
+    one_span = masks[masks.sum(1) == 10]
+    starts = one_span.int().argmax(1).bincount(minlength=31).double() / len(one_span)
+    assert len(starts) == 31
+    assert (starts - 1 / 31).abs().max() < 5 * (1 / 31 / 30_000) ** 0.5
+
+
+def test_masks_of_clips_and_of_steps_differ():
+    masks = span_mask(torch.full((50,), 299), 299, **SETTINGS)
+    assert len({tuple(mask.tolist()) for mask in masks}) > 45
+
+
+def test_no_span_touches_padding():
+    counts = torch.tensor([1_500, 499, 30, 16, 15, 14, 1, 0]).repeat(100)
+    masks = span_mask(counts, 1_500, probability=0.5, length=15, minimum=2)
+    assert not masks[torch.arange(1_500) >= counts.unsqueeze(1)].any()
+    assert not masks[counts < 15].any()
+    assert masks[counts >= 15].any(1).all()
+
+
+@pytest.mark.parametrize("total", [299, 300, 499, 1_500])
+def test_what_a_clip_gets_does_not_depend_on_its_batch_mates(total):
+    counts = torch.full((DRAWS,), total)
+    counts[:-1] = 299
+    beside = span_mask(counts, total, **SETTINGS)[:-1].sum(1).double()
+    by_itself = coverage(299).double()
+    assert {beside.max().item(), by_itself.max().item()} == {30.0}
+    assert abs(beside.mean() - by_itself.mean()) < 4 * by_itself.std() * (2 / DRAWS) ** 0.5
+
+
+@pytest.mark.parametrize("minimum", [0, 1, 5])
+def test_the_minimum_is_kept_as_far_as_spans_fit(minimum):
+    found = coverage(44, probability=1e-6, minimum=minimum)
+    assert found.max() <= 15 * min(minimum, 2)
+    assert (found > 0).all() == (minimum > 0)
+
+
+def test_probability_zero_masks_nothing():
+    assert not coverage(1_500, probability=0.0, minimum=0).any()
+
+
+def test_a_whole_batch_shorter_than_a_span_is_left_alone():
+    assert not span_mask(torch.tensor([3, 14]), 14, **SETTINGS).any()
+
+
+def batch(size: int = 128) -> tuple[Tensor, Tensor]:
+    mask = torch.arange(299) < torch.tensor([[299], [120], [10]])
+    return torch.randn(3, 299, size) + 5, mask
+
+
+@pytest.mark.parametrize("settings", [{}, {"time_probability": 0.0, "channel_probability": 0.0}])
+def test_spec_augment_masks_nothing_unless_told(settings):
+    frames, mask = batch()
+    assert torch.equal(SpecAugment(**settings)(frames, mask), frames)
+
+
+def test_spec_augment_in_eval_mode_is_the_identity():
+    frames, mask = batch()
+    masking = SpecAugment(time_probability=0.5, channel_probability=0.5).eval()
+    assert masking(frames, mask, torch.ones(128)) is frames
+
+
+@pytest.mark.parametrize("fill", [None, torch.arange(128.0)], ids=["zeros", "vector"])
+def test_masked_frames_become_the_fill_and_the_others_stay(fill):
+    frames, mask = batch()
+    found = SpecAugment(time_probability=0.3)(frames, mask, fill)
+    hidden = (found == (torch.zeros(128) if fill is None else fill)).all(2)
+    assert torch.equal(found[~hidden], frames[~hidden])
+    assert hidden[0].any()
+    assert hidden[1].any()
+    assert not hidden[~mask].any()
+    assert not hidden[2].any()
+    assert all(length >= 15 for row in hidden for length in runs(row))
+
+
+def test_masked_channels_are_zero_throughout_their_clip():
+    frames, mask = batch()
+    found = SpecAugment(channel_probability=0.3, channel_length=16)(frames, mask, torch.ones(128))
+    zero = (found == 0).all(1)
+    assert torch.equal(found, frames.masked_fill(zero.unsqueeze(1), 0))
+    assert all(runs(row) and min(runs(row)) >= 16 for row in zero)
+    assert len({tuple(row.tolist()) for row in zero}) == 3
+
+
+def test_what_is_masked_gets_no_gradient():
+    frames, mask = batch()
+    frames.requires_grad_()
+    found = SpecAugment(time_probability=0.3, channel_probability=0.2)(frames, mask)
+    found.sum().backward()
+    assert torch.equal(frames.grad, (found != 0).float())
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.0, 2.0])
+@pytest.mark.parametrize("axis", ["time", "channel"])
+def test_an_impossible_probability_is_refused(axis, value):
+    with pytest.raises(ValueError, match=f"mask_{axis}_probability must be at least 0 and less than 1, got"):
+        SpecAugment(**{f"{axis}_probability": value})
