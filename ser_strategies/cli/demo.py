@@ -36,7 +36,7 @@ def run(command: str, arguments: list[str]) -> None:
     """
     parser = argparse.ArgumentParser(
         prog=f"{PROGRAM} {command}",
-        description="Train and test every strategy on the embedded corpus, offline, in a few minutes on a laptop.",
+        description="Train and test every strategy on the embedded corpus: offline, in minutes, on a laptop.",
     )
     parser.add_argument("--epochs", type=int, default=12, help="epochs of each arm")
     parser.add_argument("--seed", type=int, default=0, help="seed of the heads and of the order of training")
@@ -62,9 +62,9 @@ def run(command: str, arguments: list[str]) -> None:
         rows.append((name, _read(folder / "fit.json"), _read(folder / "test.json")))
     console.print(_table(rows))
     console.print(
-        f"Made-up speech, a tiny encoder with random weights ({ENCODER}), one seed, speakers of the test split "
-        "heard neither in training nor in validation. It shows that each strategy trains what it says; it says "
-        f"nothing about real speech. Each run, with its configuration and checkpoints: {options.out}/"
+        f"Made-up speech, a tiny encoder with random weights ({ENCODER}), one seed; the speakers of the test "
+        "split are heard neither in training nor in validation. It shows that each strategy trains what it "
+        f"says, and nothing about real speech. Each run, its configuration and checkpoints: {options.out}/"
     )
 
 

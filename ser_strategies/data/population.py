@@ -13,12 +13,12 @@ LABELS: tuple[str, ...] = ("anger", "happiness", "neutral", "sadness")
 DIMENSIONS: tuple[str, ...] = ("activation", "valence", "dominance")
 
 # How hard the corpus is. Weaker or more scattered emotion and more noise make it harder.
-INTENSITY = (0.3, 1.2)  # how strongly a clip expresses its class: uniform between these
-EXPRESSIVENESS = (0.75, 1.25)  # how much of it reaches a speaker's voice, though not the raters: likewise
+INTENSITY = (0.6, 1.2)  # how strongly a clip expresses its class: uniform between these
+EXPRESSIVENESS = (1.8, 2.6)  # how much of it reaches a speaker's voice, though not the raters: likewise
 LATENT_NOISE = 0.15  # scatter of an emotion around its class
-DELIVERY_NOISE = 0.65  # scale of everything in a delivery that is not emotion
-HABIT_NOISE = 0.8  # scale of the differences between speakers that resemble emotion
-RATER_NOISE = 0.34  # scatter of one rater's impressions
+DELIVERY_NOISE = 0.5  # scale of everything in a delivery that is not emotion
+HABIT_NOISE = 0.6  # scale of the differences between speakers that resemble emotion
+RATER_NOISE = 0.6  # scatter of one rater's impressions
 RATER_BIAS = 0.15  # differences between raters
 
 # Activation, valence and dominance, with 0 for the middle of the scale and 1 for three points from it.
@@ -181,7 +181,7 @@ def _draw_speaker(person: int, rng: np.random.Generator) -> Speaker:
     return Speaker(
         name=f"s{person:02d}",
         gender="female" if female else "male",
-        f0=(205.0 if female else 118.0) * float(np.exp(np.clip(0.13 * habit[0], -0.3, 0.3))),
+        f0=(205.0 if female else 118.0) * float(np.exp(np.clip(0.22 * habit[0], -0.25, 0.25))),
         tract_length=(14.8 if female else 17.2) + float(np.clip(0.5 * habit[1], -1.2, 1.2)),
         rate=float(np.exp(np.clip(0.08 * habit[2], -0.15, 0.15))),
         f0_range=3.0 * float(np.exp(0.25 * habit[3])),

@@ -1,6 +1,5 @@
 """A source-filter voice: glottal pulses and friction ringing in moving formants, in numpy alone."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -8,17 +7,11 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_strategies.data.phonemes import Sound, sounds_of
+
 SAMPLE_RATE = 16_000
 PAUSE = ","  # among the syllables: a silence between two phrases
 REFERENCE_TRACT = 17.5  # centimetres: the vocal tract that the formants below belong to
-VOWELS = {
-    "a": (730.0, 1250.0, 2440.0, 3450.0, 4500.0),
-    "e": (480.0, 1840.0, 2560.0, 3500.0, 4500.0),
-    "i": (300.0, 2250.0, 3000.0, 3600.0, 4500.0),
-    "o": (500.0, 950.0, 2410.0, 3400.0, 4500.0),
-    "u": (320.0, 800.0, 2240.0, 3350.0, 4500.0),
-}
-
 _Track: TypeAlias = NDArray[np.float64]
 _Samples: TypeAlias = NDArray[np.float32]
 _BANDWIDTHS = np.array([70.0, 90.0, 130.0, 200.0, 280.0])
@@ -92,51 +85,12 @@ def _expect_between(name: str, value: float, lowest: float, highest: float) -> N
         raise ValueError(f"{name} must lie between {lowest} and {highest}, got {value}.")
 
 
-class _Sound(NamedTuple):
-    seconds: float
-    voicing: float
-    formants: tuple[float, ...]
-    friction: float = 0.0
-    friction_hertz: float = 0.0
-    closure: float = 0.0  # part of its duration before a stop bursts
-
-
 class _Segment(NamedTuple):
     start: float
     end: float
-    sound: _Sound
+    sound: Sound
     is_vowel: bool
     is_stressed: bool
-
-
-def _consonant(
-    seconds: float, voicing: float, first: float, second: float, third: float, *friction: float
-) -> _Sound:
-    return _Sound(seconds, voicing, (first, second, third, 3450.0, 4500.0), *friction)
-
-
-_CONSONANTS = {
-    "p": _consonant(0.090, 0.0, 300, 850, 2300, 1.0, 1200, 0.65),
-    "b": _consonant(0.075, 0.1, 250, 850, 2300, 0.5, 1000, 0.75),
-    "t": _consonant(0.090, 0.0, 300, 1750, 2700, 1.2, 4000, 0.65),
-    "d": _consonant(0.070, 0.1, 250, 1750, 2700, 0.6, 3500, 0.75),
-    "k": _consonant(0.095, 0.0, 300, 1950, 2300, 1.2, 2200, 0.60),
-    "g": _consonant(0.075, 0.1, 250, 1950, 2300, 0.6, 2000, 0.70),
-    "f": _consonant(0.100, 0.0, 300, 1000, 2300, 0.3, 5000),
-    "v": _consonant(0.065, 0.3, 280, 1000, 2300, 0.15, 4500),
-    "s": _consonant(0.110, 0.0, 300, 1750, 2600, 0.8, 6200),
-    "z": _consonant(0.080, 0.3, 280, 1750, 2600, 0.5, 6000),
-    "sh": _consonant(0.110, 0.0, 300, 1900, 2500, 0.9, 3300),
-    "h": _consonant(0.070, 0.0, 500, 1500, 2500, 0.3, 1500),
-    "m": _consonant(0.075, 0.45, 270, 1000, 2200),
-    "n": _consonant(0.070, 0.45, 270, 1700, 2600),
-    "l": _consonant(0.065, 0.6, 360, 1300, 2700),
-    "r": _consonant(0.060, 0.6, 400, 1300, 1750),
-    "w": _consonant(0.065, 0.6, 300, 750, 2200),
-    "y": _consonant(0.060, 0.6, 280, 2150, 2900),
-}
-_VOWELS = {letter: _Sound(0.145, 1.0, formants) for letter, formants in VOWELS.items()}
-_SYLLABLE = re.compile(r"('?)(sh|[pbtdkgfvszhmnlrwy])?([aeiou])(sh|[pbtdkgfvszhmnlrwy])?")
 
 
 def speak(
@@ -173,19 +127,6 @@ def seconds_of(
     return round(seconds * SAMPLE_RATE) / SAMPLE_RATE
 
 
-def _sounds(syllable: str) -> tuple[bool, list[tuple[_Sound, bool]]]:
-    match = _SYLLABLE.fullmatch(syllable)
-    if match is None:
-        raise ValueError(
-            "a syllable must be an optional consonant, a vowel and an optional consonant, "
-            f"such as 'ta' or 'nom', got {syllable!r}."
-        )
-    stress, onset, vowel, coda = match.groups()
-    sounds = [(_CONSONANTS[onset], False)] if onset else []
-    sounds.append((_VOWELS[vowel], True))
-    return bool(stress), sounds + ([(_CONSONANTS[coda], False)] if coda else [])
-
-
 def _timeline(
     syllables: Sequence[str], speaker: Speaker, delivery: Delivery, rng: np.random.Generator
 ) -> tuple[list[_Segment], float]:
@@ -199,7 +140,7 @@ def _timeline(
         if syllable == PAUSE:
             time += rng.uniform(0.12, 0.25) / pace
             continue
-        stressed, sounds = _sounds(syllable)
+        stressed, sounds = sounds_of(syllable)
         ends_phrase = position + 1 == len(syllables) or syllables[position + 1] == PAUSE
         for sound, is_vowel in sounds:
             stretch = (1.25 if stressed else 1.0) * (1.35 if ends_phrase else 1.0) if is_vowel else 1.0

@@ -237,5 +237,5 @@ class Encoder(nn.Module):
         for module in self.model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = rate
-            elif isinstance(getattr(module, "dropout", None), float):
+            elif isinstance(getattr(module, "dropout", None), (float, int)):
                 module.dropout = rate  # attention keeps its rate as a number

@@ -60,16 +60,20 @@ def length_aware_group_norm(features: Tensor, counts: Tensor, norm: nn.GroupNorm
     if counts.device.type == "cpu" and bool((counts == steps).all()):
         return F.group_norm(features, channels, norm.weight, norm.bias, norm.eps)
     with torch.autocast(features.device.type, enabled=False):
-        features = features.float()
-        mask = valid_mask(counts, steps).float()
-        count = counts.float().unsqueeze(1)
-        mean = torch.bmm(features, mask.unsqueeze(2)) / count.unsqueeze(2)
+        wide = features.float()
         in_place = not (torch.is_grad_enabled() and features.requires_grad)
-        # Two passes, since E[x²] - E[x]² loses all digits for a clip with a constant offset.
-        centred = features.sub_(mean) if in_place else features - mean
-        centred = centred.mul_(mask.unsqueeze(1)) if in_place else centred * mask.unsqueeze(1)
-        variance = torch.linalg.vector_norm(centred, dim=2).square() / count
-        scale = (norm.weight * torch.rsqrt(variance + norm.eps)).unsqueeze(2)
-        if in_place and not scale.requires_grad:
-            return centred.mul_(scale).add_(norm.bias.unsqueeze(1))
-        return torch.addcmul(norm.bias.unsqueeze(1), centred, scale)
+        mask = valid_mask(counts, steps).float().unsqueeze(1)
+        count = counts.float()[:, None, None]
+        # Two passes, since E[x²] - E[x]² loses all digits for a clip with a constant offset; and a plain sum,
+        # since a matrix product with the mask adds up with less care.
+        valid = wide.mul_(mask) if in_place else wide * mask
+        mean = valid.sum(2, keepdim=True) / count
+        centred = torch.addcmul(valid, mean, mask, value=-1, out=valid if in_place else None)
+        deviation = torch.linalg.vector_norm(centred, dim=2, keepdim=True)
+        scale = norm.weight.float().unsqueeze(1) * torch.rsqrt(deviation.square() / count + norm.eps)
+        return torch.addcmul(norm.bias.float().unsqueeze(1), centred, scale).to(_result_type(features))
+
+
+def _result_type(features: Tensor) -> torch.dtype:
+    """What the library's GroupNorm returns: float32 under autocast, else the format it was given."""
+    return torch.float32 if torch.is_autocast_enabled(features.device.type) else features.dtype

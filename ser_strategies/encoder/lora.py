@@ -54,6 +54,9 @@ class LoRASettings:
 
 def inject(model: SpeechModel, settings: LoRASettings) -> None:
     """Wraps every layer `settings` names in an adapter; the model's own weights stop training."""
+    if settings.rank < 1:
+        msg = f"rank must be at least 1, got {settings.rank}."
+        raise ValueError(msg)
     _check_targets(model, settings.targets)
     inject_adapter_in_model(settings.peft_config(), model, adapter_name=ADAPTER)
 
@@ -86,6 +89,9 @@ def _check_targets(model: nn.Module, targets: tuple[str, ...]) -> None:
         {name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, nn.Linear)}
     )
     paths = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
+    if not targets:
+        msg = f"targets must name some linear layers, got none: expected some of {', '.join(known)}."
+        raise ValueError(msg)
     for target in targets:
         if any(path == target or path.endswith(f".{target}") for path in paths):
             continue

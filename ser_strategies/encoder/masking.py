@@ -26,8 +26,7 @@ def span_mask(counts: Tensor, total: int, *, probability: float, length: int, mi
     if most == 0 or (probability == 0 and minimum == 0):
         return torch.zeros(batch, total, dtype=torch.bool, device=device)
     wanted = (probability * counts / length + torch.rand(batch, device=device)).long().clamp(min=minimum)
-    fitting = torch.minimum(counts // length, (counts - length + 1).clamp(min=0))
-    spans = torch.minimum(wanted, fitting)
+    spans = torch.minimum(wanted, counts // length)
     can_start = valid_mask(counts - length + 1, total)
     scores = torch.rand(batch, total, device=device).masked_fill(~can_start, -1.0)
     chosen = scores.topk(most, dim=1).indices

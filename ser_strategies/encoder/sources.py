@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from transformers import logging as transformers_logging
-from transformers.utils.hub import cached_file
+from transformers.utils.hub import cached_file, extract_commit_hash
 
 from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
 from ser_strategies.encoder.families import FAMILIES, SpeechConfig, SpeechModel, random_shape
@@ -65,7 +66,7 @@ def _from_transformers(source: str, revision: str | None) -> LoadedEncoder:
     if folder.is_dir() and not (folder / "config.json").is_file():
         msg = f"{folder} holds no encoder: expected config.json and model.safetensors in it."
         raise FileNotFoundError(msg)
-    settings = _read_json(source, "config.json", revision, required=True)
+    settings, commit = _read_json(source, "config.json", revision, required=True)
     kind = settings.get("model_type")
     if kind not in FAMILIES:
         msg = f"{source} is a model of type {kind!r}: expected one of {', '.join(FAMILIES)}."
@@ -92,15 +93,14 @@ def _from_transformers(source: str, revision: str | None) -> LoadedEncoder:
                 attn_implementation=family.attention,
                 output_loading_info=True,
             )
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             msg = f"the weights of {source} cannot be read as {kind}: {_first_line(error)}"
             raise ValueError(msg) from error
     missing = sorted(set(report["missing_keys"]) - {"masked_spec_embed"})
     if missing:
         msg = f"{source} lacks {len(missing)} weights of a {kind} encoder, such as {missing[0]}."
         raise ValueError(msg)
-    revision = getattr(model.config, "_commit_hash", None) or revision
-    return _loaded(model, source=source, revision=revision, normalise=normalise)
+    return _loaded(model, source=source, revision=commit or revision, normalise=normalise)
 
 
 def _from_checkpoint(path: Path) -> LoadedEncoder:
@@ -114,6 +114,10 @@ def _from_checkpoint(path: Path) -> LoadedEncoder:
     recorded = EncoderIdentity.from_dict(record["identity"])
     if record["whole"]:
         model = _build(FAMILIES[recorded.family].config.from_dict(record["config"]))
+        missing = sorted(set(model.state_dict()) - set(state))
+        if missing:
+            msg = f"{path} should hold a whole encoder, but lacks {missing[0]}: write it again with `fit`."
+            raise ValueError(msg)
         model.load_state_dict(state)
     else:
         base = load_encoder(recorded.source, recorded.revision)
@@ -164,7 +168,7 @@ def _loaded(
 
 
 def _normalises(source: str, revision: str | None) -> bool:
-    settings = _read_json(source, "preprocessor_config.json", revision, required=False)
+    settings, _ = _read_json(source, "preprocessor_config.json", revision, required=False)
     if not settings:
         msg = (
             f"{source} has no preprocessor_config.json: expected one that says how to normalise waveforms, "
@@ -178,7 +182,10 @@ def _normalises(source: str, revision: str | None) -> bool:
     return bool(settings.get("do_normalize", True))  # transformers' own default
 
 
-def _read_json(source: str, name: str, revision: str | None, *, required: bool) -> dict[str, Any]:
+def _read_json(
+    source: str, name: str, revision: str | None, *, required: bool
+) -> tuple[dict[str, Any], str | None]:
+    """A JSON file of a folder or of the hub, and the commit it is from; empty if it may be missing and is."""
     with _quiet_transformers():
         try:
             path = cached_file(
@@ -192,9 +199,13 @@ def _read_json(source: str, name: str, revision: str | None, *, required: bool) 
             )
             raise FileNotFoundError(msg) from error
     if path is None:
-        return {}
-    settings: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-    return settings
+        return {}, None
+    try:
+        settings: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        msg = f"{path} is not valid JSON ({error}): copy or fetch it again."
+        raise ValueError(msg) from error
+    return settings, extract_commit_hash(str(path), None)
 
 
 def _keep_mask_vector(config: SpeechConfig) -> None:

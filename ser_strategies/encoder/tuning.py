@@ -26,7 +26,7 @@ def freeze_cnn(encoder: Encoder, *, projection: bool = False) -> None:
     freeze(encoder.model.feature_extractor)
     if projection:
         freeze(encoder.model.feature_projection)
-    encoder.cut = AFTER_CNN
+    encoder.cut = max(encoder.cut, AFTER_CNN)
 
 
 def train_top_blocks(encoder: Encoder, top_blocks: int) -> None:

@@ -162,7 +162,7 @@ def test_raters_mostly_but_not_always_agree_with_the_intention(population):
     intended = np.array([LABELS.index(utterance.label) for utterance in population])
 
     assert 0.70 < np.mean(votes.argmax(axis=1) == intended) < 0.88
-    assert 0.2 < np.mean(votes.max(axis=1) == 1) < 0.5
+    assert 0.1 < np.mean(votes.max(axis=1) == 1) < 0.5
 
 
 def test_soft_label_is_the_share_of_votes(population):

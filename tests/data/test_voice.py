@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from ser_strategies.data.phonemes import VOWELS
 from ser_strategies.data.voice import (
     REFERENCE_TRACT,
     SAMPLE_RATE,
-    VOWELS,
     Delivery,
     Speaker,
     seconds_of,

@@ -19,10 +19,20 @@ from ser_strategies.encoder.checkpoints import FORMAT, RECORD
 from ser_strategies.encoder.families import FAMILIES, random_shape
 from ser_strategies.encoder.sources import LoadedEncoder, load_encoder
 
-SIZES = [f"{family}-{shape}" for family in ("wav2vec2", "wavlm", "hubert") for shape in ("tiny", "tiny-prenorm")]
+FAMILY_NAMES, SHAPE_NAMES = ("wav2vec2", "wavlm", "hubert"), ("tiny", "tiny-prenorm")
+SIZES = [f"{family}-{shape}" for family in FAMILY_NAMES for shape in SHAPE_NAMES]
 GROUP_NORM = [size for size in SIZES if not size.endswith("prenorm")]
 RATE = 16_000
 TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="package", autouse=True)
+def single_threaded():
+    """Small tensors on shared cores: two threads that wait for each other are ten times slower than one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +109,7 @@ def on_meta(monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Writes a model in transformers' format, as published: weights, config.json, preprocessor_config.json."""
+    """Writes a model in transformers' format, with its preprocessor_config.json."""
 
     def write(model: Any, *, normalise: bool | None = True, rate: int = RATE, **settings: Any) -> Path:
         path = tmp_path / "published"

@@ -28,7 +28,7 @@ def train(encoder: Encoder, seed: int = 7) -> None:
             parameter.data.add_(0.1 * torch.randn(parameter.shape, generator=generator))
 
 
-# What an earlier stage left -----------------------------------------------------------------------------------
+# What an earlier stage left ------------------------------------------------------------------------
 
 
 @every_kind
@@ -65,7 +65,9 @@ def test_a_checkpoint_of_top_blocks_is_put_on_its_source(tmp_path, size):
     assert frames_of(found).sub(frames_of(Encoder(f"random:{size}"))).norm() > 0.1
 
 
-@pytest.mark.parametrize("changes", [{}, {"decomposed": True}, {"rank_stabilised": True}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"decomposed": True}, {"rank_stabilised": True}], ids=["lora", "dora", "rslora"]
+)
 @every_kind
 def test_a_checkpoint_of_adapters_gives_a_plain_encoder_with_the_same_frames(tmp_path, size, changes):
     encoder = Encoder(f"random:{size}")
@@ -127,7 +129,7 @@ def test_reading_does_not_change_the_file(tmp_path):
     assert path.read_bytes() == before
 
 
-# What is refused ----------------------------------------------------------------------------------------------
+# What is refused -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("read", [read_checkpoint, load_encoder])
@@ -146,7 +148,9 @@ def test_a_folder_named_like_a_checkpoint_is_refused(tmp_path):
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
     path = tmp_path / "best.ckpt"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"{path} is not a checkpoint, or only part of one .{len(content)} bytes"):
+    with pytest.raises(
+        ValueError, match=f"{path} is not a checkpoint, or only part of one .{len(content)} bytes"
+    ):
         load_encoder(str(path))
 
 
@@ -155,7 +159,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, part):
     path = save_checkpoint(Encoder(f"random:{SIZE}"), tmp_path / "best.ckpt", whole=True)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * part)])
-    with pytest.raises(ValueError, match="is not a checkpoint, or only part of one .* copy it again"):
+    with pytest.raises(ValueError, match=r"is not a checkpoint, or only part of one .* copy it again"):
         load_encoder(str(path))
 
 
@@ -167,7 +171,9 @@ def test_another_zip_file_is_refused(tmp_path):
         load_encoder(str(path))
 
 
-@pytest.mark.parametrize("saved", [{"state_dict": {}}, [1, 2], torch.zeros(3)], ids=["dict", "list", "tensor"])
+@pytest.mark.parametrize(
+    "saved", [{"state_dict": {}}, [1, 2], torch.zeros(3)], ids=["dict", "list", "tensor"]
+)
 def test_what_another_program_saved_is_refused(tmp_path, saved):
     path = tmp_path / "best.ckpt"
     torch.save(saved, path)

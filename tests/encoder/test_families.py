@@ -51,6 +51,6 @@ def test_a_misspelt_size_names_the_nearest(typed, meant):
 
 @pytest.mark.parametrize("typed", ["", "zzz"])
 def test_a_size_like_no_other_lists_them_all(typed):
-    with pytest.raises(ValueError, match="expected random: and one of wav2vec2-tiny, .*hubert-large") as caught:
+    with pytest.raises(ValueError, match=r"expected random: and one of wav2vec2-tiny, .*hubert") as caught:
         load_encoder(f"random:{typed}")
     assert "did you mean" not in str(caught.value)

@@ -120,7 +120,7 @@ def test_group_norm_of_a_padded_clip_has_the_gradients_of_the_clip():
 
 
 def test_group_norm_of_a_single_step_is_its_bias():
-    # Here nn.GroupNorm refuses to answer: the deviation of one number from its mean is 0, so the bias remains.
+    # Where nn.GroupNorm refuses to answer: one number is its own mean, so only the bias remains.
     norm = group_norm()
     found = length_aware_group_norm(batch_of_features([1, 30]), torch.tensor([1, 30]), norm)
     assert torch.equal(found[0, :, 0], norm.bias)
@@ -138,6 +138,13 @@ def test_group_norm_loses_no_digits_to_a_constant_offset(channel_offset):
     tolerance = ROUNDING * (1 + channel_offset)
     assert error(library.double(), exact) < tolerance
     assert error(found.double(), exact) < tolerance
+
+
+@pytest.mark.parametrize("counts", [[40, 40], [7, 40]], ids=["whole", "padded"])
+def test_group_norm_of_an_encoder_in_half_precision_stays_in_it(counts):
+    norm = group_norm().bfloat16()
+    found = length_aware_group_norm(batch_of_features(counts).bfloat16(), torch.tensor(counts), norm)
+    assert found.dtype == torch.bfloat16
 
 
 def test_a_channel_that_never_moves_has_finite_gradients():

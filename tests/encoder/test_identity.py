@@ -74,7 +74,9 @@ def test_normalisation_changes_it():
     assert mark(stock(SIZE), normalise=True) != mark(stock(SIZE), normalise=False)
 
 
-@pytest.mark.parametrize(("setting", "value"), [("hidden_dropout", 0.3), ("layerdrop", 0.0), ("vocab_size", 99)])
+@pytest.mark.parametrize(
+    ("setting", "value"), [("hidden_dropout", 0.3), ("layerdrop", 0.0), ("vocab_size", 99)]
+)
 def test_what_does_not_matter_in_eval_mode_leaves_it_alone(setting, value):
     model = stock(SIZE)
     before = mark(model)

@@ -17,7 +17,7 @@ def coverage(count: int, draws: int = DRAWS, **settings: float) -> Tensor:
 
 
 def transformers_coverage(count: int, draws: int) -> np.ndarray:
-    np.random.seed(0)  # noqa: NPY002  # the generator their function draws from
+    np.random.seed(0)  # the generator their function draws from
     drawn = [_compute_mask_indices((1, count), PROBABILITY, SPAN, min_masks=MINIMUM) for _ in range(draws)]
     return np.array([mask.sum() for mask in drawn])
 

@@ -1,0 +1,191 @@
+"""What the tests of the command line share: a place to run in, a finished run, a corpus that can be wrong."""
+
+import contextlib
+import json
+import logging
+import os
+import random
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from ser_strategies.cli import main
+from ser_strategies.data.base import SPLITS, Corpus, Utterance
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+ENCODER = "random:wav2vec2-tiny"
+CPU = ("--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false")
+SMALL = ("--data=Synthetic", "--data.speakers=3", "--data.utterances_per_speaker=8", "--trainer.max_epochs=1")
+VANILLA = ("--model=VanillaFineTuning", f"--model.encoder={ENCODER}", *CPU)
+PARTIAL = ("--model=PartialFineTuning", f"--model.encoder={ENCODER}", *CPU)
+MIXED = ("--model=MixedPrecisionFineTuning", f"--model.encoder={ENCODER}", *CPU)
+NOISE = ("--data=tests.cli.conftest.Noise", "--trainer.max_epochs=1")
+LABELS = ("anger", "happiness", "neutral", "sadness")
+# Enough for a model that does not say the same of every utterance, so that its scores mean something.
+LEARNING = (
+    *VANILLA,
+    "--model.pooling=mean+std",
+    "--model.encoder_lr=1e-3",
+    "--model.head_lr=5e-3",
+    "--data=Synthetic",
+    "--data.speakers=3",
+    "--data.utterances_per_speaker=25",
+    "--data.batch_size=4",
+    "--trainer.max_epochs=4",
+)
+
+
+class Noise(Corpus):
+    """Half a second of noise for each utterance, with the mistakes that a corpus can have.
+
+    Args:
+        names: Names of the classes.
+        used: How many of them occur.
+        counts: Utterances in the train, validation and test splits.
+        broken: The utterance that has a sample that is not a number.
+    """
+
+    dimensions = ()
+
+    def __init__(
+        self,
+        *,
+        names: tuple[str, ...] = LABELS,
+        used: int | None = None,
+        counts: tuple[int, int, int] = (8, 4, 4),
+        broken: str | None = None,
+    ) -> None:
+        super().__init__(batch_size=4)
+        self.labels, self.counts, self.broken = tuple(names), counts, broken
+        self.used = used or len(names)
+
+    def utterances(self):
+        return [
+            Utterance(id=f"{split}_{index}", split=split, label=self.labels[index % self.used])
+            for split, count in zip(SPLITS, self.counts, strict=True)
+            for index in range(count)
+        ]
+
+    def waveform(self, utterance):
+        rng = np.random.default_rng(zlib.crc32(utterance.id.encode()))
+        sound = rng.normal(0, 0.1, 8000).astype(np.float32)
+        if utterance.id == self.broken:
+            sound[4000] = np.nan
+        return sound
+
+
+class Run(NamedTuple):
+    """A finished run: the words that describe it, and where it is."""
+
+    words: tuple[str, ...]
+    folder: Path
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "best.ckpt"
+
+    def facts(self, name: str) -> dict:
+        return json.loads((self.folder / name).read_text())
+
+
+@contextlib.contextmanager
+def contained() -> Iterator[None]:
+    """Puts back what a command changes for the whole process: warnings, logging, seeds, environment."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels, environment = [logger.level for logger in loggers], dict(os.environ)
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # small tensors on shared cores
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        yield
+    torch.set_num_threads(threads)
+    np.random.set_state(numpy_state)
+    random.setstate(python_state)
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """The empty folder in which a test's commands run."""
+    monkeypatch.chdir(tmp_path)
+    with contained():
+        yield tmp_path
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A run of VanillaFineTuning that has learned a little, trained and tested; look, do not touch."""
+    return _trained(tmp_path_factory.mktemp("finished"), LEARNING)
+
+
+@pytest.fixture(scope="session")
+def finished_partial(tmp_path_factory):
+    """A run of PartialFineTuning, whose checkpoint holds only part of the encoder; look, do not touch."""
+    return _trained(tmp_path_factory.mktemp("partial"), (*PARTIAL, *SMALL))
+
+
+@pytest.fixture(scope="session")
+def finished_noise(tmp_path_factory):
+    """A run of VanillaFineTuning on `Noise`; look, do not touch."""
+    return _trained(tmp_path_factory.mktemp("noise"), (*VANILLA, *NOISE))
+
+
+def _trained(folder: Path, words: tuple[str, ...]) -> Run:
+    words = (*words, f"--trainer.default_root_dir={folder}")
+    with contained():
+        main(["fit", *words])
+        main(["test", *words])
+    return Run(words, folder)
+
+
+@pytest.fixture
+def refused(here, capsys):
+    """Runs a command that must fail with one sentence and leave nothing behind; gives the sentence."""
+
+    def run(*words: str) -> str:
+        before = everything_in(here)
+        with pytest.raises(SystemExit) as stop:
+            main(list(words))
+        assert stop.value.code not in {0, None}
+        sentence = only_error(capsys.readouterr().err)
+        assert everything_in(here) == before
+        return sentence
+
+    return run
+
+
+def only_error(stderr: str) -> str:
+    """The one `error:` line; the only other thing that may be said is how to see more."""
+    lines = [line for line in stderr.splitlines() if line and not line.startswith("(where it happened")]
+    assert "Traceback" not in stderr
+    assert len(lines) == 1, stderr
+    assert lines[0].startswith("error: "), stderr
+    return lines[0]
+
+
+def everything_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def changed(path: Path, **changes: object) -> Path:
+    """An example's copy in the working directory, with other values at dotted keys."""
+    config = yaml.safe_load(path.read_text())
+    for key, value in changes.items():
+        *parents, last = key.split("__")
+        place = config
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    copy = Path(path.name)
+    copy.write_text(yaml.safe_dump(config))
+    return copy

@@ -1,0 +1,259 @@
+"""What `fit`, `validate`, `test` and `demo` do, and what they leave behind."""
+
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, recall_score
+
+from ser_strategies import Synthetic, load_strategy
+from ser_strategies.cli import COMMANDS, demo, main
+from tests.cli.conftest import (
+    LABELS,
+    LEARNING,
+    MIXED,
+    NOISE,
+    SMALL,
+    VANILLA,
+    everything_in,
+)
+
+KEPT = {"best.ckpt", "last.ckpt", "config.yaml", "environment.json", "fit.json", "test.json"}
+
+
+def facts(path):
+    return json.loads(Path(path).read_text())
+
+
+def test_a_run_keeps_its_checkpoints_its_configuration_its_surroundings_and_its_scores(finished):
+    assert everything_in(finished.folder) >= KEPT
+    logs = [pd.read_csv(path) for path in (finished.folder / "logs").rglob("metrics.csv")]
+    columns = set().union(*logs)
+    assert {"epoch", "step", "train/loss_step", "train/loss_epoch", "val/ua", "test/ua"} <= columns
+
+
+def test_a_run_without_a_folder_goes_to_runs_and_the_name_of_its_strategy(here):
+    main(["fit", *VANILLA, *SMALL])
+    assert (here / "runs" / "vanilla" / "best.ckpt").is_file()
+    assert {path.name for path in here.iterdir()} == {"runs"}
+
+
+def test_the_surroundings_name_the_packages_and_the_machine(finished):
+    surroundings = finished.facts("environment.json")
+    assert surroundings["packages"]["torch"] == version("torch")
+    assert {"ser-strategies", "lightning", "transformers", "peft"} <= set(surroundings["packages"])
+    assert {"python", "system", "cores", "gpus"} <= set(surroundings)
+
+
+def test_the_trained_and_total_numbers_of_parameters_are_those_of_the_model(finished_partial):
+    kept = finished_partial.facts("fit.json")
+    parameters = list(load_strategy(finished_partial.best).parameters())
+    assert kept["parameters"] == sum(p.numel() for p in parameters)
+    assert kept["trainable_parameters"] == sum(p.numel() for p in parameters if p.requires_grad)
+    assert 0 < kept["trainable_parameters"] < kept["parameters"]
+
+
+def test_the_test_scores_are_what_scikit_learn_makes_of_the_predictions(finished):
+    main(["predict", *finished.words, "--output", "said.csv"])
+    said = pd.read_csv("said.csv").set_index("id")["label"]
+    corpus = Synthetic(speakers=3, utterances_per_speaker=25)
+    true = pd.Series({u.id: u.label for u in corpus.split("test")})
+    assert list(said.index) == list(true.index)
+    assert said.nunique() > 1, "a model that always says the same would agree with wrong scores too"
+    kept = finished.facts("test.json")
+    assert kept["labels"] == list(LABELS)
+    assert kept["confusion"] == confusion_matrix(true, said, labels=LABELS).tolist()
+    recalls = recall_score(true, said, labels=LABELS, average=None, zero_division=0)
+    expected = {
+        "test/ua": balanced_accuracy_score(true, said),
+        "test/wa": (true == said).mean(),
+        "test/f1_macro": f1_score(true, said, average="macro"),
+        "test/f1_weighted": f1_score(true, said, average="weighted"),
+    } | {f"test/recall/{label}": recall for label, recall in zip(LABELS, recalls, strict=True)}
+    assert {name: kept["metrics"][name] for name in expected} == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_test_scores_name_the_checkpoint_and_the_encoder(finished):
+    kept = finished.facts("test.json")
+    assert kept["checkpoint"] == str(finished.best)
+    assert kept["encoder"]["source"] == "random:wav2vec2-tiny"
+    assert len(kept["encoder"]["fingerprint"]) == 64
+
+
+def test_validating_the_best_checkpoint_gives_the_score_it_was_chosen_by(finished):
+    main(["validate", *finished.words])
+    best = finished.facts("fit.json")["best"]
+    assert best["monitor"] == "val/ua"
+    assert finished.facts("val.json")["metrics"]["val/ua"] == pytest.approx(best["score"], abs=1e-6)
+
+
+def test_the_saved_configuration_alone_repeats_the_run(finished, capsys):
+    before = finished.facts("fit.json")
+    config = yaml.safe_load((finished.folder / "config.yaml").read_text())
+    config["trainer"]["default_root_dir"] = "again"
+    Path("config.yaml").write_text(yaml.safe_dump(config))
+    main(["fit", "--config", "config.yaml"])
+    main(["fit", "--config", "again/config.yaml", "--overwrite"])
+    after = facts("again/fit.json")
+    assert {**after, "seconds": None} == {**before, "seconds": None}
+
+
+def test_a_resumed_run_ends_like_one_that_was_never_stopped(finished):
+    half = [*LEARNING, "--trainer.default_root_dir=half"]
+    main(["fit", *half, "--trainer.max_epochs=2"])
+    main(["fit", *half, "--ckpt_path=half/last.ckpt"])
+    resumed, straight = facts("half/fit.json"), finished.facts("fit.json")
+    assert resumed["epochs"] == straight["epochs"] == 4
+    assert resumed["steps"] == straight["steps"]
+    assert resumed["metrics"] == pytest.approx(straight["metrics"], abs=1e-6)
+
+
+def test_a_finished_run_is_replaced_where_the_user_says_so(here):
+    words = [*VANILLA, *SMALL]
+    main(["fit", *words])
+    main(["fit", *words, "--overwrite", "--seed_everything=1"])
+    config = yaml.safe_load((here / "runs/vanilla/config.yaml").read_text())
+    assert config["seed_everything"] == 1
+    assert not list(here.rglob("*-v1.ckpt"))
+
+
+def test_mixed_precision_declares_its_precision_in_the_saved_configuration(here):
+    main(["fit", *MIXED, *SMALL])
+    config = yaml.safe_load((here / "runs/mixed-precision/config.yaml").read_text())
+    assert config["trainer"]["precision"] == "bf16-mixed"
+
+
+def test_mixed_precision_accepts_its_own_precision_said_aloud(here):
+    main(["fit", *MIXED, *SMALL, "--trainer.precision=bf16-mixed"])
+    assert (here / "runs/mixed-precision/best.ckpt").is_file()
+
+
+def test_other_strategies_leave_the_precision_to_the_trainer(finished):
+    config = yaml.safe_load((finished.folder / "config.yaml").read_text())
+    assert config["trainer"]["precision"] in {None, "32-true"}
+
+
+def test_the_classes_are_those_of_the_corpus(here):
+    main(["fit", *VANILLA, *NOISE, "--data.names=[calm,joy,fear]"])
+    strategy = load_strategy("runs/vanilla/best.ckpt")
+    assert strategy.labels == ("calm", "joy", "fear")
+    assert strategy(torch.zeros(1, 8000), torch.tensor([8000])).shape == (1, 3)
+
+
+def test_the_dimensions_are_those_of_the_corpus(here):
+    words = [*VANILLA, *SMALL, "--data.dimensions=[valence]", "--model.objective=dimensions"]
+    main(["fit", *words])
+    main(["test", *words])
+    strategy = load_strategy("runs/vanilla/best.ckpt")
+    assert strategy.dimensions == ("valence",)
+    assert strategy.labels == ()
+    assert strategy(torch.zeros(1, 8000), torch.tensor([8000])).shape == (1, 1)
+    kept = facts("runs/vanilla/test.json")
+    assert kept["dimensions"] == ["valence"]
+    assert kept["confusion"] is None
+    assert "test/ccc_valence" in kept["metrics"]
+
+
+def test_a_corpus_without_a_test_split_can_be_fitted(here):
+    main(["fit", *VANILLA, *NOISE, "--data.counts=[8,4,0]"])
+    assert (here / "runs/vanilla/best.ckpt").is_file()
+
+
+def test_logging_can_be_turned_off(here):
+    main(["fit", *VANILLA, *SMALL, "--trainer.logger=false"])
+    assert not list(here.rglob("*.csv"))
+    assert not list(here.rglob("logs"))
+    assert everything_in(here / "runs/vanilla") == KEPT - {"test.json"}
+
+
+def test_the_csv_log_stays_beside_another_logger(here):
+    main(["fit", *VANILLA, *SMALL, "--trainer.logger=lightning.pytorch.loggers.logger.DummyLogger"])
+    assert len(list(here.rglob("metrics.csv"))) == 1
+
+
+def test_a_csv_logger_of_ones_own_is_the_only_one(here):
+    mine = ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=mine"]
+    main(["fit", *VANILLA, *SMALL, *mine])
+    assert [path.parts[0] for path in Path().rglob("metrics.csv")] == ["mine"]
+
+
+def test_tensorboard_by_class_path_logs_beside_the_csv(here):
+    pytest.importorskip("tensorboard")
+    mine = ["--trainer.logger=TensorBoardLogger", "--trainer.logger.save_dir=board"]
+    main(["fit", *VANILLA, *SMALL, *mine])
+    assert list((here / "board").rglob("events.*"))
+    assert list(here.rglob("metrics.csv"))
+
+
+def test_testing_leaves_only_scores_and_a_log(finished_partial, here):
+    main(["test", *finished_partial.words])
+    assert everything_in(here) == set()
+
+
+def test_predicting_leaves_only_the_table(finished_partial, here):
+    before = everything_in(finished_partial.folder)
+    main(["predict", *finished_partial.words, "--output=said.csv"])
+    assert everything_in(here) == {"said.csv"}
+    assert everything_in(finished_partial.folder) == before
+
+
+def test_printing_the_configuration_runs_nothing(here, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *VANILLA, *SMALL, "--print_config"])
+    assert stop.value.code in {0, None}
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["model"]["init_args"]["encoder"] == "random:wav2vec2-tiny"
+    assert everything_in(here) == set()
+
+
+@pytest.mark.parametrize("command", ["fit", "test", "predict"])
+def test_a_command_that_succeeds_warns_of_nothing(command, finished_partial, capfd, recwarn):
+    main([command, *finished_partial.words, *(["--overwrite", "--trainer.default_root_dir=other"] * (command == "fit"))])
+    said = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("Seed set")]
+    shown = [str(w.message) for w in recwarn if not issubclass(w.category, DeprecationWarning)]
+    assert said + shown == []
+
+
+def test_the_module_runs_like_the_program():
+    ran = [
+        subprocess.run([*command, "--version"], capture_output=True, text=True, check=True).stdout
+        for command in ([sys.executable, "-m", "ser_strategies"], [program()])
+    ]
+    assert ran[0] == ran[1]
+    assert ran[0].startswith("ser-strategies ")
+
+
+def program() -> str:
+    return str(Path(sys.executable).parent / "ser-strategies")
+
+
+def test_the_demo_prints_a_row_for_each_arm(here, monkeypatch, capsys):
+    chosen = ("partial, top 2", "LoRA")
+    monkeypatch.setattr(demo, "ARMS", {name: demo.ARMS[name] for name in chosen})
+    small = ("--data.speakers=3", "--data.utterances_per_speaker=8", "--trainer.enable_progress_bar=false")
+    monkeypatch.setattr(demo, "COMMON", (*demo.COMMON, *small))
+    monkeypatch.setenv("COLUMNS", "200")
+    main(["demo", "--epochs", "1"])
+    said = capsys.readouterr().out
+    table = said[said.index("chance 25 %") :]
+    for name in chosen:
+        assert name in table
+    for folder in ("partial-top-2", "lora"):
+        ua = 100 * facts(f"runs/demo/{folder}/test.json")["metrics"]["test/ua"]
+        assert f"{ua:.1f}" in table
+        trained = facts(f"runs/demo/{folder}/fit.json")["trainable_parameters"]
+        assert f"{trained:,}" in table
+
+
+def test_every_command_has_a_function():
+    for name, (what, where) in COMMANDS.items():
+        module, function = where.split(":")
+        imported = __import__(f"ser_strategies.cli.{module}", fromlist=[function])
+        assert callable(getattr(imported, function)), name
+        assert what

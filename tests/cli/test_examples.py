@@ -1,0 +1,86 @@
+"""Every YAML in examples/ runs as it is, but for its size."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score
+
+from ser_strategies import Synthetic
+from ser_strategies.cli import main
+from tests.cli.conftest import CPU, EXAMPLES, everything_in
+
+SIZE = {"speakers": 3, "utterances_per_speaker": 8}
+TINY = (*(f"--data.{name}={value}" for name, value in SIZE.items()), "--trainer.max_epochs=1", *CPU)
+
+
+def agreement(predicted, true):
+    """Concordance correlation coefficient."""
+    covariance = np.cov(predicted, true, ddof=0)
+    return 2 * covariance[0, 1] / (np.trace(covariance) + (np.mean(predicted) - np.mean(true)) ** 2)
+
+
+def expected_scores(said: pd.DataFrame, kept: dict) -> dict[str, float]:
+    """The test scores, from the table of predictions and the corpus alone."""
+    truth = pd.DataFrame(
+        {"id": u.id, "true": u.label, **{f"true/{name}": value for name, value in u.dimensions.items()}}
+        for u in Synthetic(**SIZE).split("test")
+    )
+    table = said.merge(truth, on="id", validate="one_to_one")
+    assert len(table) == len(truth) == len(said)
+    scores = {}
+    if kept["labels"]:
+        true, predicted = table["true"], table["label"]
+        scores["test/ua"] = balanced_accuracy_score(true, predicted)
+        scores["test/wa"] = (true == predicted).mean()
+        scores["test/f1_macro"] = f1_score(true, predicted, average="macro")
+        scores["test/f1_weighted"] = f1_score(true, predicted, average="weighted")
+        assert kept["confusion"] == confusion_matrix(true, predicted, labels=kept["labels"]).tolist()
+    for name in kept["dimensions"]:
+        scores[f"test/ccc_{name}"] = agreement(table[name], table[f"true/{name}"])
+        scores[f"test/rmse_{name}"] = ((table[name] - table[f"true/{name}"]) ** 2).mean() ** 0.5
+    return scores
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_an_example_is_fitted_tested_and_repeated_by_its_saved_configuration(example, here):
+    folder = Path(yaml.safe_load(example.read_text())["trainer"]["default_root_dir"])
+    words = ["--config", str(example), *TINY]
+    main(["fit", *words])
+    main(["test", *words])
+    kept = {"best.ckpt", "last.ckpt", "config.yaml", "environment.json", "fit.json", "test.json", "logs"}
+    assert kept <= everything_in(folder)
+    assert list(folder.glob("logs/*/metrics.csv"))
+    assert {path.name for path in here.iterdir()} == {"runs"}
+
+    main(["predict", *words, "--output", "said.csv"])
+    tested = json.loads((folder / "test.json").read_text())
+    expected = expected_scores(pd.read_csv("said.csv"), tested)
+    assert expected
+    assert {name: tested["metrics"][name] for name in expected} == pytest.approx(expected, abs=1e-6)
+
+    first = json.loads((folder / "fit.json").read_text())
+    main(["fit", "--config", str(folder / "config.yaml"), "--overwrite"])
+    again = json.loads((folder / "fit.json").read_text())
+    assert again | {"seconds": 0} == first | {"seconds": 0}
+
+
+def test_every_strategy_has_an_example():
+    shown = {
+        yaml.safe_load(path.read_text())["model"]["class_path"].rpartition(".")[2]
+        for path in EXAMPLES.rglob("*.yaml")
+    }
+    from ser_strategies.strategies import STRATEGIES
+
+    assert {kind.__name__ for kind in STRATEGIES} <= shown
+
+
+def test_every_example_runs_offline_and_has_a_folder_of_its_own():
+    configs = [yaml.safe_load(path.read_text()) for path in sorted(EXAMPLES.glob("*.yaml"))]
+    folders = [config["trainer"]["default_root_dir"] for config in configs]
+    assert len(set(folders)) == len(folders)
+    for config in configs:
+        assert config["model"]["init_args"]["encoder"].startswith("random:")

@@ -1,0 +1,78 @@
+"""Every option says what it is for."""
+
+import re
+
+import pytest
+
+from ser_strategies.cli import COMMANDS, main
+from ser_strategies.cli.training import CORPORA
+from ser_strategies.strategies import STRATEGIES
+
+
+def help_of(capsys, *words):
+    """What a command prints when asked for help."""
+    with pytest.raises(SystemExit) as stop:
+        main(list(words))
+    assert stop.value.code in {0, None}
+    return capsys.readouterr().out
+
+
+def options_in(text: str) -> dict[str, str]:
+    """Each option's name and description, without its type and default."""
+    found = {}
+    for block in re.split(r"\n(?=  -)", text):
+        if not block.startswith("  -"):
+            continue
+        signature, _, description = re.sub(r"\n\n.*", "", block, flags=re.DOTALL).strip().partition("  ")
+        name = re.search(r"--[\w.]+", signature)
+        assert name is not None, block
+        described = re.sub(r"\s+", " ", description)
+        described = re.sub(r"\((required, )?type: .*|\(default: .*", "", described)
+        found[name[0]] = described.strip()
+    return found
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"], []])
+def test_help_lists_every_command(words, capsys):
+    main(words)
+    said = capsys.readouterr().out
+    for name, (what, _) in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(what)}$", said, re.MULTILINE)
+
+
+@pytest.mark.parametrize("strategy", [kind.__name__ for kind in STRATEGIES])
+def test_every_option_of_a_strategy_has_help(strategy, capsys):
+    options = options_in(help_of(capsys, "fit", "--model.help", strategy))
+    assert {"--model.encoder", "--model.pooling", "--model.head_lr"} <= set(options)
+    assert [name for name, description in options.items() if not description] == []
+
+
+@pytest.mark.parametrize("corpus", [kind.__name__ for kind in CORPORA])
+def test_every_option_of_a_corpus_has_help(corpus, capsys):
+    options = options_in(help_of(capsys, "fit", "--data.help", corpus))
+    assert {"--data.batch_size", "--data.workers"} <= set(options)
+    assert [name for name, description in options.items() if not description] == []
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_every_option_of_a_command_has_help(command, capsys):
+    options = options_in(help_of(capsys, command, "--help"))
+    assert {"--output", "--ckpt_path"} <= set(options)
+    assert [name for name, description in options.items() if not description] == []
+
+
+def test_the_demo_explains_its_options(capsys):
+    options = options_in(help_of(capsys, "demo", "--help"))
+    assert {"--epochs", "--seed", "--out"} <= set(options)
+    assert all(options.values())
+
+
+def test_predict_explains_how_to_name_files(capsys):
+    said = help_of(capsys, "predict", "--help")
+    assert "--batch_size" in said
+    assert "folders to search" in said

@@ -1,0 +1,342 @@
+"""What the strategies' tests share: one row a strategy, small batches, and a trainer that keeps quiet."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, which reads it once
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ser_strategies.batch import Batch
+from ser_strategies.data.synthetic import Synthetic
+from ser_strategies.encoder.sources import load_encoder
+from ser_strategies.strategies import (
+    STRATEGIES,
+    LoRAFineTuning,
+    MixedPrecisionFineTuning,
+    PartialFineTuning,
+    VanillaFineTuning,
+)
+
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # what hardware there is, and tips
+KINDS = [
+    f"{family}-{shape}" for family in ("wav2vec2", "wavlm", "hubert") for shape in ("tiny", "tiny-prenorm")
+]
+CLASSES = 4
+TOLERANCE = 1e-5
+SEED = 1
+
+# Warnings are errors, except those that are true, known, and meant.
+WARNINGS = pytest.mark.filterwarnings(
+    "error",
+    "ignore:.*does not have many workers",  # the tests' data is in memory
+    "ignore:.*isinstance.treespec, LeafSpec",  # between Lightning and torch
+    "ignore:.*in eval mode at the start of training",  # frozen means eval mode
+    "ignore:.*have no `val_dataloader`",  # most tests need no validation
+    "ignore:.*overridden `on_before_batch_transfer`",  # the strategy's is the one that is meant
+    "ignore:.*smaller than the logging interval",  # epochs are logged anyway
+)
+
+
+# Weights on paper -------------------------------------------------------------------------------------------
+
+
+def cnn(config: Any) -> int:
+    """Weights of the convolutions: kernels, biases where there are, a norm after the first or after each."""
+    sizes = list(config.conv_dim)
+    inputs = [1, *sizes[:-1]]
+    kernels = sum(i * o * k for i, o, k in zip(inputs, sizes, config.conv_kernel, strict=True))
+    biases = sum(sizes) if config.conv_bias else 0
+    norms = 2 * sum(sizes if config.feat_extract_norm == "layer" else sizes[:1])
+    return kernels + biases + norms
+
+
+def projection(config: Any) -> int:
+    """A norm over the CNN's features, and a linear layer to the hidden size."""
+    features, hidden = config.conv_dim[-1], config.hidden_size
+    return 2 * features + features * hidden + hidden
+
+
+def positions(config: Any) -> int:
+    """A grouped convolution with weight norm: direction, one magnitude for each tap, bias."""
+    hidden, taps = config.hidden_size, config.num_conv_pos_embeddings
+    return hidden * (hidden // config.num_conv_pos_embedding_groups) * taps + taps + hidden
+
+
+def norm(config: Any) -> int:
+    return 2 * config.hidden_size
+
+
+def block(config: Any) -> int:
+    """Four projections of attention, two layers of the feed-forward part, two norms, WavLM's gate."""
+    hidden, inner, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
+    attention = 4 * (hidden * hidden + hidden)
+    forward = hidden * inner + inner + inner * hidden + hidden
+    gate = heads + (hidden // heads) * 8 + 8 if config.model_type == "wavlm" else 0
+    return attention + forward + 2 * norm(config) + gate
+
+
+def distances(config: Any) -> int:
+    """WavLM's table of relative positions, which the first block owns."""
+    return config.num_buckets * config.num_attention_heads if config.model_type == "wavlm" else 0
+
+
+def top(config: Any, blocks: int) -> int:
+    """The last blocks, what the first of all owns if it is among them, and the norm above them if any."""
+    table = distances(config) if blocks == config.num_hidden_layers else 0
+    above = norm(config) if config.do_stable_layer_norm and blocks else 0
+    return blocks * block(config) + table + above
+
+
+def above_cnn(config: Any) -> int:
+    blocks = config.num_hidden_layers * block(config) + distances(config)
+    return projection(config) + positions(config) + norm(config) + blocks
+
+
+def attention_lora(config: Any, rank: int, targets: int, *, decomposed: bool = False) -> int:
+    """Two factors around square layers in each block, and with DoRA a magnitude for each output."""
+    hidden = config.hidden_size
+    return config.num_hidden_layers * targets * (2 * rank * hidden + (hidden if decomposed else 0))
+
+
+def linear_head(config: Any) -> int:
+    return config.hidden_size * CLASSES + CLASSES
+
+
+# One row a strategy -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the contract must be told of a strategy; all the rest it finds out.
+
+    Args:
+        trained: Encoder weights that train, from the configuration, on paper.
+        quiet: The highest cut below which a training step draws no random number.
+        whole: Whether a checkpoint holds the encoder.
+        options: Options that it needs, or that make it train little.
+        precision: What the trainer must be given.
+    """
+
+    trained: Callable[[Any], int]
+    quiet: int
+    whole: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+    precision: Any = None
+
+
+BLOCKS = 4  # of every tiny encoder
+AFTER_CNN = -1
+ROWS: dict[type, Row] = {
+    VanillaFineTuning: Row(above_cnn, AFTER_CNN, whole=True),
+    PartialFineTuning: Row(lambda c: top(c, 2), BLOCKS - 2, options={"top_blocks": 2}),
+    LoRAFineTuning: Row(lambda c: attention_lora(c, 4, 2), BLOCKS, options={"rank": 4}),
+    MixedPrecisionFineTuning: Row(
+        lambda c: top(c, 1), BLOCKS - 1, options={"top_blocks": 1}, precision="bf16-mixed"
+    ),
+}
+# The same strategies with other options, for the tests in which options matter.
+VARIANTS: list[tuple[type, Row]] = [
+    (VanillaFineTuning, Row(lambda c: cnn(c) + above_cnn(c), AFTER_CNN, True, {"train_cnn": True})),
+    (
+        VanillaFineTuning,
+        Row(lambda c: above_cnn(c) - projection(c), AFTER_CNN, True, {"freeze_projection": True}),
+    ),
+    (PartialFineTuning, Row(lambda c: top(c, BLOCKS), 0, options={"top_blocks": BLOCKS})),
+    (PartialFineTuning, Row(lambda c: 0, BLOCKS, options={"top_blocks": 0})),
+    (
+        LoRAFineTuning,
+        Row(
+            lambda c: attention_lora(c, 2, 4, decomposed=True),
+            BLOCKS,
+            options={
+                "rank": 2,
+                "targets": ("q_proj", "k_proj", "v_proj", "out_proj"),
+                "decomposed": True,
+                "rank_stabilised": True,
+            },
+        ),
+    ),
+]
+# Options decide which weights train, and not differently in every family: two kinds are enough for variants.
+KINDS_OF_VARIANTS = ["wav2vec2-tiny", "wavlm-tiny-prenorm"]
+CASES = [
+    pytest.param(strategy, ROWS[strategy], kind, id=f"{kind}-{strategy.__name__}")
+    for kind in KINDS
+    for strategy in STRATEGIES
+    if strategy in ROWS
+] + [
+    pytest.param(strategy, row, kind, id=f"{kind}-{strategy.__name__}-{'-'.join(row.options)}-{number}")
+    for kind in KINDS_OF_VARIANTS
+    for number, (strategy, row) in enumerate(VARIANTS)
+]
+
+every_strategy = pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda strategy: strategy.__name__)
+every_kind = pytest.mark.parametrize("kind", KINDS)
+every_case = pytest.mark.parametrize(("strategy", "row", "kind"), CASES)
+
+
+def build(strategy: type, encoder: str, **options: Any) -> Any:
+    """A strategy with its row's options, on `random:<encoder>` or on the encoder at a path."""
+    source = f"random:{encoder}" if encoder in KINDS else encoder
+    return strategy(source, **({"num_classes": CLASSES} | ROWS[strategy].options | options))
+
+
+# Settings that make a small model learn fast and surely.
+EAGER = {"encoder_lr": 1e-3, "head_lr": 1e-2, "mask_time_probability": 0.0, "encoder_dropout": 0.0}
+# Adam moves every parameter that has a gradient, however small; AdamW also moves those that have none.
+MOVES = {"encoder_lr": 1e-3, "head_lr": 1e-2, "optimizer": torch.optim.Adam}
+
+
+# Training ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="package", autouse=True)
+def single_threaded():
+    """Small tensors on shared cores: two threads that wait for each other are ten times slower than one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(SEED)
+
+
+@pytest.fixture(scope="package")
+def corpus() -> Synthetic:
+    """Twelve clips, four in each split; they are rendered once."""
+    return Synthetic(speakers=3, utterances_per_speaker=4, batch_size=2)
+
+
+def noise(samples: int, seed: int = 0) -> Tensor:
+    return torch.randn(samples, generator=torch.Generator().manual_seed(seed)) * 0.1
+
+
+def batch(*samples: int, seed: int = 0, **fields: Any) -> Batch:
+    """Clips of noise of these lengths, with classes in turn; fields replace what a batch has."""
+    clips = [noise(length, seed * 100 + number) for number, length in enumerate(samples)]
+    made = Batch(
+        waveforms=nn.utils.rnn.pad_sequence(clips, batch_first=True),
+        lengths=torch.tensor(samples),
+        ids=tuple(f"u{seed}{number}" for number in range(len(samples))),
+        labels=torch.arange(len(samples)) % CLASSES,
+    )
+    return made._replace(**fields)
+
+
+def as_it_is(made: Batch) -> Batch:
+    return made
+
+
+def loader(*batches: Batch) -> DataLoader[Batch]:
+    return DataLoader(list(batches), batch_size=None, collate_fn=as_it_is)  # type: ignore[arg-type]
+
+
+def trainer(**options: Any) -> Trainer:
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "accelerator": "cpu",
+        "max_epochs": 1,
+    }
+    return Trainer(**(quiet | options))
+
+
+def trainer_for(model: Any, **options: Any) -> Trainer:
+    """A trainer in the precision that the model's row asks for."""
+    return trainer(**({"precision": ROWS[type(model)].precision} | options))
+
+
+def fit(
+    model: Any, *batches: Batch, val: Batch | None = None, ckpt_path: Any = None, **options: Any
+) -> Trainer:
+    """Fits on batches, in order, and returns the trainer."""
+    made = trainer_for(model, **options)
+    made.fit(model, loader(*batches), val and loader(val), ckpt_path=ckpt_path)
+    return made
+
+
+def saved(model: Any, path: Path, *batches: Batch) -> Path:
+    """The checkpoint of a model after a step on each batch."""
+    fit(model, *(batches or (batch(4_800, 3_200),))).save_checkpoint(path)
+    return path
+
+
+class Losses(Callback):
+    """Keeps the loss of each step."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_train_batch_end(self, trainer: Trainer, model: Any, outputs: Any, *_: Any) -> None:
+        self.values.append(outputs["loss"].item())
+
+
+class Rates(Callback):
+    """Keeps the learning rate of each group at each step."""
+
+    def __init__(self) -> None:
+        self.values: list[tuple[float, ...]] = []
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        self.values.append(tuple(group["lr"] for group in trainer.optimizers[0].param_groups))
+
+
+# Looking ----------------------------------------------------------------------------------------------------
+
+
+def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def copied(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+@torch.no_grad()
+def stir(model: nn.Module, seed: int = 0) -> None:
+    """Moves everything that trains, so that forgetting any of it shows."""
+    generator = torch.Generator().manual_seed(seed)
+    for _, parameter in sorted(trainable(model).items()):
+        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+
+
+@torch.no_grad()
+def logits(model: Any, made: Batch) -> Tensor:
+    return model.eval()(made.waveforms, made.lengths)
+
+
+@torch.no_grad()
+def frames(encoder: Any, made: Batch) -> Tensor:
+    found = encoder.eval()(made.waveforms, made.lengths)
+    return found.values[found.mask]
+
+
+def error(found: Tensor, expected: Tensor) -> float:
+    """Relative error in the Euclidean norm."""
+    assert found.shape == expected.shape
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+def published(kind: str, path: Path) -> Path:
+    """The weights of `random:<kind>` as a folder in transformers' format."""
+    loaded = load_encoder(f"random:{kind}")
+    loaded.model.save_pretrained(path)
+    settings = {"do_normalize": loaded.identity.normalise, "sampling_rate": 16_000}
+    (path / "preprocessor_config.json").write_text(json.dumps(settings))
+    return path

@@ -1,0 +1,287 @@
+"""What a checkpoint holds, and which ones are refused."""
+
+import math
+
+import pytest
+import torch
+
+from ser_strategies.encoder.checkpoints import FORMAT, RECORD
+from ser_strategies.strategies import (
+    LoRAFineTuning,
+    PartialFineTuning,
+    VanillaFineTuning,
+    load_strategy,
+)
+from tests.strategies.conftest import (
+    ROWS,
+    SEED,
+    WARNINGS,
+    batch,
+    build,
+    every_case,
+    every_strategy,
+    fit,
+    frames,
+    loader,
+    logits,
+    published,
+    saved,
+    stir,
+    trainable,
+    trainer,
+)
+
+pytestmark = WARNINGS
+KIND = "wav2vec2-tiny"
+PAIR = batch(4_800, 3_200)
+NAMES = ("anger", "happiness", "neutral", "sadness")
+
+
+def read(path):
+    return torch.load(path, weights_only=True)
+
+
+# Contents ---------------------------------------------------------------------------------------------------
+
+
+@every_case
+def test_a_checkpoint_holds_what_trained_and_all_of_the_encoder_only_if_it_is_whole(
+    strategy, row, kind, tmp_path
+):
+    model = build(strategy, kind, **row.options)
+    found = set(read(saved(model, tmp_path / "a.ckpt"))["state_dict"])
+    of_encoder = {name for name in found if name.startswith("encoder.")}
+    everything = {name for name in model.state_dict() if name.startswith("encoder.")}
+    assert of_encoder == (everything if row.whole else everything & set(trainable(model)))
+    assert found - of_encoder == {"head.1.weight", "head.1.bias", "objective.class_weights"}
+
+
+@every_strategy
+def test_a_checkpoint_says_what_it_is_in_plain_data(strategy, tmp_path):
+    model = build(strategy, KIND, labels=NAMES, head_lr=0.02, class_counts=(3, 3, 1, 1))
+    checkpoint = read(saved(model, tmp_path / "a.ckpt"))
+    record = checkpoint[RECORD]
+    assert (record["format"], record["strategy"]) == (FORMAT, strategy.__name__)
+    assert (record["labels"], record["dimensions"]) == (NAMES, ())
+    assert record["seed"] == SEED
+    assert record["encoder"]["identity"] == model.encoder.identity.as_dict()
+    assert record["encoder"]["whole"] == ROWS[strategy].whole
+    assert (record["encoder"]["config"] is None) != ROWS[strategy].whole
+    assert (record["encoder"]["lora"] is None) != (strategy is LoRAFineTuning)
+    options = checkpoint["hyper_parameters"]
+    assert options["encoder"] == f"random:{KIND}"
+    assert (options["head_lr"], options["class_counts"]) == (0.02, (3, 3, 1, 1))
+    assert not {"optimizer", "scheduler", "self", "options"} & set(options)
+
+
+def test_labels_and_dimensions_come_back(tmp_path):
+    model = build(
+        PartialFineTuning, KIND, labels=NAMES, objective="both", dimensions=("valence", "activation")
+    )
+    values = torch.randn(2, 2)
+    path = saved(model, tmp_path / "a.ckpt", PAIR._replace(dimensions=values))
+    again = load_strategy(path)
+    assert again.labels == NAMES
+    assert again.dimensions == ("valence", "activation")
+    assert torch.equal(logits(again, PAIR), logits(model, PAIR))
+
+
+def test_class_weights_come_back(tmp_path):
+    model = build(VanillaFineTuning, KIND, class_weights="balanced", class_counts=(1, 2, 3, 4))
+    again = load_strategy(saved(model, tmp_path / "a.ckpt"))
+    assert torch.equal(again.objective.class_weights, model.objective.class_weights)
+    assert again.objective.class_weights[0] > again.objective.class_weights[3]
+
+
+def test_a_lora_checkpoint_of_a_base_encoder_is_small(tmp_path):
+    model = LoRAFineTuning("random:wav2vec2-base", num_classes=4)
+    path = saved(model, tmp_path / "a.ckpt", batch(3_200))
+    optimizer = read(path)["optimizer_states"][0]["state"]
+    assert len(optimizer) == len(trainable(model))
+    assert path.stat().st_size < 20e6
+
+
+def test_the_number_format_of_the_trainer_does_not_change_what_is_saved(tmp_path):
+    model = build(PartialFineTuning, KIND)
+    done = fit(model, PAIR, precision="bf16-mixed")
+    done.save_checkpoint(tmp_path / "a.ckpt")
+    assert {tensor.dtype for tensor in read(tmp_path / "a.ckpt")["state_dict"].values()} == {torch.float32}
+
+
+# Loading ----------------------------------------------------------------------------------------------------
+
+
+@every_strategy
+def test_a_checkpoint_can_be_moved(strategy, tmp_path):
+    model = build(strategy, KIND)
+    stir(model)
+    path = saved(model, tmp_path / "a.ckpt").rename(tmp_path / "other name.ckpt")
+    again = load_strategy(path)
+    assert type(again) is strategy
+    assert torch.equal(logits(again, PAIR), logits(model, PAIR))
+
+
+@every_strategy
+def test_loading_and_saving_again_changes_nothing(strategy, tmp_path):
+    model = build(strategy, KIND)
+    stir(model)
+    path = saved(model, tmp_path / "a.ckpt")
+    expected = logits(model, PAIR)
+    loaded = load_strategy(path)
+    loaded.encoder_lr = loaded.head_lr = 0.0
+    again = load_strategy(saved(loaded, tmp_path / "b.ckpt"))
+    path.unlink()
+    assert torch.equal(logits(again, PAIR), expected)
+
+
+@every_strategy
+def test_an_encoder_comes_through_two_stages(strategy, tmp_path):
+    first = build(strategy, KIND)
+    stir(first)
+    second = build(strategy, str(saved(first, tmp_path / "a.ckpt")))
+    stir(second, seed=1)
+    path = saved(second, tmp_path / "b.ckpt")
+    assert torch.equal(logits(load_strategy(path), PAIR), logits(second, PAIR))
+    third = VanillaFineTuning(str(path), num_classes=4)
+    torch.testing.assert_close(
+        frames(third.encoder, PAIR), frames(second.encoder, PAIR), rtol=1e-4, atol=1e-5
+    )
+
+
+@every_strategy
+def test_a_loaded_strategy_can_be_resumed_from_its_checkpoint(strategy, tmp_path):
+    path = saved(build(strategy, KIND), tmp_path / "a.ckpt")
+    done = fit(load_strategy(path), PAIR, max_epochs=2, ckpt_path=path)
+    assert done.global_step == 2
+
+
+def test_options_can_be_replaced_when_loading(tmp_path):
+    path = saved(build(PartialFineTuning, KIND), tmp_path / "a.ckpt")
+    again = PartialFineTuning.load_from_checkpoint(path, head_lr=0.5, max_seconds=2.0)
+    assert again.head_lr == 0.5
+    assert again.encoder.max_samples == 32_000
+    assert again.hparams["head_lr"] == 0.5
+
+
+@every_strategy
+def test_an_encoder_named_by_a_relative_path_is_found_from_another_folder(strategy, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    published(KIND, tmp_path / "here" / "encoder")
+    monkeypatch.chdir(tmp_path / "here")
+    model = build(strategy, "encoder")
+    path = saved(model, tmp_path / "a.ckpt")
+    monkeypatch.chdir(tmp_path / "there")
+    assert torch.equal(logits(load_strategy(path), PAIR), logits(model, PAIR))
+
+
+# Refusals ---------------------------------------------------------------------------------------------------
+
+
+def test_another_strategys_checkpoint_is_refused(tmp_path):
+    path = saved(build(VanillaFineTuning, KIND), tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match="is from VanillaFineTuning, not from PartialFineTuning"):
+        PartialFineTuning.load_from_checkpoint(path)
+    with pytest.raises(
+        ValueError, match=r"VanillaFineTuning, not from PartialFineTuning: load it with --model"
+    ):
+        fit(build(PartialFineTuning, KIND), PAIR, ckpt_path=path)
+
+
+@pytest.mark.parametrize("strategy", [VanillaFineTuning, PartialFineTuning])
+@pytest.mark.parametrize("other", ["wav2vec2-tiny-prenorm", "hubert-tiny", "wavlm-tiny"])
+def test_a_checkpoint_of_another_encoder_is_refused_with_both_fingerprints(strategy, other, tmp_path):
+    model = build(strategy, KIND)
+    path, another = saved(model, tmp_path / "a.ckpt"), build(strategy, other)
+    mine, theirs = (it.encoder.identity.fingerprint[:12] for it in (model, another))
+    assert mine != theirs
+    message = f"trained on random:{KIND} with fingerprint {mine}, but random:{other} has fingerprint {theirs}"
+    with pytest.raises(ValueError, match=message):
+        fit(another, PAIR, ckpt_path=path)
+    with pytest.raises(ValueError, match=message):
+        strategy.load_from_checkpoint(path, encoder=f"random:{other}")
+
+
+def test_an_encoder_that_changed_where_it_lies_is_refused(tmp_path):
+    folder = published(KIND, tmp_path / "encoder")
+    path = saved(build(PartialFineTuning, str(folder)), tmp_path / "a.ckpt")
+    changed = VanillaFineTuning(str(folder), num_classes=4)
+    stir(changed)
+    changed.encoder.model.save_pretrained(folder)
+    for load in (load_strategy, lambda it: VanillaFineTuning(str(it), num_classes=4)):
+        with pytest.raises(
+            ValueError, match=r"fingerprint \w{12}, but .* has fingerprint \w{12}: give it the"
+        ):
+            load(path)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options", "message"),
+    [
+        (
+            PartialFineTuning,
+            {"top_blocks": 3},
+            r"lacks encoder\.model\.encoder\.layers\.1\..*16 .*missing, 0 extra",
+        ),
+        (
+            PartialFineTuning,
+            {"top_blocks": 1},
+            r"also has encoder\.model\.encoder\.layers\.2\..*0 .*missing, 16 extra",
+        ),
+        (LoRAFineTuning, {"targets": ("q_proj", "k_proj")}, r"lacks .*k_proj.* and also has .*v_proj"),
+        (LoRAFineTuning, {"decomposed": True}, r"lacks .*lora_magnitude_vector"),
+        (VanillaFineTuning, {"layer_mix": True}, r"lacks mix\.logits"),
+        (VanillaFineTuning, {"head": "mlp"}, r"lacks head\.4\.bias"),
+    ],
+)
+def test_a_checkpoint_with_other_options_is_refused(strategy, options, message, tmp_path):
+    path = saved(build(strategy, KIND), tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match=message) as refusal:
+        fit(build(strategy, KIND, **options), PAIR, ckpt_path=path)
+    assert "load it with the options it was trained with" in str(refusal.value)
+    with pytest.raises(ValueError, match=message):
+        strategy.load_from_checkpoint(path, **options)
+
+
+@every_strategy
+@pytest.mark.parametrize("part", [0.3, 0.99])
+def test_a_truncated_checkpoint_is_refused(strategy, part, tmp_path):
+    path = saved(build(strategy, KIND), tmp_path / "a.ckpt")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: math.floor(len(whole) * part)])
+    for load in (
+        load_strategy,
+        strategy.load_from_checkpoint,
+        lambda it: VanillaFineTuning(str(it), num_classes=4),
+    ):
+        with pytest.raises(ValueError, match=f"{path} is not a checkpoint, or only part of one"):
+            load(path)
+
+
+def test_a_checkpoint_of_another_program_is_refused(tmp_path):
+    path = saved(build(PartialFineTuning, KIND), tmp_path / "a.ckpt")
+    checkpoint = read(path)
+    del checkpoint[RECORD]
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match="was not written by a strategy of ser_strategies"):
+        load_strategy(path)
+    with pytest.raises(ValueError, match="was not written by PartialFineTuning: it has no record"):
+        fit(build(PartialFineTuning, KIND), PAIR, ckpt_path=path)
+
+
+def test_a_strategy_nobody_knows_is_named(tmp_path):
+    path = saved(build(PartialFineTuning, KIND), tmp_path / "a.ckpt")
+    checkpoint = read(path)
+    checkpoint[RECORD]["strategy"] = "FullMoonFineTuning"
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match="is from FullMoonFineTuning: expected one of VanillaFineTuning, "):
+        load_strategy(path)
+
+
+def test_testing_with_a_checkpoint_uses_its_weights(tmp_path):
+    model = build(PartialFineTuning, KIND)
+    stir(model)
+    path = saved(model, tmp_path / "a.ckpt")
+    fresh = build(PartialFineTuning, KIND)
+    trainer().test(fresh, loader(PAIR), ckpt_path=path, verbose=False)
+    assert torch.equal(logits(fresh, PAIR), logits(model, PAIR))

@@ -1,0 +1,254 @@
+"""What every strategy promises, on every kind of encoder. A new strategy is one row in conftest.py."""
+
+import inspect
+import math
+import shutil
+from typing import Any, get_type_hints
+
+import pytest
+import torch
+from jsonargparse import ArgumentParser
+from lightning.pytorch import Callback, seed_everything
+
+from ser_strategies.strategies import STRATEGIES, Recognizer, Strategy, VanillaFineTuning, load_strategy
+from ser_strategies.strategies.options import RecognizerOptions, StrategyOptions
+from tests.strategies.conftest import (
+    EAGER,
+    MOVES,
+    ROWS,
+    TOLERANCE,
+    WARNINGS,
+    Losses,
+    batch,
+    build,
+    copied,
+    error,
+    every_case,
+    every_kind,
+    every_strategy,
+    fit,
+    frames,
+    linear_head,
+    logits,
+    published,
+    saved,
+    stir,
+    trainable,
+    trainer_for,
+)
+
+pytestmark = WARNINGS
+PAIR = batch(8_000, 6_000)
+
+
+def test_every_listed_strategy_has_a_row():
+    assert set(ROWS) == set(STRATEGIES), "give each strategy a row in tests/strategies/conftest.py"
+
+
+# Training ---------------------------------------------------------------------------------------------------
+
+
+@every_strategy
+@every_kind
+def test_a_strategy_fits_and_tests(strategy, kind, corpus):
+    model = build(strategy, kind)
+    trainer = trainer_for(model)
+    trainer.fit(model, datamodule=corpus)
+    fitted = trainer.callback_metrics
+    assert {"train/loss_epoch", "val/loss", model.monitor} <= set(fitted)
+    assert trainer.global_step == 2
+    (tested,) = trainer.test(model, datamodule=corpus, verbose=False)
+    assert all(math.isfinite(value) for value in [*fitted.values(), *tested.values()])
+    assert 0 <= tested["test/ua"] <= 1
+    assert model.confusion("test").sum() == len(corpus.split("test"))
+
+
+class WithoutGradient(Callback):
+    """Keeps the names of the parameters that have no gradient after each backward pass."""
+
+    def __init__(self) -> None:
+        self.steps: list[set[str]] = []
+
+    def on_after_backward(self, trainer: Any, model: Any) -> None:
+        self.steps.append({name for name, parameter in trainable(model).items() if parameter.grad is None})
+
+
+@every_case
+def test_everything_that_trains_moves_and_nothing_else(strategy, row, kind):
+    model = build(strategy, kind, **row.options, **MOVES)
+    before, without = copied(model), WithoutGradient()
+    fit(model, PAIR, PAIR, callbacks=[without])
+    assert without.steps == [set(), set()]
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    # A bias of the keys moves all weights of a query alike, which softmax takes out again.
+    may = {name for name in trainable(model) if name.endswith(("k_proj.bias", "k_proj.base_layer.bias"))}
+    assert moved | may == set(trainable(model))
+
+
+def frozen_but_in_train_mode(model: Any) -> list[str]:
+    """Modules in train mode of which all weights are frozen, or that lie in such a module."""
+    return [
+        f"{name}.{inner}"
+        for name, module in model.encoder.named_modules()
+        if list(module.parameters()) and not trainable(module)
+        for inner, part in module.named_modules()
+        if part.training
+    ]
+
+
+@every_case
+def test_in_a_training_step_what_is_frozen_is_in_eval_mode_and_draws_nothing(strategy, row, kind):
+    model = build(strategy, kind, **row.options, encoder_dropout=0.5, layerdrop=0.2)
+    looked = []
+
+    def look(*_: Any) -> None:
+        if not model.trainer.training:
+            return
+        lower = [model.encoder.lower(PAIR.waveforms, PAIR.lengths, row.quiet).values for _ in range(2)]
+        looked.append(torch.equal(*lower))
+        assert frozen_but_in_train_mode(model) == []
+
+    model.head.register_forward_hook(look)
+    fit(model, PAIR, val=PAIR, max_epochs=2)  # the second epoch comes after a validation in eval mode
+    assert looked == [True, True]
+
+
+@every_case
+def test_a_strategy_that_trains_blocks_drops_out_and_masks_in_them(strategy, row, kind):
+    model = build(strategy, kind, **row.options)
+    several = [model(PAIR.waveforms, PAIR.lengths) for _ in range(4)]
+    differ = any(not torch.equal(several[0], other) for other in several[1:])
+    assert differ == (row.options.get("top_blocks") != 0)
+
+
+@every_case
+def test_as_many_weights_train_as_on_paper(strategy, row, kind):
+    model = build(strategy, kind, **row.options)
+    config = model.encoder.model.config
+    counts = {name: parameter.numel() for name, parameter in trainable(model).items()}
+    inside = sum(count for name, count in counts.items() if name.startswith("encoder."))
+    assert inside == row.trained(config)
+    assert sum(counts.values()) - inside == linear_head(config)
+
+
+@every_strategy
+@every_kind
+def test_eight_utterances_can_be_learned_by_heart(strategy, kind):
+    model, eight = build(strategy, kind, **EAGER), batch(*[4_800] * 8)
+    fit(model, *[eight] * 30)
+    assert (logits(model, eight).argmax(1) == eight.labels).sum() >= 7
+
+
+@every_strategy
+@every_kind
+def test_the_same_seed_gives_the_same_losses_bit_for_bit(strategy, kind):
+    def curve(seed: int) -> list[float]:
+        seed_everything(seed, verbose=False)
+        model, losses = build(strategy, kind, layerdrop=0.2, head_dropout=0.2), Losses()
+        fit(model, PAIR, batch(6_000, 7_000, seed=1), max_epochs=2, callbacks=[losses])
+        return losses.values
+
+    first = curve(3)
+    assert len(set(first)) == 4
+    assert curve(3) == first
+    assert curve(4) != first
+
+
+# Results ----------------------------------------------------------------------------------------------------
+
+
+@every_strategy
+@every_kind
+def test_logits_of_a_clip_do_not_depend_on_the_others_in_its_batch(strategy, kind):
+    model = build(strategy, kind)
+    stir(model)
+    several = batch(300, 4_800, 8_000, 14_400)
+    together = logits(model, several)
+    for row, length in enumerate(several.lengths):
+        alone = model(several.waveforms[row : row + 1, :length], several.lengths[row : row + 1])
+        assert error(together[row : row + 1], alone) < TOLERANCE
+
+
+@every_case
+def test_a_checkpoint_gives_the_same_logits_again(strategy, row, kind, tmp_path):
+    folder = published(kind, tmp_path / "published")
+    model = build(strategy, str(folder), **row.options)
+    stir(model)
+    path = saved(model, tmp_path / "trained.ckpt")
+    expected = logits(model, PAIR)
+    assert torch.equal(logits(strategy.load_from_checkpoint(path), PAIR), expected)
+
+    shutil.rmtree(folder)
+    assert model.whole == row.whole
+    if row.whole:
+        assert torch.equal(logits(strategy.load_from_checkpoint(path), PAIR), expected)
+        assert torch.equal(logits(load_strategy(path), PAIR), expected)
+    else:
+        with pytest.raises(FileNotFoundError, match=f"no encoder at {folder}: expected a folder with"):
+            strategy.load_from_checkpoint(path)
+
+
+@every_case
+def test_a_checkpoint_is_an_encoder_to_start_from(strategy, row, kind, tmp_path):
+    model = build(strategy, kind, **row.options)
+    stir(model)
+    path = saved(model, tmp_path / "trained.ckpt")
+    after = VanillaFineTuning(str(path), num_classes=2)
+    found, expected = frames(after.encoder, PAIR), frames(model.encoder, PAIR)
+    if model.encoder.lora:
+        assert error(found, expected) < TOLERANCE  # merging adds before it multiplies
+    else:
+        assert torch.equal(found, expected)
+    assert all("lora" not in name for name in after.state_dict())
+    assert (
+        error(expected, frames(build(strategy, kind).encoder, PAIR)) > 0.01
+        or row.trained(model.encoder.model.config) == 0
+    )
+
+
+# Options ----------------------------------------------------------------------------------------------------
+
+
+@every_strategy
+def test_every_option_has_help(strategy):
+    parser = ArgumentParser()
+    parser.add_class_arguments(strategy)
+    helped = {action.dest: action.help for action in parser._actions}
+    shared = {*StrategyOptions.__annotations__, *RecognizerOptions.__annotations__}
+    own = set(inspect.signature(strategy).parameters) - {"options"}
+    assert own | shared <= set(helped)
+    assert [name for name, text in helped.items() if not (text or "").strip()] == []
+
+
+@every_strategy
+def test_every_option_is_described_in_a_docstring(strategy):
+    for kind in strategy.__mro__[: strategy.__mro__.index(Strategy) + 1]:
+        for name in set(inspect.signature(kind.__init__).parameters) - {"self", "options"}:
+            assert f"\n        {name}: " in kind.__doc__, f"{kind.__name__} does not describe {name}"
+
+
+@pytest.mark.parametrize(("base", "options"), [(Strategy, StrategyOptions), (Recognizer, RecognizerOptions)])
+def test_the_typed_options_are_those_of_the_constructor(base, options):
+    constructors = [kind.__init__ for kind in base.__mro__ if issubclass(kind, Strategy)]
+    expected = {
+        name: get_type_hints(constructor)[name]
+        for constructor in constructors
+        for name, parameter in inspect.signature(constructor).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    assert get_type_hints(options) == expected
+    assert not options.__required_keys__
+
+
+@every_strategy
+def test_an_unknown_option_is_refused(strategy):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'poling'"):
+        build(strategy, "wav2vec2-tiny", poling="mean")
+
+
+@every_strategy
+def test_a_concrete_strategy_is_final_and_only_says_what_differs(strategy):
+    assert strategy.__final__
+    inherited = {name for name in vars(strategy) if name in dir(Recognizer)}
+    own = {name for name in inherited if not name.startswith("__")} - {"trainer_options", "_abc_impl"}
+    assert own == set()

@@ -1,0 +1,176 @@
+"""A run that was stopped goes on as if it had not been."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningDataModule, Trainer
+from torch.optim.lr_scheduler import ExponentialLR
+
+from ser_strategies.data.synthetic import Synthetic
+from ser_strategies.strategies import LoRAFineTuning, PartialFineTuning, VanillaFineTuning
+from tests.strategies.conftest import (
+    WARNINGS,
+    batch,
+    build,
+    copied,
+    every_strategy,
+    loader,
+    trainer,
+    trainer_for,
+)
+
+pytestmark = WARNINGS
+# Everything that draws a random number.
+CHANCE = {
+    "encoder_dropout": 0.2,
+    "head_dropout": 0.2,
+    "layerdrop": 0.2,
+    "mask_time_probability": 0.3,
+    "mask_time_length": 4,
+    "mask_channel_probability": 0.2,
+    "mask_channel_length": 8,
+}
+QUIET = {"encoder_dropout": 0.0, "mask_time_probability": 0.0}
+
+
+class Epochs(Callback):
+    """Keeps what each epoch saw, and its loss."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.ids: list[tuple[str, ...]] = []
+
+    def on_train_batch_end(self, trainer: Any, model: Any, outputs: Any, batch: Any, *_: Any) -> None:
+        self.ids.append(batch.ids)
+
+    def on_train_epoch_end(self, trainer: Any, *_: Any) -> None:
+        self.losses.append(trainer.callback_metrics["train/loss_epoch"].item())
+
+
+def small(*, utterances: int = 3, workers: int = 0) -> Synthetic:
+    return Synthetic(
+        speakers=4, utterances_per_speaker=utterances, batch_size=2, order_seed=5, workers=workers
+    )
+
+
+def run(
+    strategy: type,
+    epochs: int,
+    *,
+    seed: int,
+    utterances: int = 3,
+    workers: int = 0,
+    ckpt_path: Any = None,
+    **options: Any,
+) -> tuple[Any, Trainer, Epochs]:
+    """A fit as if in a process of its own, as far as chance is concerned."""
+    torch.manual_seed(seed)
+    model = build(strategy, "wav2vec2-tiny", **options)
+    seen = Epochs()
+    made = trainer_for(model, max_epochs=epochs, callbacks=[seen])
+    made.fit(model, datamodule=small(utterances=utterances, workers=workers), ckpt_path=ckpt_path)
+    return model, made, seen
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    """Equal bit for bit, at any depth."""
+    if isinstance(expected, torch.Tensor):
+        assert torch.equal(found, expected)
+    elif isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            assert_same(found[key], value)
+    elif isinstance(expected, (list, tuple)):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other)
+    else:
+        assert found == expected
+
+
+@pytest.mark.parametrize("chance", [QUIET, CHANCE], ids=["quiet", "chance"])
+@every_strategy
+def test_a_resumed_run_repeats_an_unbroken_one_bit_for_bit(strategy, chance, tmp_path):
+    options = chance | {"scheduler": partial(ExponentialLR, gamma=0.7), "warmup_steps": 3}
+    unbroken, whole, seen = run(strategy, 3, seed=7, **options)
+    _, begun, seen_first = run(strategy, 1, seed=7, **options)
+    begun.save_checkpoint(tmp_path / "last.ckpt")
+    # Another process starts from other random numbers.
+    resumed, ended, seen_then = run(strategy, 3, seed=99, ckpt_path=tmp_path / "last.ckpt", **options)
+
+    assert seen_first.ids + seen_then.ids == seen.ids
+    assert seen_first.losses + seen_then.losses == seen.losses
+    assert_same(copied(resumed), copied(unbroken))
+    assert_same(ended.optimizers[0].state_dict(), whole.optimizers[0].state_dict())
+    for found, expected in zip(ended.lr_scheduler_configs, whole.lr_scheduler_configs, strict=True):
+        assert_same(found.scheduler.state_dict(), expected.scheduler.state_dict())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_resumed_run_goes_on_in_the_order_of_an_unbroken_one(workers, tmp_path):
+    _, _, seen = run(PartialFineTuning, 3, seed=7, workers=workers)
+    _, begun, seen_first = run(PartialFineTuning, 1, seed=7, workers=workers)
+    begun.save_checkpoint(tmp_path / "last.ckpt")
+    _, _, seen_then = run(PartialFineTuning, 3, seed=7, workers=workers, ckpt_path=tmp_path / "last.ckpt")
+    assert seen_first.ids + seen_then.ids == seen.ids
+
+
+def test_each_epoch_has_another_order_and_other_chance():
+    _, _, kept = run(VanillaFineTuning, 3, seed=7, **CHANCE, encoder_lr=0.0, head_lr=0.0)
+    epochs = [tuple(kept.ids[start : start + 3]) for start in range(0, 9, 3)]
+    assert len(set(epochs)) == 3
+    assert len({frozenset(name for ids in epoch for name in ids) for epoch in epochs}) == 1
+    assert len(set(kept.losses)) == 3
+
+
+def test_chance_differs_between_epochs_of_the_same_batches():
+    model = build(VanillaFineTuning, "wav2vec2-tiny", **CHANCE, encoder_lr=0.0, head_lr=0.0)
+    kept = Epochs()
+    trainer(max_epochs=3, callbacks=[kept]).fit(model, loader(batch(8_000, 6_000)))
+    assert len(set(kept.losses)) == 3
+
+
+def test_validation_does_not_disturb_training():
+    losses = []
+    for limit in (0, 1.0):
+        torch.manual_seed(7)
+        kept = Epochs()
+        made = trainer(max_epochs=2, callbacks=[kept], limit_val_batches=limit)
+        made.fit(build(LoRAFineTuning, "wav2vec2-tiny", **CHANCE), datamodule=small())
+        losses.append(kept.losses)
+    assert losses[0] == losses[1]
+
+
+class NoLookingAtTest(LightningDataModule):
+    """A corpus whose test split must not be touched."""
+
+    labels = ("a", "b", "c", "d")
+
+    def train_dataloader(self) -> Any:
+        return loader(batch(4_800, 3_200), batch(4_800, 3_200, seed=1))
+
+    val_dataloader = train_dataloader
+
+    def test_dataloader(self) -> Any:
+        message = "selection looked at the test split"
+        raise AssertionError(message)
+
+    predict_dataloader = test_dataloader
+
+
+@every_strategy
+def test_fit_never_looks_at_the_test_split(strategy):
+    model = build(strategy, "wav2vec2-tiny")
+    trainer_for(model, max_epochs=2).fit(model, datamodule=NoLookingAtTest())
+    with pytest.raises(AssertionError, match="looked at the test split"):
+        trainer_for(model).test(model, datamodule=NoLookingAtTest(), verbose=False)
+
+
+def test_a_run_resumed_with_another_number_of_batches_still_counts_steps(tmp_path):
+    _, first, _ = run(PartialFineTuning, 1, seed=7)
+    first.save_checkpoint(tmp_path / "last.ckpt")
+    _, second, kept = run(PartialFineTuning, 2, seed=7, utterances=4, ckpt_path=tmp_path / "last.ckpt")
+    assert second.current_epoch == 2
+    assert len(kept.losses) == 1
