@@ -17,7 +17,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
 
-from ser_strategies.strategies import Predictions, Recognizer
+from ser_strategies.strategies import LoRAFineTuning, Predictions, Recognizer
 
 PACKAGES = ("ser-strategies", "torch", "torchaudio", "lightning", "transformers", "peft", "jsonargparse")
 
@@ -47,7 +47,7 @@ class RunRecord(SaveConfigCallback):
             )
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the validation scores of the last epoch, and which one was the best."""
+        """Writes the scores of the last and the best epoch, and the adapter of the best if it has one."""
         best = next((c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)), None)
         score = None if best is None or best.best_model_score is None else best.best_model_score.item()
         seconds = time.perf_counter() - self.started
@@ -59,7 +59,11 @@ class RunRecord(SaveConfigCallback):
             **parameter_counts(pl_module),
         }
         if trainer.is_global_zero:
-            write_json(Path(trainer.default_root_dir) / "fit.json", facts | _scores(trainer))
+            folder = Path(trainer.default_root_dir)
+            write_json(folder / "fit.json", facts | _scores(trainer))
+            if isinstance(pl_module, LoRAFineTuning) and best is not None and best.best_model_path:
+                chosen = LoRAFineTuning.load_from_checkpoint(best.best_model_path)
+                chosen.save_adapter(folder / "adapter")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """After `validate`: writes the scores."""
@@ -113,9 +117,12 @@ class PredictionTable(BasePredictionWriter):
         if trainer.world_size > 1:
             gathered: list[Any] = [None] * trainer.world_size
             torch.distributed.all_gather_object(gathered, rows)
-            # Utterance i went to process i mod n: taking one of each in turn restores the order.
-            longest = max(len(part) for part in gathered)
-            rows = [part[i] for i in range(longest) for part in gathered if i < len(part)]
+            rows = [row for part in gathered for row in part]
+        # Batches go by duration and to several processes; the table keeps the order of the corpus.
+        split = getattr(getattr(trainer, "datamodule", None), "split", None)
+        if split is not None:
+            position = {(each.id, each.path or ""): index for index, each in enumerate(split("test"))}
+            rows.sort(key=lambda row: position[row["id"], row["path"]])
         if trainer.is_global_zero:
             write_table(self.output, pd.DataFrame(rows))
 

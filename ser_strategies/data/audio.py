@@ -1,5 +1,7 @@
 """Reading sound files: mono, 16 kHz, float32."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +21,37 @@ def read_audio(path: str | Path) -> NDArray[np.float32]:
     Args:
         path: A wav, flac, ogg or mp3 file.
     """
-    try:
+    with _named(path):
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        reason = str(error).rstrip(".")
-        msg = f"{path} cannot be read as sound ({reason}): expected a wav, flac, ogg or mp3 file."
-        raise ValueError(msg) from error
     if len(samples) == 0:
         msg = f"{path} holds no sound: expected at least one sample."
         raise ValueError(msg)
     mono = torch.from_numpy(samples.mean(axis=1))
     sound: NDArray[np.float32] = (mono if rate == SAMPLE_RATE else resample(mono, rate, SAMPLE_RATE)).numpy()
     return sound
+
+
+def audio_seconds(path: str | Path) -> float:
+    """Duration of a sound file, from its header.
+
+    Args:
+        path: A wav, flac, ogg or mp3 file.
+    """
+    with _named(path):
+        header = soundfile.info(path)
+    seconds: float = header.frames / header.samplerate
+    return seconds
+
+
+@contextmanager
+def _named(path: str | Path) -> Iterator[None]:
+    """Turns what libsndfile says into one sentence that names the file."""
+    try:
+        yield
+    except (soundfile.LibsndfileError, OSError) as error:
+        reason = str(error).rstrip(".")
+        msg = f"{path} cannot be read as sound ({reason}): expected a wav, flac, ogg or mp3 file."
+        raise ValueError(msg) from error
 
 
 def find_audio(paths: list[str]) -> list[Path]:

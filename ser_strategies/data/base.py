@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ser_strategies.batch import Batch
-from ser_strategies.data.sampler import EpochSampler
+from ser_strategies.data.batching import BatchPlan
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -33,7 +33,7 @@ class Utterance:
     Args:
         id: Unique name.
         split: train, val or test.
-        seconds: Duration, where it is known without reading the sound.
+        seconds: Duration, which decides what it shares a batch with; an estimate will do.
         label: Name of its class; None where it is unknown.
         votes: Share of the raters' votes of each class, in the order of the corpus' labels.
         dimensions: Value of each known dimension.
@@ -45,7 +45,7 @@ class Utterance:
 
     id: str
     split: Split
-    seconds: float | None = None
+    seconds: float
     label: str | None = None
     votes: tuple[float, ...] | None = None
     dimensions: Mapping[str, float] = field(default_factory=dict)
@@ -59,7 +59,8 @@ class Corpus(LightningDataModule, ABC):
     """Splits of a corpus as batches. A concrete corpus says what its utterances are and how they sound.
 
     Args:
-        batch_size: Utterances in a batch of each process.
+        batch_size: Utterances in a batch of each process at most.
+        batch_seconds: Seconds in a batch of each process at most, padding included; null sets no limit.
         workers: Processes that read ahead; 0 reads in the training process.
         order_seed: What the order of training is drawn from.
     """
@@ -67,14 +68,26 @@ class Corpus(LightningDataModule, ABC):
     labels: tuple[str, ...]
     dimensions: tuple[str, ...]
 
-    def __init__(self, *, batch_size: int = 16, workers: int = 0, order_seed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        batch_size: int = 16,
+        batch_seconds: float | None = None,
+        workers: int = 0,
+        order_seed: int = 0,
+    ) -> None:
         super().__init__()
         if batch_size < 1:
             msg = f"batch_size must be at least 1, got {batch_size}."
             raise ValueError(msg)
         self.batch_size = batch_size
+        if batch_seconds is not None and batch_seconds <= 0:
+            msg = f"batch_seconds must be more than 0, got {batch_seconds}."
+            raise ValueError(msg)
+        self.batch_seconds = batch_seconds
         self.workers = workers
         self.order_seed = order_seed
+        self._interrupted: tuple[int, int] | None = None
         self._splits: dict[Split, tuple[Utterance, ...]] | None = None
 
     @abstractmethod
@@ -121,16 +134,35 @@ class Corpus(LightningDataModule, ABC):
         """The test split in order."""
         return self._loader("test", shuffle=False)
 
+    def state_dict(self) -> dict[str, int]:
+        """How far training is within its epoch, for a checkpoint."""
+        if self.trainer is None:
+            return {}
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        return {"epoch": self.trainer.current_epoch, "batches": progress.completed}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Remembers which batches an interrupted epoch has already had."""
+        self._interrupted = (state_dict["epoch"], state_dict["batches"]) if state_dict else None
+
     def _loader(self, name: Split, *, shuffle: bool) -> DataLoader[Batch]:
         utterances = self.split(name)
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return DataLoader(
-            _Sounds(self, utterances),  # type: ignore[arg-type]  # the collate function makes the batches
+        plan = BatchPlan(
+            [utterance.seconds for utterance in utterances],
             batch_size=self.batch_size,
-            sampler=EpochSampler(
-                utterances, shuffle=shuffle, seed=self.order_seed, rank=rank, processes=processes
-            ),
-            collate_fn=self.collate,
+            batch_seconds=self.batch_seconds,
+            shuffle=shuffle,
+            seed=self.order_seed,
+            rank=rank,
+            processes=processes,
+        )
+        if shuffle and self._interrupted is not None:
+            plan.skip(*self._interrupted)
+        return DataLoader(
+            _Batches(self, utterances),
+            sampler=plan,
+            batch_size=None,  # the plan hands out whole batches
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -167,8 +199,8 @@ class Corpus(LightningDataModule, ABC):
         return torch.tensor(rows, dtype=torch.float32)
 
 
-class _Sounds(Dataset[tuple[Utterance, NDArray[np.float32]]]):
-    """Utterances of a split, each with its sound."""
+class _Batches(Dataset[Batch]):
+    """A split whose items are whole batches, by the positions of their utterances."""
 
     def __init__(self, corpus: Corpus, utterances: Sequence[Utterance]) -> None:
         self.corpus = corpus
@@ -177,6 +209,6 @@ class _Sounds(Dataset[tuple[Utterance, NDArray[np.float32]]]):
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def __getitem__(self, index: int) -> tuple[Utterance, NDArray[np.float32]]:
-        utterance = self.utterances[index]
-        return utterance, self.corpus.waveform(utterance)
+    def __getitem__(self, positions: list[int]) -> Batch:
+        utterances = [self.utterances[position] for position in positions]
+        return self.corpus.collate([(each, self.corpus.waveform(each)) for each in utterances])

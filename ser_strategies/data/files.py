@@ -6,7 +6,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_strategies.data.audio import find_audio, read_audio
+from ser_strategies.data.audio import audio_seconds, find_audio, read_audio
 from ser_strategies.data.base import Corpus, Utterance
 
 
@@ -29,7 +29,10 @@ class AudioFiles(Corpus):
 
     def utterances(self) -> Sequence[Utterance]:
         """One utterance for each file."""
-        return [Utterance(id=path.stem, split="test", path=str(path)) for path in self.paths]
+        return [
+            Utterance(id=path.stem, split="test", seconds=audio_seconds(path), path=str(path))
+            for path in self.paths
+        ]
 
     def waveform(self, utterance: Utterance) -> NDArray[np.float32]:
         """The sound of a file."""

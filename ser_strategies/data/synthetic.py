@@ -50,7 +50,8 @@ class Synthetic(Corpus):
         seed: What everything is drawn from: the same seed gives the same bytes.
         dimensions: Dimensions to hand out, in this order.
         save_to: Also write wav files and a manifest.csv into this folder; null writes nothing.
-        batch_size: Utterances in a batch of each process.
+        batch_size: Utterances in a batch of each process at most.
+        batch_seconds: Seconds in a batch of each process at most, padding included; null sets no limit.
         workers: Processes that read ahead; 0 reads in the training process.
         order_seed: What the order of training is drawn from.
     """
@@ -67,10 +68,13 @@ class Synthetic(Corpus):
         dimensions: tuple[Literal["activation", "valence", "dominance"], ...] = DIMENSIONS,  # type: ignore[assignment]
         save_to: str | None = None,
         batch_size: int = 16,
+        batch_seconds: float | None = None,
         workers: int = 0,
         order_seed: int = 0,
     ) -> None:
-        super().__init__(batch_size=batch_size, workers=workers, order_seed=order_seed)
+        super().__init__(
+            batch_size=batch_size, batch_seconds=batch_seconds, workers=workers, order_seed=order_seed
+        )
         if speakers < 3:
             msg = f"speakers must be at least 3, one for each split, got {speakers}."
             raise ValueError(msg)

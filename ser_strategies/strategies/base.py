@@ -170,9 +170,9 @@ class Strategy(LightningModule, ABC):
         patience = PATIENCE_WITH_LAYERDROP if self.encoder.layerdrop > 0 else 1
         self.gradient_guard = GradientGuard(type(self).__name__, self.named_parameters(), patience)
 
-    def on_train_epoch_start(self) -> None:
-        """Draws each epoch's randomness from (seed, epoch, rank), so that a resumed run repeats it."""
-        entropy = [cast(int, self.run_seed), self.current_epoch, self.global_rank]
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Draws each step's randomness from (seed, epoch, step, rank), so that a resumed run repeats it."""
+        entropy = [cast(int, self.run_seed), self.current_epoch, batch_idx, self.global_rank]
         seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
         torch.manual_seed(seed % 2**63)
         np.random.seed(seed % 2**32)

@@ -142,7 +142,7 @@ class Recognizer(Strategy):
         named = {"labels": self.labels if self._names_given else (), "dimensions": self.dimensions}
         for what, mine in named.items():
             theirs = self._ask_datamodule(what)
-            if mine and theirs is not None and tuple(theirs) != mine:
+            if mine and theirs and tuple(theirs) != mine:
                 unknown = [name for name in theirs if name not in mine]
                 detail = (
                     f"the model does not have {', '.join(unknown)}" if unknown else "another set or order"

@@ -214,7 +214,13 @@ def test_printing_the_configuration_runs_nothing(here, capsys):
 
 @pytest.mark.parametrize("command", ["fit", "test", "predict"])
 def test_a_command_that_succeeds_warns_of_nothing(command, finished_partial, capfd, recwarn):
-    main([command, *finished_partial.words, *(["--overwrite", "--trainer.default_root_dir=other"] * (command == "fit"))])
+    main(
+        [
+            command,
+            *finished_partial.words,
+            *(["--overwrite", "--trainer.default_root_dir=other"] * (command == "fit")),
+        ]
+    )
     said = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("Seed set")]
     shown = [str(w.message) for w in recwarn if not issubclass(w.category, DeprecationWarning)]
     assert said + shown == []
