@@ -163,6 +163,7 @@ class Corpus(LightningDataModule, ABC):
             _Batches(self, utterances),
             sampler=plan,
             batch_size=None,  # the plan hands out whole batches
+            collate_fn=_as_it_is,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -197,6 +198,11 @@ class Corpus(LightningDataModule, ABC):
             return None
         rows = [[u.dimensions.get(name, float("nan")) for name in self.dimensions] for u in utterances]
         return torch.tensor(rows, dtype=torch.float32)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    """In place of torch's own conversion, which would turn the batch's tuples into lists."""
+    return batch
 
 
 class _Batches(Dataset[Batch]):

@@ -68,7 +68,7 @@ class Noise(Corpus):
 
     def utterances(self):
         return [
-            Utterance(id=f"{split}_{index}", split=split, label=self.labels[index % self.used])
+            Utterance(id=f"{split}_{index}", split=split, seconds=0.5, label=self.labels[index % self.used])
             for split, count in zip(SPLITS, self.counts, strict=True)
             for index in range(count)
         ]

@@ -35,7 +35,7 @@ def test_a_run_keeps_its_checkpoints_its_configuration_its_surroundings_and_its_
     assert everything_in(finished.folder) >= KEPT
     logs = [pd.read_csv(path) for path in (finished.folder / "logs").rglob("metrics.csv")]
     columns = set().union(*logs)
-    assert {"epoch", "step", "train/loss_step", "train/loss_epoch", "val/ua", "test/ua"} <= columns
+    assert {"epoch", "step", "train/loss_epoch", "val/loss", "val/ua", "test/ua"} <= columns
 
 
 def test_a_run_without_a_folder_goes_to_runs_and_the_name_of_its_strategy(here):
@@ -112,6 +112,15 @@ def test_a_resumed_run_ends_like_one_that_was_never_stopped(finished):
     assert resumed["epochs"] == straight["epochs"] == 4
     assert resumed["steps"] == straight["steps"]
     assert resumed["metrics"] == pytest.approx(straight["metrics"], abs=1e-6)
+
+
+def test_the_last_checkpoint_is_of_the_last_epoch_also_where_the_best_is_of_an_earlier_one(here):
+    still = ["--model.encoder_lr=0", "--model.head_lr=0", "--trainer.max_epochs=3"]
+    main(["fit", *VANILLA, *SMALL, *still])
+    best, last = (torch.load(f"runs/vanilla/{name}.ckpt", weights_only=True) for name in ("best", "last"))
+    assert best["epoch"] == 0
+    assert last["epoch"] == 2
+    assert last["global_step"] == facts("runs/vanilla/fit.json")["steps"]
 
 
 def test_a_finished_run_is_replaced_where_the_user_says_so(here):
@@ -214,15 +223,12 @@ def test_printing_the_configuration_runs_nothing(here, capsys):
 
 @pytest.mark.parametrize("command", ["fit", "test", "predict"])
 def test_a_command_that_succeeds_warns_of_nothing(command, finished_partial, capfd, recwarn):
-    main(
-        [
-            command,
-            *finished_partial.words,
-            *(["--overwrite", "--trainer.default_root_dir=other"] * (command == "fit")),
-        ]
-    )
+    words = list(finished_partial.words)
+    if command == "fit":
+        words.append("--trainer.default_root_dir=other")
+    main([command, *words])
     said = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("Seed set")]
-    shown = [str(w.message) for w in recwarn if not issubclass(w.category, DeprecationWarning)]
+    shown = [str(each.message) for each in recwarn if not issubclass(each.category, DeprecationWarning)]
     assert said + shown == []
 
 

@@ -45,6 +45,7 @@ WARNINGS = pytest.mark.filterwarnings(
     "ignore:.*have no `val_dataloader`",  # most tests need no validation
     "ignore:.*overridden `on_before_batch_transfer`",  # the strategy's is the one that is meant
     "ignore:.*smaller than the logging interval",  # epochs are logged anyway
+    "ignore:.*your dataloader is not resumable",  # it is, through the datamodule
     "ignore:.*is_gradient_checkpointing. is deprecated",  # between peft and transformers
 )
 

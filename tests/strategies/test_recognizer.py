@@ -2,7 +2,6 @@
 
 import math
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -161,9 +160,10 @@ def test_the_weights_of_a_layer_mix_get_gradients_and_move(strategy, kind):
 
 def test_class_counts_come_from_the_datamodule(corpus):
     model = build(PartialFineTuning, KIND, labels=LABELS, class_weights="sum-to-one")
-    uneven = SimpleNamespace(labels=LABELS, dimensions=(), counts=(4, 2, 1, 1))
-    trainer().fit(model, datamodule=Data(uneven.counts, labels=LABELS))
-    expected = np.array([8 / count for count in uneven.counts])
+    trainer().fit(model, datamodule=corpus)
+    assert model.objective.class_weights.tolist() == [0.25] * 4
+    trainer().fit(model, datamodule=Data(COUNTS, labels=LABELS))
+    expected = np.array([11 / count for count in COUNTS])
     np.testing.assert_allclose(model.objective.class_weights, expected / expected.sum(), rtol=1e-6)
 
 
@@ -260,7 +260,7 @@ def test_dimensions_in_another_order_are_refused(corpus):
         PartialFineTuning, KIND, objective="dimensions", dimensions=("valence", "activation", "dominance")
     )
     with pytest.raises(
-        ValueError, match=r"the dimensions of the corpus are activation, .* another set or order"
+        ValueError, match=r"the dimensions of the corpus are activation, .*another set or order"
     ):
         trainer().fit(model, datamodule=corpus)
 
@@ -423,17 +423,15 @@ def test_clips_that_are_short_or_capped_are_counted_in_each_split():
 
 # Learning rates ---------------------------------------------------------------------------------------------
 
-RATES = {"encoder_lr": 1.0, "head_lr": 2.0, "optimizer": partial(SGD, lr=9.0), "top_blocks": 1}
+RATES = {"encoder_lr": 1e-6, "head_lr": 2e-6, "optimizer": partial(SGD, lr=9.0), "top_blocks": 1}
 
 
 def rates(steps: int, epochs: int = 1, **options: Any) -> Any:
     """Learning rates of encoder and head at each step, as multiples of what they were given."""
     model = build(PartialFineTuning, KIND, **(RATES | options))
-    model.training_step = lambda *_: 0.0 * model.head[1].weight.sum()  # only the rates are looked at
-    model.on_after_backward = lambda: None
     kept = Rates()
     fit(model, *[PAIR] * steps, max_epochs=epochs, callbacks=[kept])
-    found = np.array(kept.values) / [1.0, 2.0]
+    found = np.array(kept.values) / [1e-6, 2e-6]
     np.testing.assert_allclose(found[:, 0], found[:, 1])
     return found[:, 0]
 
@@ -458,7 +456,7 @@ def test_a_frozen_encoder_has_no_rate():
 
 
 def test_without_a_schedule_the_rates_stay():
-    assert rates(3).tolist() == [1, 1, 1]
+    np.testing.assert_allclose(rates(3), [1, 1, 1])
 
 
 def test_warming_up_raises_both_rates_linearly():
@@ -500,16 +498,8 @@ def plateau(**options: Any) -> Any:
 
 
 def test_rates_fall_where_the_validation_loss_stays():
-    kept = Rates()
-    options = {"encoder_lr": 0.0, "head_lr": 0.0, "optimizer": partial(SGD, lr=0.0)}
-    model = build(PartialFineTuning, KIND, **options, scheduler=plateau(monitor="val/loss"))
-    fit(model, PAIR, val=PAIR, max_epochs=4, callbacks=[kept], num_sanity_val_steps=0)
-    assert model.trainer.lr_scheduler_configs[0].monitor == "val/loss"
-    assert model.trainer.lr_scheduler_configs[0].scheduler.num_bad_epochs == 0
-
-    model = build(
-        PartialFineTuning, KIND, encoder_lr=1e-30, head_lr=1e-30, scheduler=plateau(monitor="val/loss", eps=0)
-    )
+    tiny = {"encoder_lr": 1e-30, "head_lr": 1e-30, "optimizer": SGD}  # so that nothing changes
+    model = build(PartialFineTuning, KIND, **tiny, scheduler=plateau(monitor="val/loss", eps=0.0))
     kept = Rates()
     fit(model, PAIR, val=PAIR, max_epochs=4, callbacks=[kept])
     np.testing.assert_allclose([head for _, head in kept.values], [1e-30, 1e-30, 0.5e-30, 0.25e-30])

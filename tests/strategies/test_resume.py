@@ -1,11 +1,14 @@
 """A run that was stopped goes on as if it had not been."""
 
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.optim.lr_scheduler import ExponentialLR
 
 from ser_strategies.data.synthetic import Synthetic
@@ -43,13 +46,13 @@ class Epochs(Callback):
         self.ids: list[tuple[str, ...]] = []
 
     def on_train_batch_end(self, trainer: Any, model: Any, outputs: Any, batch: Any, *_: Any) -> None:
-        self.ids.append(batch.ids)
+        self.ids.append(tuple(batch.ids))
 
     def on_train_epoch_end(self, trainer: Any, *_: Any) -> None:
         self.losses.append(trainer.callback_metrics["train/loss_epoch"].item())
 
 
-def small(*, utterances: int = 3, workers: int = 0) -> Synthetic:
+def small(*, utterances: int = 5, workers: int = 0) -> Synthetic:
     return Synthetic(
         speakers=4, utterances_per_speaker=utterances, batch_size=2, order_seed=5, workers=workers
     )
@@ -60,16 +63,22 @@ def run(
     epochs: int,
     *,
     seed: int,
-    utterances: int = 3,
+    utterances: int = 5,
     workers: int = 0,
     ckpt_path: Any = None,
+    callbacks: Sequence[Callback] = (),
     **options: Any,
 ) -> tuple[Any, Trainer, Epochs]:
     """A fit as if in a process of its own, as far as chance is concerned."""
     torch.manual_seed(seed)
     model = build(strategy, "wav2vec2-tiny", **options)
     seen = Epochs()
-    made = trainer_for(model, max_epochs=epochs, callbacks=[seen])
+    made = trainer_for(
+        model,
+        max_epochs=epochs,
+        callbacks=[seen, *callbacks],
+        enable_checkpointing=any(isinstance(it, ModelCheckpoint) for it in callbacks),
+    )
     made.fit(model, datamodule=small(utterances=utterances, workers=workers), ckpt_path=ckpt_path)
     return model, made, seen
 
@@ -108,20 +117,46 @@ def test_a_resumed_run_repeats_an_unbroken_one_bit_for_bit(strategy, chance, tmp
         assert_same(found.scheduler.state_dict(), expected.scheduler.state_dict())
 
 
+@pytest.mark.parametrize("how", ["by hand", "after validation"])
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_resumed_run_goes_on_in_the_order_of_an_unbroken_one(workers, tmp_path):
-    _, _, seen = run(PartialFineTuning, 3, seed=7, workers=workers)
-    _, begun, seen_first = run(PartialFineTuning, 1, seed=7, workers=workers)
-    begun.save_checkpoint(tmp_path / "last.ckpt")
+def test_a_resumed_run_goes_on_in_the_order_of_an_unbroken_one(workers, how, tmp_path):
+    _, _, seen = run(PartialFineTuning, 3, seed=7)
+    kept = [ModelCheckpoint(tmp_path, "last")] if how == "after validation" else []
+    _, begun, seen_first = run(PartialFineTuning, 1, seed=7, callbacks=kept)
+    if not kept:
+        begun.save_checkpoint(tmp_path / "last.ckpt")
     _, _, seen_then = run(PartialFineTuning, 3, seed=7, workers=workers, ckpt_path=tmp_path / "last.ckpt")
     assert seen_first.ids + seen_then.ids == seen.ids
 
 
+class SaveAt(Callback):
+    """Saves a checkpoint after a step, wherever in an epoch that is, and lets the run go on."""
+
+    def __init__(self, step: int, path: Path) -> None:
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("step", [2, 7])  # of five in each epoch
+def test_a_run_resumed_within_an_epoch_repeats_an_unbroken_one(step, workers, tmp_path):
+    path = tmp_path / "last.ckpt"
+    unbroken, _, seen = run(PartialFineTuning, 3, seed=7, callbacks=[SaveAt(step, path)], **CHANCE)
+    resumed, _, rest = run(PartialFineTuning, 3, seed=99, workers=workers, ckpt_path=path, **CHANCE)
+    assert rest.ids == seen.ids[step:]
+    assert_same(copied(resumed), copied(unbroken))
+
+
 def test_each_epoch_has_another_order_and_other_chance():
     _, _, kept = run(VanillaFineTuning, 3, seed=7, **CHANCE, encoder_lr=0.0, head_lr=0.0)
-    epochs = [tuple(kept.ids[start : start + 3]) for start in range(0, 9, 3)]
+    epochs = [tuple(kept.ids[start : start + 5]) for start in range(0, 15, 5)]
     assert len(set(epochs)) == 3
-    assert len({frozenset(name for ids in epoch for name in ids) for epoch in epochs}) == 1
+    assert {frozenset(name for ids in epoch for name in ids) for epoch in epochs} == {
+        frozenset(utterance.id for utterance in small().split("train"))
+    }
     assert len(set(kept.losses)) == 3
 
 
@@ -171,6 +206,6 @@ def test_fit_never_looks_at_the_test_split(strategy):
 def test_a_run_resumed_with_another_number_of_batches_still_counts_steps(tmp_path):
     _, first, _ = run(PartialFineTuning, 1, seed=7)
     first.save_checkpoint(tmp_path / "last.ckpt")
-    _, second, kept = run(PartialFineTuning, 2, seed=7, utterances=4, ckpt_path=tmp_path / "last.ckpt")
+    _, second, kept = run(PartialFineTuning, 2, seed=7, utterances=6, ckpt_path=tmp_path / "last.ckpt")
     assert second.current_epoch == 2
     assert len(kept.losses) == 1

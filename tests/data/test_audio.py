@@ -1,0 +1,161 @@
+"""Reading sound files, and finding them."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from ser_strategies.data.audio import find_audio, read_audio
+from ser_strategies.data.files import AudioFiles
+
+RATE = 16_000
+
+
+def sine(frequency=440.0, rate=RATE, seconds=0.5, level=0.5):
+    return (level * np.sin(2 * np.pi * frequency * np.arange(round(rate * seconds)) / rate)).astype(
+        np.float32
+    )
+
+
+def written(path, sound, rate=RATE, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, sound, rate, **options)
+    return path
+
+
+def loudest(sound):
+    """The frequency with the most energy, in Hz."""
+    spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound))))
+    return np.fft.rfftfreq(len(sound), 1 / RATE)[spectrum.argmax()]
+
+
+# Reading ----------------------------------------------------------------------------------------------------
+
+
+def test_a_wav_file_of_floats_is_read_as_it_is(tmp_path):
+    sound = sine()
+    found = read_audio(written(tmp_path / "a.wav", sound, subtype="FLOAT"))
+    assert found.dtype == np.float32
+    assert np.array_equal(found, sound)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+def test_16_bit_files_are_read_to_the_last_bit(tmp_path, name):
+    found = read_audio(written(tmp_path / name, sine(), subtype="PCM_16"))
+    np.testing.assert_allclose(found, sine(), atol=1 / 32_768)
+
+
+@pytest.mark.parametrize(("name", "format"), [("a.mp3", "MP3"), ("a.ogg", "OGG")])
+def test_compressed_files_sound_the_same(tmp_path, name, format):
+    found = read_audio(written(tmp_path / name, sine(), format=format))
+    assert len(found) == pytest.approx(8_000, abs=1_200)  # an mp3 holds whole frames
+    assert loudest(found) == pytest.approx(440, abs=3)
+
+
+def test_channels_are_averaged(tmp_path):
+    left, right = sine(440), sine(900, level=0.2)
+    found = read_audio(written(tmp_path / "a.wav", np.stack([left, right], 1), subtype="FLOAT"))
+    assert found.shape == (8_000,)
+    np.testing.assert_allclose(found, (left + right) / 2, atol=1e-7)
+
+
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_other_rates_are_resampled(tmp_path, rate, channels):
+    sound = np.stack([sine(rate=rate)] * channels, 1)
+    found = read_audio(written(tmp_path / "a.wav", sound, rate=rate, subtype="FLOAT"))
+    assert found.shape == (8_000,)
+    assert found.dtype == np.float32
+    assert loudest(found) == pytest.approx(440, abs=2)
+    assert np.abs(found[500:-500]).max() == pytest.approx(0.5, rel=0.02)
+
+
+def test_what_16_khz_cannot_hold_does_not_fold_back(tmp_path):
+    found = read_audio(written(tmp_path / "a.wav", sine(11_000, rate=44_100), rate=44_100, subtype="FLOAT"))
+    assert np.abs(found[500:-500]).max() < 0.02
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"RIFF but nothing else")
+    with pytest.raises(
+        ValueError, match=f"{path} cannot be read as sound .*: expected a wav, flac, ogg or mp3"
+    ):
+        read_audio(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"none\.wav cannot be read as sound"):
+        read_audio(tmp_path / "none.wav")
+
+
+def test_a_file_without_sound_is_named(tmp_path):
+    path = written(tmp_path / "a.wav", np.zeros(0, dtype=np.float32))
+    with pytest.raises(ValueError, match=f"{path} holds no sound: expected at least one sample"):
+        read_audio(path)
+
+
+# Finding ----------------------------------------------------------------------------------------------------
+
+
+def empty(*paths):
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_folders_are_searched_deeply_and_in_order(tmp_path):
+    names = ["b.flac", "a.wav", "deep/er/c.MP3", "d.ogg"]
+    empty(*(tmp_path / name for name in [*names, "notes.txt", "video.mp4", "wav"]))
+    assert find_audio([str(tmp_path)]) == sorted(tmp_path / name for name in names)
+
+
+def test_files_that_macos_leaves_beside_others_are_skipped(tmp_path):
+    empty(tmp_path / "._a.wav", tmp_path / "a.wav", tmp_path / "deep" / "._b.wav")
+    assert find_audio([str(tmp_path)]) == [tmp_path / "a.wav"]
+
+
+def test_a_folder_named_like_a_sound_is_no_sound(tmp_path):
+    empty(tmp_path / "takes.wav" / "a.wav")
+    assert find_audio([str(tmp_path)]) == [tmp_path / "takes.wav" / "a.wav"]
+
+
+def test_files_are_taken_as_they_are_in_the_order_given(tmp_path):
+    empty(tmp_path / "z.wav", tmp_path / "a.sound", tmp_path / "deep" / "m.wav")
+    given = [str(tmp_path / "z.wav"), str(tmp_path / "deep"), str(tmp_path / "a.sound")]
+    assert find_audio(given) == [tmp_path / "z.wav", tmp_path / "deep" / "m.wav", tmp_path / "a.sound"]
+
+
+def test_a_path_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"no file or folder at {tmp_path / 'none'}"):
+        find_audio([str(tmp_path / "none")])
+
+
+def test_a_folder_without_sound_is_named(tmp_path):
+    empty(tmp_path / "notes.txt")
+    with pytest.raises(
+        FileNotFoundError, match=rf"no sound in {tmp_path}: expected files that end in \.flac, "
+    ):
+        find_audio([str(tmp_path)])
+
+
+# Predicting -------------------------------------------------------------------------------------------------
+
+
+def test_files_to_predict_come_as_batches_that_know_only_where_they_are(tmp_path):
+    written(tmp_path / "long.wav", sine(seconds=0.4))
+    written(tmp_path / "short.flac", sine(seconds=0.2))
+    corpus = AudioFiles([str(tmp_path)], batch_size=8)
+    corpus.setup("predict")
+    (batch,) = corpus.predict_dataloader()
+    assert dict(zip(batch.ids, batch.lengths.tolist(), strict=True)) == {"long": 6_400, "short": 3_200}
+    assert set(batch.paths) == {str(tmp_path / "long.wav"), str(tmp_path / "short.flac")}
+    assert batch.labels.tolist() == [-1, -1]
+    assert batch.soft_labels is None
+    assert batch.dimensions is None
+
+
+def test_a_damaged_file_to_predict_is_named(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"no sound")
+    corpus = AudioFiles([str(tmp_path)])
+    with pytest.raises(ValueError, match=r"a\.wav cannot be read as sound"):
+        list(corpus.predict_dataloader())
