@@ -19,8 +19,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
 MISTAKES = (ValueError, OSError, ImportError, FloatingPointError)
 
 
+class MistypedError(ValueError):
+    """Something is wrong with the words of a command line or of a configuration file."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command; exits with 2 on a mistake in the words typed, with 1 on any other.
+    """Runs one command; exits with 2 on a mistake in the words, with 1 on any other mistake.
 
     Args:
         arguments: The words after the program's name; None takes those of this process.
@@ -39,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except MISTAKES as error:
         if show_traceback:
             raise
-        _fail(error)
+        print(f"error: {error}", file=sys.stderr)
+        print(f"(where it happened: {PROGRAM} {words[0]} ... --traceback)", file=sys.stderr)
+        sys.exit(2 if isinstance(error, MistypedError) else 1)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -48,17 +54,11 @@ def _command(name: str) -> Callable[[str, list[str]], None]:
     if name not in COMMANDS:
         nearest = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"; did you mean {nearest[0]}?" if nearest else "."
-        print(f"error: {name!r} is no command: expected one of {', '.join(COMMANDS)}{hint}", file=sys.stderr)
-        sys.exit(2)
+        msg = f"{name!r} is no command: expected one of {', '.join(COMMANDS)}{hint}"
+        raise MistypedError(msg)
     module, function = COMMANDS[name][1].split(":")
     command: Callable[[str, list[str]], None] = getattr(import_module(f"{__name__}.{module}"), function)
     return command
-
-
-def _fail(error: BaseException) -> None:
-    print(f"error: {error}", file=sys.stderr)
-    print(f"(where it happened: {PROGRAM} ... --traceback)", file=sys.stderr)
-    sys.exit(1)
 
 
 def _help() -> str:

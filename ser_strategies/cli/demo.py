@@ -1,6 +1,5 @@
 """`demo`: every strategy on the embedded corpus, through the same code as `fit` and `test`."""
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from rich.table import Table
 
 from ser_strategies.cli import PROGRAM
 from ser_strategies.cli.training import run as run_command
+from ser_strategies.cli.words import KindParser
 
 ENCODER = "random:wav2vec2-tiny"
 # What each arm says beside the common options: the strategy, and what differs.
@@ -34,7 +34,7 @@ def run(command: str, arguments: list[str]) -> None:
         command: demo.
         arguments: The words after it.
     """
-    parser = argparse.ArgumentParser(
+    parser = KindParser(
         prog=f"{PROGRAM} {command}",
         description="Train and test every strategy on the embedded corpus: offline, in minutes, on a laptop.",
     )

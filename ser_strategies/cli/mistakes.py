@@ -3,14 +3,20 @@
 import difflib
 import inspect
 import re
-import sys
 from argparse import ArgumentError
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
 from typing import get_args, get_type_hints
 
+import lightning.pytorch.callbacks
+import lightning.pytorch.loggers
 import torch
+import yaml
 from lightning.pytorch import Trainer
+
+from ser_strategies.cli import MistypedError
 
 # What jsonargparse says, and which part of it matters. The first that matches is reported.
 UNKNOWN_ARGUMENT = re.compile(r"unrecognized arguments: (.+)")
@@ -20,14 +26,18 @@ UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 KEY = re.compile(r"Parser key \"([\w.]+)\"")
 WRONG_CHOICE = re.compile(r"Parser key \"([\w.]+)\":\s+Expected a typing\.Literal\[(.+?)\]\. Got value: (.+)")
 MISSING_OPTION = re.compile(r"class_path '[\w.]*?(\w+)':\s+the following arguments are required: ([\w., ]+)")
-WRONG_TYPE = re.compile(r"Parser key \"([\w.]+)\":\s+Expected a <class '(\w+)'>\. Got value: (.+)")
-MISSING_FILE = re.compile(r"File does not exist: '(.+)'")
+MISSING_PARTS = re.compile(r"the following arguments are required: ((?:\w+\.(?:model|data)(?:, )?)+)")
+WRONG_TYPE = re.compile(
+    r"Parser key \"([\w.]+)\":(?:(?!Parser key).)*?Expected a <class '(int|float|bool|str)'>"
+    r"(?:(?!Parser key).)*?(?:Got|Given) value: (.+)",
+    re.DOTALL,
+)
 TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 
 
 @contextmanager
 def explained(models: Sequence[type], corpora: Sequence[type]) -> Iterator[None]:
-    """Exits with 2 and one sentence where the command line or a configuration file is wrong.
+    """Raises `MistypedError` with one sentence where the command line or a configuration file is wrong.
 
     Args:
         models: The strategies that can be named.
@@ -37,17 +47,18 @@ def explained(models: Sequence[type], corpora: Sequence[type]) -> Iterator[None]
         yield
     except ArgumentError as error:
         classes = {kind.__name__: kind for kind in (*models, *corpora)}
-        known = {
+        known: dict[str, Sequence[str]] = {
             "model": [kind.__name__ for kind in models],
             "data": [kind.__name__ for kind in corpora],
             "optimizer": [name for name in torch.optim.__all__ if name[0].isupper()],
             "scheduler": [name for name in torch.optim.lr_scheduler.__all__ if name[0].isupper()],
+            "callbacks": lightning.pytorch.callbacks.__all__,
+            "logger": lightning.pytorch.loggers.__all__,
         }
-        print(f"error: {explain(str(error), classes, known)}", file=sys.stderr)
-        sys.exit(2)
+        raise MistypedError(explain(str(error), classes, known)) from error
 
 
-def explain(report: str, classes: dict[str, type], known: dict[str, list[str]]) -> str:
+def explain(report: str, classes: dict[str, type], known: Mapping[str, Sequence[str]]) -> str:
     """One sentence for a report of jsonargparse.
 
     Args:
@@ -61,25 +72,30 @@ def explain(report: str, classes: dict[str, type], known: dict[str, list[str]]) 
         return _unknown_argument(f"--{found[1]}", classes)
     if found := UNKNOWN_OPTION.search(report):
         name, option = found[1], found[2]
-        options = _options(classes[name]) if name in classes else []
+        options = _options(classes[name]) if name in classes else ["class_path", "init_args", "dict_kwargs"]
         return f"{name} has no option {option!r}{nearest(option, options)}"
     if found := WRONG_CHOICE.search(report):
         choices = [choice.strip().strip("'\"") for choice in found[2].split(",")]
         option, value = found[1], found[3].strip()
         return f"{option} must be one of {', '.join(choices)}, got {value!r}{nearest(value, choices)}"
+    if found := MISSING_PARTS.search(report):
+        missing = sorted((part.partition(".")[2] for part in found[1].split(", ")), reverse=True)
+        hints = "; ".join(f"--{part}: one of {', '.join(known[part])}" for part in missing)
+        return f"{' and '.join(f'--{part}' for part in missing)} missing ({hints})."
     if found := MISSING_OPTION.search(report):
-        return f"{found[1]} needs {found[2]}: give --model.{found[2]} or put it in the --config file."
-    if found := WRONG_TYPE.search(report):
-        return f"{found[1]} must be {TYPES.get(found[2], found[2])}, got {found[3].strip()!r}."
-    if found := MISSING_FILE.search(report):
-        return f"no file at {found[1]}: --config expects a YAML file, such as those in examples/."
+        key = ".".join(KEY.findall(report[: found.start()])) or "model"
+        return f"{found[1]} needs {found[2]}: give --{key}.{found[2]} or put it in the --config file."
     if found := UNKNOWN_CLASS.search(report):
         # The innermost key names the option: a class may be wanted inside another, as an optimizer is.
-        option, name = KEY.findall(report[: found.start()])[-1], found[1]
-        names = known.get(option, [])
+        option = KEY.findall(report[: found.start()])[-1].rpartition(".")[2]
+        name, names = found[1], known.get(option, [])
+        if not names:
+            return f"{option}: {name} is not known: check its spelling, or give its full import path."
         return f"--{option} {name} is not known: expected one of {', '.join(names)}{nearest(name, names)}"
     if "trainer.precision" in report:
         return _wrong_precision(report)
+    if found := WRONG_TYPE.search(report):
+        return f"{found[1]} must be {TYPES.get(found[2], found[2])}, got {found[3].splitlines()[0]!r}."
     return _first_lines(report)
 
 
@@ -119,6 +135,43 @@ def _wrong_precision(report: str) -> str:
     typed = re.search(r"Given value: (.+)", report)
     value = typed[1].strip() if typed else "something else"
     return f"trainer.precision must be one of {', '.join(choices)}, got {value!r}{nearest(value, choices)}"
+
+
+@contextmanager
+def unwrapped() -> Iterator[None]:
+    """Takes a constructor's own sentence out of what jsonargparse makes of it."""
+    try:
+        yield
+    except ValueError as error:
+        reason = re.search(r"Errors:\n\s+- (.+?)(?=\n\s+- |\n\s*Given value)", str(error), re.DOTALL)
+        if reason is None:
+            raise
+        raise ValueError(" ".join(reason[1].split())) from error
+
+
+def check_configs(arguments: Sequence[str]) -> None:
+    """Raises `MistypedError` naming a configuration file that is missing, or is no YAML mapping.
+
+    Args:
+        arguments: The words of the command line.
+    """
+    pairs = pairwise([*arguments, ""])
+    named = [after for word, after in pairs if word in {"--config", "-c"}]
+    named += [word.partition("=")[2] for word in arguments if word.startswith(("--config=", "-c="))]
+    for path in map(Path, named):
+        if not path.is_file():
+            kind = "is a folder" if path.is_dir() else "does not exist"
+            msg = f"--config {path} {kind}: expected a YAML file, such as those in examples/."
+            raise MistypedError(msg)
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            msg = f"--config {path} is not valid YAML: {' '.join(str(error).split())}."
+            raise MistypedError(msg) from error
+        if not isinstance(content, dict):
+            got = type(content).__name__
+            msg = f"--config {path} holds no options: expected `name: value` lines, got {got}."
+            raise MistypedError(msg)
 
 
 def _first_lines(report: str) -> str:

@@ -3,19 +3,9 @@
 import argparse
 
 from ser_strategies.cli import PROGRAM
-from ser_strategies.cli.training import quiet
-from ser_strategies.cli.training import run as run_on_corpus
+from ser_strategies.cli.words import KindParser
 
-CONFIGURED = (
-    "--config",
-    "-c",
-    "--model",
-    "--data",
-    "--help",
-    "--print_config",
-    "--model.help",
-    "--data.help",
-)
+CONFIGURED = ("--config", "-c", "--model", "--data", "--print_config", "--model.help", "--data.help")
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -26,6 +16,8 @@ def run(command: str, arguments: list[str]) -> None:
         arguments: The words after it.
     """
     if any(word.split("=")[0] in CONFIGURED for word in arguments):
+        from ser_strategies.cli.training import run as run_on_corpus
+
         run_on_corpus(command, arguments)
         return
     options = _parser().parse_args(arguments)
@@ -54,6 +46,7 @@ def predict_files(
     from lightning.pytorch.callbacks import RichProgressBar
 
     from ser_strategies.cli.record import PredictionTable
+    from ser_strategies.cli.training import quiet
     from ser_strategies.data.files import AudioFiles
     from ser_strategies.strategies import Recognizer, load_strategy
 
@@ -78,7 +71,7 @@ def predict_files(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = KindParser(
         prog=f"{PROGRAM} predict",
         description="Write what a checkpoint says of sound files. With --config, or --model and --data, "
         "it predicts the test split of a corpus instead.",

@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
 
 from ser_strategies.strategies import LoRAFineTuning, Predictions, Recognizer
 
@@ -31,14 +32,19 @@ class RunRecord(SaveConfigCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Waits: Lightning's own callback would write here, before the strategy has looked at the data."""
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self.started = time.perf_counter()
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes down what is about to run, and where."""
-        self.started = time.perf_counter()
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
             text = self.parser.dump(self.config, skip_none=False)
             write_text(folder / "config.yaml", text)
             write_json(folder / "environment.json", environment())
+            for logger in trainer.loggers:
+                logger.log_hyperparams(dict(pl_module.hparams))
             counts = parameter_counts(pl_module)
             trained, total = counts["trainable_parameters"], counts["parameters"]
             print(
@@ -48,7 +54,8 @@ class RunRecord(SaveConfigCallback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the scores of the last and the best epoch, and the adapter of the best if it has one."""
-        best = next((c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)), None)
+        kept = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+        best = next((callback for callback in kept if callback.monitor), None)
         score = None if best is None or best.best_model_score is None else best.best_model_score.item()
         seconds = time.perf_counter() - self.started
         facts = {
@@ -64,6 +71,16 @@ class RunRecord(SaveConfigCallback):
             if isinstance(pl_module, LoRAFineTuning) and best is not None and best.best_model_path:
                 chosen = LoRAFineTuning.load_from_checkpoint(best.best_model_path)
                 chosen.save_adapter(folder / "adapter")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Takes away the empty log folder that Lightning makes before anything has been checked."""
+        for logger in trainer.loggers:
+            if not isinstance(logger, CSVLogger) or not trainer.is_global_zero:
+                continue
+            folder = Path(logger.log_dir).resolve()
+            while folder.is_dir() and not any(folder.iterdir()) and folder != Path.cwd():
+                folder.rmdir()
+                folder = folder.parent
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """After `validate`: writes the scores."""
@@ -153,7 +170,7 @@ def environment() -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "gpus": gpus,
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in PACKAGES} | {"torch": torch.__version__},
     }
 
 

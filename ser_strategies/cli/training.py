@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
 
-from ser_strategies.cli.mistakes import explained
+from ser_strategies.cli.mistakes import check_configs, explained, unwrapped
 from ser_strategies.cli.record import PredictionTable, RunRecord
 from ser_strategies.data.base import Corpus
 from ser_strategies.data.synthetic import Synthetic
@@ -20,6 +21,9 @@ from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
 from ser_strategies.strategies import STRATEGIES, Recognizer, Strategy
 
 CORPORA: tuple[type[Corpus], ...] = (Synthetic,)
+COMMANDS = ("fit", "validate", "test", "predict")
+# What a model takes from the corpus, and what the option holds as long as nobody gives it.
+LINKED = {"labels": None, "dimensions": ("activation", "valence", "dominance")}
 BEST, LAST = "best", "last"
 # Each is true, known and no news to the user; the reason stands beside it.
 NOISE = (
@@ -29,6 +33,10 @@ NOISE = (
     ".*module\\(s\\) in eval mode at the start of training.*",  # frozen means eval mode, on purpose
     ".*You have overridden `on_before_batch_transfer`.*",  # the strategy's is the one that is meant
     ".*isinstance\\(treespec, LeafSpec\\).*",  # between Lightning and torch
+    ".*Be aware that when using `ckpt_path`, callbacks used.*",  # scoring needs no checkpoint callback
+    ".*dataloader is not resumable.*",  # BatchPlan skips what an interrupted epoch has had
+    ".*Couldn't infer the batch indices.*",  # the table goes by utterance, not by batch index
+    ".*It is recommended to use `self.log.*sync_dist=True.*",  # scores are already those of all processes
     ".*The number of training batches .* is smaller than the logging interval.*",  # epochs are logged anyway
 )
 
@@ -41,6 +49,7 @@ def run(command: str, arguments: list[str]) -> None:
         arguments: The words after it.
     """
     quiet()
+    check_configs(arguments)
     with explained(STRATEGIES, CORPORA):
         StrategyCLI([command, *arguments])
 
@@ -69,7 +78,8 @@ class StrategyCLI(LightningCLI):
             auto_configure_optimizers=False,
             seed_everything_default=0,
             save_config_callback=RunRecord,
-            parser_kwargs={"exit_on_error": False},
+            parser_kwargs={"exit_on_error": False}
+            | {command: {"exit_on_error": False, "allow_abbrev": False} for command in COMMANDS},
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -80,12 +90,24 @@ class StrategyCLI(LightningCLI):
         parser.add_argument(
             "--output", type=str | None, default=None, help="predict: the table to write, .csv or .parquet."
         )
-        for name in ("labels", "dimensions"):
+        for name in LINKED:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
     def before_instantiate_classes(self) -> None:
         """Fills in what was left open, so that the saved configuration shows what was run."""
         config = self.config[self.subcommand]
+        config.trainer.enable_autolog_hparams = False  # RunRecord does so once every check has passed
+        if self.subcommand != "fit":
+            config.trainer.enable_checkpointing = False
+        elif config.trainer.limit_train_batches == 0:
+            msg = "limit_train_batches is 0, so nothing would train: give more, or use `validate`."
+            raise ValueError(msg)
+        for what, default in LINKED.items():
+            given = config.model.init_args.get(what)
+            if given is not None and tuple(given) != default:
+                words = ", ".join(map(str, given))
+                msg = f"--model.{what} ({words}) comes from the corpus: choose with the options of --data."
+                raise ValueError(msg)
         for what in ("model", "data"):
             if config.get(what) is None:
                 names = STRATEGIES if what == "model" else CORPORA
@@ -112,28 +134,39 @@ class StrategyCLI(LightningCLI):
         config = self.config_init[self.subcommand].trainer
         folder = Path(config.default_root_dir)
         callbacks = list(config.callbacks or [])
+        keeps = config.enable_checkpointing is not False
         if config.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(RichProgressBar())
-        if self.subcommand == "fit":
+        if self.subcommand == "fit" and keeps:
             callbacks.extend(self._checkpoints(folder))
         if self.subcommand == "predict":
             output = self.config[self.subcommand].output or str(folder / "predictions.csv")
             callbacks.append(PredictionTable(output))
-        return super().instantiate_trainer(
-            callbacks=callbacks, logger=_with_csv(config.logger, folder), **keywords
-        )
+        logger = False if self.subcommand == "predict" else _with_csv(config.logger, folder)
+        try:
+            return super().instantiate_trainer(callbacks=callbacks, logger=logger, **keywords)
+        except (TypeError, MisconfigurationException) as error:
+            msg = f"the trainer cannot be set up so: {' '.join(str(error).split())}"
+            raise ValueError(msg) from error
+
+    def instantiate_classes(self) -> None:
+        """Builds data, model and trainer; a constructor's mistake is told in its own words."""
+        with unwrapped():
+            super().instantiate_classes()
 
     def _checkpoints(self, folder: Path) -> list[ModelCheckpoint]:
-        return [
-            ModelCheckpoint(
-                dirpath=folder,
-                filename=BEST,
-                monitor=self.model.monitor if isinstance(self.model, Recognizer) else None,
-                mode="max",
-                save_last=True,
-                enable_version_counter=False,
-            )
-        ]
+        # Two, since Lightning's own `save_last` writes only when the best is written too.
+        last = ModelCheckpoint(dirpath=folder, filename=LAST, enable_version_counter=False)
+        if not isinstance(self.model, Recognizer):
+            return [last]
+        best = ModelCheckpoint(
+            dirpath=folder,
+            filename=BEST,
+            monitor=self.model.monitor,
+            mode="max",
+            enable_version_counter=False,
+        )
+        return [best, last]
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would merge a checkpoint's options into the configuration without a word."""

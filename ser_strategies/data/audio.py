@@ -67,7 +67,7 @@ def find_audio(paths: list[str]) -> list[Path]:
                 file
                 for file in path.rglob("*")
                 # macOS leaves files named ._x beside x, which are no sound.
-                if file.suffix.lower() in SUFFIXES and not file.name.startswith("._")
+                if file.is_file() and file.suffix.lower() in SUFFIXES and not file.name.startswith("._")
             )
             found.extend(sorted(inside))
         elif path.is_file():

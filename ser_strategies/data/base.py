@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -88,6 +88,7 @@ class Corpus(LightningDataModule, ABC):
         self.workers = workers
         self.order_seed = order_seed
         self._interrupted: tuple[int, int] | None = None
+        self._has_votes = False
         self._splits: dict[Split, tuple[Utterance, ...]] | None = None
 
     @abstractmethod
@@ -102,8 +103,27 @@ class Corpus(LightningDataModule, ABC):
         """The utterances of one split."""
         if self._splits is None:
             everything = self.utterances()
+            self._check(everything)
+            self._has_votes = any(utterance.votes is not None for utterance in everything)
             self._splits = {split: tuple(u for u in everything if u.split == split) for split in SPLITS}
         return self._splits[name]
+
+    def _check(self, utterances: Sequence[Utterance]) -> None:
+        name = type(self).__name__
+        times = Counter(utterance.id for utterance in utterances)
+        repeated = [each for each, count in times.items() if count > 1]
+        if repeated:
+            msg = (
+                f"{name} names {len(repeated)} utterances twice, such as {repeated[0]!r}: ids must be unique."
+            )
+            raise ValueError(msg)
+        for utterance in utterances:
+            if utterance.label is not None and utterance.label not in self.labels:
+                msg = (
+                    f"utterance {utterance.id!r} of {name} has the label {utterance.label!r}: "
+                    f"expected one of {', '.join(self.labels) or 'none'}."
+                )
+                raise ValueError(msg)
 
     def class_counts(self) -> tuple[int, ...]:
         """Training utterances of each class, in the order of `labels`."""
@@ -138,8 +158,11 @@ class Corpus(LightningDataModule, ABC):
         """How far training is within its epoch, for a checkpoint."""
         if self.trainer is None:
             return {}
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        return {"epoch": self.trainer.current_epoch, "batches": progress.completed}
+        epoch: Any = self.trainer.fit_loop.epoch_progress.current
+        batches: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        # Between epochs the batch counter still shows the last one's.
+        inside = epoch.ready > epoch.processed
+        return {"epoch": epoch.processed, "batches": batches.processed if inside else 0}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Remembers which batches an interrupted epoch has already had."""
@@ -157,8 +180,8 @@ class Corpus(LightningDataModule, ABC):
             rank=rank,
             processes=processes,
         )
-        if shuffle and self._interrupted is not None:
-            plan.skip(*self._interrupted)
+        if shuffle:
+            self._resume(plan)
         return DataLoader(
             _Batches(self, utterances),
             sampler=plan,
@@ -168,6 +191,16 @@ class Corpus(LightningDataModule, ABC):
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def _resume(self, plan: BatchPlan) -> None:
+        """Tells a plan its first epoch, since workers read ahead of Lightning, and what is done of it."""
+        epoch = getattr(self.trainer, "current_epoch", 0)
+        if self._interrupted is not None and self._interrupted[0] == epoch:
+            done = self._interrupted[1]
+            # Interrupted between its last batch and its end, an epoch has nothing left: the next one comes.
+            epoch += done >= len(plan)
+            plan.skip(epoch, done % len(plan))
+        plan.set_epoch(epoch)
 
     def collate(self, items: Sequence[tuple[Utterance, NDArray[np.float32]]]) -> Batch:
         """One batch of utterances and their sounds."""
@@ -188,7 +221,7 @@ class Corpus(LightningDataModule, ABC):
         )
 
     def _votes(self, utterances: Sequence[Utterance]) -> Tensor | None:
-        if all(utterance.votes is None for utterance in utterances):
+        if not self._has_votes:
             return None
         unknown = (float("nan"),) * len(self.labels)
         return torch.tensor([utterance.votes or unknown for utterance in utterances])
@@ -200,7 +233,7 @@ class Corpus(LightningDataModule, ABC):
         return torch.tensor(rows, dtype=torch.float32)
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     """In place of torch's own conversion, which would turn the batch's tuples into lists."""
     return batch
 

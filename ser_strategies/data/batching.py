@@ -58,6 +58,7 @@ class BatchPlan(DistributedSampler[list[int]]):
             count = len(self.seconds)
             msg = f"{count} utterances cannot be shared by {processes} processes: use fewer devices."
             raise ValueError(msg)
+        self._ends = self._cut()
         self._skipped: tuple[int, int] | None = None
 
     def skip(self, epoch: int, batches: int) -> None:
@@ -71,14 +72,18 @@ class BatchPlan(DistributedSampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         """Batches of this process for the epoch given by `set_epoch`."""
+        # A generator, so that nothing is decided before the first batch is asked for: Lightning makes the
+        # iterator of an epoch before it tells the epoch.
         shares = (self._share(step) for step in self._steps())
         batches = [batch for batch in shares if batch]
         done = self._skipped[1] if self._skipped and self._skipped[0] == self.epoch else 0
-        return iter(batches[done:])
+        yield from batches[done:]
 
     def __len__(self) -> int:
-        """Batches of this process in the present epoch."""
-        return sum(1 for step in self._steps() if self.shuffle or len(step) > self.rank)
+        """Batches of this process, the same in every epoch."""
+        if self.shuffle:
+            return len(self._ends)
+        return sum(1 for step in self._steps() if len(step) > self.rank)
 
     def _share(self, step: NDArray[np.int64]) -> list[int]:
         if self.shuffle and len(step) < self.num_replicas:
@@ -89,21 +94,25 @@ class BatchPlan(DistributedSampler[list[int]]):
     def _steps(self) -> list[NDArray[np.int64]]:
         """The utterances of all processes at each step."""
         if not self.shuffle:
-            return self._cut(np.argsort(-self.seconds, kind="stable"))
+            return np.split(np.argsort(-self.seconds, kind="stable"), self._ends[:-1])
         rng = np.random.default_rng([self.seed, self.epoch])
         shaken = self.seconds * np.exp(rng.uniform(-JITTER, JITTER, len(self.seconds)))
-        steps = self._cut(np.argsort(-shaken))
+        steps = np.split(np.argsort(-shaken), self._ends[:-1])
         return [steps[index] for index in rng.permutation(len(steps))]
 
-    def _cut(self, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Cuts an order of falling duration into steps as large as the limits allow."""
-        if self.batch_seconds is None:
-            room = self.batch_size * self.num_replicas
-            return [order[start : start + room] for start in range(0, len(order), room)]
-        steps, start = [], 0
-        while start < len(order):
-            longest = self.seconds[order[start : start + self.batch_size]].max()
-            size = min(self.batch_size, max(int(self.batch_seconds / longest), 1)) * self.num_replicas
-            steps.append(order[start : start + size])
-            start += size
-        return steps
+    def _cut(self) -> list[int]:
+        """Where each step ends in an order of falling duration, as large as the limits allow.
+
+        It is found once, so that every epoch has the same number of batches, which Lightning asks for only
+        once. Shaking moves an utterance among others of up to twice the jitter's difference, so the limit in
+        seconds is kept by reckoning with that much more.
+        """
+        falling = -np.sort(-self.seconds) * (np.exp(2 * JITTER) if self.shuffle else 1.0)
+        ends, start = [], 0
+        while start < len(falling):
+            size = self.batch_size
+            if self.batch_seconds is not None:
+                size = min(size, max(int(self.batch_seconds / falling[start]), 1))
+            start = min(start + size * self.num_replicas, len(falling))
+            ends.append(start)
+        return ends

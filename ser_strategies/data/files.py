@@ -1,5 +1,6 @@
 """Plain sound files, for prediction: nothing is known of them but where they are."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import final
 
@@ -29,8 +30,14 @@ class AudioFiles(Corpus):
 
     def utterances(self) -> Sequence[Utterance]:
         """One utterance for each file."""
+        times = Counter(path.stem for path in self.paths)
         return [
-            Utterance(id=path.stem, split="test", seconds=audio_seconds(path), path=str(path))
+            Utterance(
+                id=path.stem if times[path.stem] == 1 else str(path),
+                split="test",
+                seconds=audio_seconds(path),
+                path=str(path),
+            )
             for path in self.paths
         ]
 

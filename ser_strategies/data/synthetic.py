@@ -1,5 +1,6 @@
 """The embedded corpus: made-up speech with emotion in it, for demonstrations, tests and benchmarks."""
 
+import csv
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from ser_strategies.data.population import (
 )
 from ser_strategies.data.voice import SAMPLE_RATE
 
-# Of every ten speakers, in this order, so that any number of speakers fills train first.
+# Of every ten speakers, in this order: every split has women and men, who alternate.
 SHARES: tuple[Split, ...] = (
     "train",
     "val",
@@ -111,7 +112,7 @@ class Synthetic(Corpus):
         """
         folder.mkdir(parents=True, exist_ok=True)
         columns = ["path", "label", "speaker", "split", "gender", "text", *self.dimensions]
-        rows = [",".join(columns)]
+        rows = [columns]
         for utterance in self.utterances():
             name = f"{utterance.id}.wav"
             soundfile.write(folder / name, self.waveform(utterance), SAMPLE_RATE, subtype="FLOAT")
@@ -124,8 +125,9 @@ class Synthetic(Corpus):
                 utterance.text,
             ]
             values = [f"{utterance.dimensions[dimension]:g}" for dimension in self.dimensions]
-            rows.append(",".join([*map(str, facts), *values]))
-        (folder / "manifest.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+            rows.append([*map(str, facts), *values])
+        with (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(rows)
 
     @cached_property
     def _clips(self) -> dict[str, SyntheticUtterance]:

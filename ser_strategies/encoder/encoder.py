@@ -77,6 +77,9 @@ class Encoder(nn.Module):
         masking: SpecAugment | None = None,
     ) -> None:
         super().__init__()
+        if max_seconds is not None and max_seconds <= 0:
+            msg = f"max_seconds must be more than 0, got {max_seconds}."
+            raise ValueError(msg)
         self.model: SpeechModel
         self.model, self.identity = load_encoder(source, revision)
         if self.identity.family == "wavlm":

@@ -44,6 +44,9 @@ def load_encoder(source: str, revision: str | None = None) -> LoadedEncoder:
             `random:<size>`.
         revision: Branch, tag or commit of a hub id.
     """
+    if not source:
+        msg = "encoder is empty: expected a hub id, a folder, a .ckpt file or random:<size>."
+        raise ValueError(msg)
     if source.startswith("random:"):
         return _draw(source)
     path = Path(source).expanduser()

@@ -6,6 +6,7 @@ A concrete strategy is one final class whose constructor says only what differs.
 import inspect
 import random
 from abc import ABC
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, cast
 
@@ -16,7 +17,6 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.parsing import save_hyperparameters
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LinearLR
 
 from ser_strategies.batch import Batch
 from ser_strategies.encoder import Encoder, SpecAugment, trains_whole
@@ -140,21 +140,27 @@ class Strategy(LightningModule, ABC):
         return [optimizer], self._schedules(optimizer)
 
     def _schedules(self, optimizer: Optimizer) -> list[dict[str, Any]]:
-        schedules: list[dict[str, Any]] = []
-        if self.warmup_steps > 0:
-            start = 1 / (self.warmup_steps + 1)
-            warmup = LinearLR(optimizer, start_factor=start, total_iters=self.warmup_steps)
-            schedules.append({"scheduler": warmup, "interval": "step"})
-        if self.scheduler is not None:
-            # `monitor` is for ReduceLROnPlateau, which other schedulers ignore.
-            schedules.append(
-                {
-                    "scheduler": self.scheduler(optimizer),
-                    "interval": self.scheduler_interval,
-                    "monitor": "val/loss",
-                }
-            )
-        return schedules
+        if self.scheduler is None:
+            return []
+        scheduler = self.scheduler(optimizer)
+        # What ReduceLROnPlateau watches; other schedulers have no use for it.
+        monitor = getattr(scheduler, "monitor", "val/loss")
+        return [{"scheduler": scheduler, "interval": self.scheduler_interval, "monitor": monitor}]
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """A step at the scheduled rates, times the warm-up while it lasts.
+
+        It holds for the step alone: a scheduler of its own would be overwritten by one that sets rates.
+        """
+        scale = min(1.0, (self.trainer.global_step + 1) / (self.warmup_steps + 1))
+        rates = [group["lr"] for group in optimizer.param_groups]
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * scale
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
 
     def on_fit_start(self) -> None:
         """Fixes the seed of the run, the number format it may have, and what must receive a gradient."""
@@ -185,10 +191,8 @@ class Strategy(LightningModule, ABC):
 
     def watch_loss(self, batch: Batch, loss: Tensor, outputs: Tensor) -> None:
         """Logs the training loss, and stops the run where it is not a number."""
-        self.loss_watch.add(self.global_step, batch.ids, loss, outputs)
-        self.log(
-            "train/loss", loss.detach(), on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch.ids)
-        )
+        self.loss_watch.add(f"step {self.global_step}", batch.ids, loss, outputs)
+        self.log("train/loss_step", loss.detach(), on_step=True, on_epoch=False, prog_bar=True)
 
     def on_validation_start(self) -> None:
         """Looks at the last losses before a checkpoint can be written."""
@@ -248,18 +252,21 @@ class Strategy(LightningModule, ABC):
         # A whole encoder may be built from the checkpoint itself, whose weights are no longer the source's.
         if not (self.whole and self.encoder.identity.origin == recorded.fingerprint):
             check_same(recorded, self.encoder.identity, "the checkpoint")
-        self._check_names(set(checkpoint["state_dict"]))
+        self._check_weights(checkpoint["state_dict"])
         self.run_seed = record["seed"]
 
-    def _check_names(self, found: set[str]) -> None:
+    def _check_weights(self, found: dict[str, Tensor]) -> None:
+        mine = self.state_dict()
         expected = self.saved_names()
-        if found != expected:
-            missing, extra = sorted(expected - found), sorted(found - expected)
-            parts = [f"lacks {missing[0]}" if missing else "", f"also has {extra[0]}" if extra else ""]
+        missing, extra = sorted(expected - set(found)), sorted(set(found) - expected)
+        odd = [name for name in sorted(expected & set(found)) if found[name].shape != mine[name].shape]
+        parts = [f"lacks {missing[0]}"] if missing else []
+        parts += [f"also has {extra[0]}"] if extra else []
+        parts += [f"has {odd[0]} in another size"] if odd else []
+        if parts:
             msg = (
-                f"the checkpoint {' and '.join(filter(None, parts))} "
-                f"({len(missing)} weights missing, {len(extra)} extra): "
-                "load it with the options it was trained with."
+                f"the checkpoint {' and '.join(parts)} ({len(missing)} weights missing, {len(extra)} extra, "
+                f"{len(odd)} of another size): load it with the options it was trained with."
             )
             raise ValueError(msg)
 
@@ -278,9 +285,12 @@ class Strategy(LightningModule, ABC):
             overrides: Options to replace, by name.
         """
         checkpoint = read_checkpoint(checkpoint_path)
-        options = checkpoint["hyper_parameters"] | overrides
-        if checkpoint[RECORD]["encoder"]["whole"] and "encoder" not in overrides:
-            options |= {"encoder": str(checkpoint_path), "revision": None}
+        record = checkpoint[RECORD]["encoder"]
+        # As recorded rather than as typed, since a relative path leads elsewhere from another folder.
+        source, revision = record["identity"]["source"], record["identity"]["revision"]
+        if record["whole"]:
+            source, revision = str(checkpoint_path), None
+        options = checkpoint["hyper_parameters"] | {"encoder": source, "revision": revision} | overrides
         if checkpoint[RECORD]["strategy"] == cls.__name__:
             strategy = cls(**options)
             strategy.on_load_checkpoint(checkpoint)

@@ -45,7 +45,7 @@ class GradientGuard:
 
 
 class _Step(NamedTuple):
-    number: int
+    where: str
     ids: tuple[str, ...]
     loss: Tensor
     finite: Tensor
@@ -65,17 +65,17 @@ class LossWatch:
         self.every = every
         self.steps: list[_Step] = []
 
-    def add(self, number: int, ids: tuple[str, ...], loss: Tensor, outputs: Tensor) -> None:
-        """Takes one training step.
+    def add(self, where: str, ids: tuple[str, ...], loss: Tensor, outputs: Tensor) -> None:
+        """Takes one step.
 
         Args:
-            number: The optimizer step it belongs to.
+            where: Which one it is, for the message.
             ids: The utterances of its batch.
             loss: Its loss, a scalar.
             outputs: What the model made of each utterance, (batch, size).
         """
         finite = outputs.detach().isfinite().flatten(1).all(1)
-        self.steps.append(_Step(number, ids, loss.detach(), finite))
+        self.steps.append(_Step(where, ids, loss.detach(), finite))
         if loss.device.type == "cpu" or len(self.steps) >= self.every:
             self.check()
 
@@ -89,13 +89,13 @@ class LossWatch:
             if is_good:
                 continue
             bad = [name for name, finite in zip(step.ids, step.finite.tolist(), strict=True) if not finite]
-            where = (
+            utterances = (
                 f"in {_listed(bad)}"
                 if bad
                 else f"though the outputs are finite, for {_listed(list(step.ids))}"
             )
             msg = (
-                f"the loss is {step.loss.item()} at step {step.number}, {where}: look at those utterances, "
+                f"the loss is {step.loss.item()} at {step.where}, {utterances}: look at those utterances, "
                 "lower the learning rates, or clip gradients with --trainer.gradient_clip_val."
             )
             raise FloatingPointError(msg)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torchmetrics import SumMetric
 
 from ser_strategies.batch import Batch
+from ser_strategies.encoder.checkpoints import RECORD
 from ser_strategies.parts.heads import HeadName, build_head
 from ser_strategies.parts.losses import ClassWeighting
 from ser_strategies.parts.objectives import Classes, ClassesAndDimensions, Dimensions, Objective
@@ -73,6 +74,9 @@ class Recognizer(Strategy):
         super().__init__(encoder, **options)
         self.labels = _class_names(objective, num_classes, labels)
         self.dimensions = () if objective == "classes" else tuple(dimensions)
+        if objective != "classes" and not self.dimensions:
+            msg = f"the objective {objective!r} needs dimensions, and the corpus has none: use 'classes'."
+            raise ValueError(msg)
         self.class_counts = class_counts
         self.objective = _build_objective(
             self.labels,
@@ -90,11 +94,12 @@ class Recognizer(Strategy):
         self._names_given = labels is not None
         self._confusions: dict[str, Tensor] = {}
         self.scores = nn.ModuleDict({stage: self.objective.scores() for stage in ("val", "test")})
-        self.clips = nn.ModuleDict(
+        # "disable" spares a GPU a look at each value; LossWatch does the looking.
+        self.sums = nn.ModuleDict(
             {
-                f"{stage}_{kind}": SumMetric()
+                f"{stage}_{what}": SumMetric(nan_strategy="disable")
                 for stage in ("train", "val", "test")
-                for kind in ("short", "capped")
+                for what in ("loss", "utterances", "short", "capped")
             }
         )
 
@@ -164,7 +169,7 @@ class Recognizer(Strategy):
         outputs = self(batch.waveforms, batch.lengths)
         loss = self.objective.loss(outputs, batch)
         self.watch_loss(batch, loss, outputs)
-        self._count_clips("train", batch)
+        self._add("train", batch, loss)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -177,17 +182,22 @@ class Recognizer(Strategy):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Predictions:
         """What the model says of one batch."""
-        columns = self.objective.predict(self(batch.waveforms, batch.lengths))
-        return Predictions(batch.ids, batch.paths, columns)
+        outputs = self(batch.waveforms, batch.lengths)
+        self.loss_watch.add(f"batch {batch_idx} of prediction", batch.ids, outputs.sum(), outputs)
+        return Predictions(batch.ids, batch.paths, self.objective.predict(outputs))
 
     def on_train_epoch_end(self) -> None:
         """Logs what was counted over the epoch."""
         super().on_train_epoch_end()
-        self.log_dict(self._clip_totals("train"))
+        self.log_dict(self._totals("train"))
 
     def on_validation_epoch_end(self) -> None:
         """Logs the scores over the whole validation split."""
         self._log_scores("val")
+
+    def on_predict_epoch_end(self) -> None:
+        """Looks at the last outputs before a table is written."""
+        self.loss_watch.check()
 
     def on_test_epoch_end(self) -> None:
         """Logs the scores over the whole test split."""
@@ -197,6 +207,20 @@ class Recognizer(Strategy):
         """Utterances by true class (rows) and predicted class (columns) of the last evaluation."""
         return self._confusions.get(stage)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses, beside what `Strategy` does, a checkpoint that predicts something else."""
+        names = {"labels": self.labels, "dimensions": self.dimensions}
+        for what, mine in names.items():
+            theirs = tuple(checkpoint.get(RECORD, names).get(what, mine))
+            if theirs != mine:
+                msg = (
+                    f"the checkpoint was trained on the {what} {', '.join(theirs) or 'none'}, in this order; "
+                    f"here they are {', '.join(mine) or 'none'}: choose the same for the corpus, and the "
+                    "options it was trained with."
+                )
+                raise ValueError(msg)
+        super().on_load_checkpoint(checkpoint)
+
     def record(self) -> dict[str, Any]:
         """The facts of `Strategy.record`, and the names of what is predicted."""
         return super().record() | {"labels": self.labels, "dimensions": self.dimensions}
@@ -204,11 +228,12 @@ class Recognizer(Strategy):
     def _evaluate(self, stage: Literal["val", "test"], batch: Batch) -> None:
         outputs = self(batch.waveforms, batch.lengths)
         loss = self.objective.loss(outputs, batch)
+        self.loss_watch.add(f"a batch of the {stage} split", batch.ids, loss, outputs)
         self._metric(self.scores, stage).update(outputs, batch)
-        self._count_clips(stage, batch)
-        self.log(f"{stage}/loss", loss, on_epoch=True, batch_size=len(batch.ids), sync_dist=True)
+        self._add(stage, batch, loss)
 
     def _log_scores(self, stage: Literal["val", "test"]) -> None:
+        self.loss_watch.check()
         metric = self._metric(self.scores, stage)
         scores = metric.compute()
         if metric.classes is not None:
@@ -216,19 +241,27 @@ class Recognizer(Strategy):
                 self._confusions[stage] = metric.classes.confusion.clone()
         metric.reset()
         self.log_dict({f"{stage}/{name}": value for name, value in scores.items()})
-        self.log_dict(self._clip_totals(stage))
+        self.log_dict(self._totals(stage))
 
-    def _count_clips(self, stage: str, batch: Batch) -> None:
-        for kind, count in self.encoder.clip_counts(batch.lengths)._asdict().items():
-            self._metric(self.clips, f"{stage}_{kind}").update(count)
+    def _add(self, stage: str, batch: Batch, loss: Tensor) -> None:
+        count = len(batch.ids)
+        sums = {"loss": loss.detach() * count, "utterances": count}
+        sums |= self.encoder.clip_counts(batch.lengths)._asdict()
+        for what, value in sums.items():
+            self._metric(self.sums, f"{stage}_{what}").update(value)
 
-    def _clip_totals(self, stage: str) -> dict[str, Tensor]:
+    def _totals(self, stage: str) -> dict[str, Tensor]:
+        """Loss and clip counts over the whole set, of all processes; they start anew."""
         totals = {}
-        for kind in ("short", "capped"):
-            metric = self._metric(self.clips, f"{stage}_{kind}")
-            totals[f"{stage}/{kind}_clips"] = metric.compute()
+        for what in ("loss", "utterances", "short", "capped"):
+            metric = self._metric(self.sums, f"{stage}_{what}")
+            totals[what] = metric.compute()
             metric.reset()
-        return totals
+        return {
+            f"{stage}/loss": totals["loss"] / totals["utterances"],
+            f"{stage}/short_clips": totals["short"],
+            f"{stage}/capped_clips": totals["capped"],
+        }
 
     @staticmethod
     def _metric(metrics: nn.ModuleDict, name: str) -> Any:

@@ -114,7 +114,7 @@ MISTAKES = {
         ("freeze_projection", "train_cnn"),
     ),
     "another number of classes than the corpus": ((*FIT, "--model.num_classes=7"), ("num_classes", "7", "4")),
-    "other labels than the corpus": ((*FIT, "--model.labels=[a,b]"), ("labels", "a, b", "anger")),
+    "other labels than the corpus": ((*FIT, "--model.labels=[a,b]"), ("--model.labels", "a, b", "--data")),
     "dimensions of a corpus that has none": (
         ("fit", *VANILLA, *NOISE, "--model.objective=dimensions"),
         ("dimensions",),
@@ -179,7 +179,6 @@ MISTAKES = {
     ),
     "no utterances": ((*FIT, "--data.utterances_per_speaker=0"), ("utterances_per_speaker", "at least 1")),
     "nothing to train on": ((*FIT, "--trainer.limit_train_batches=0"), ("limit_train_batches",)),
-    "no checkpoints": ((*FIT, "--trainer.enable_checkpointing=false"), ("enable_checkpointing",)),
     "a logger without its folder": (
         (*FIT, "--trainer.logger=CSVLogger"),
         ("CSVLogger needs save_dir", "--trainer.logger.save_dir"),

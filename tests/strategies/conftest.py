@@ -46,6 +46,7 @@ WARNINGS = pytest.mark.filterwarnings(
     "ignore:.*overridden `on_before_batch_transfer`",  # the strategy's is the one that is meant
     "ignore:.*smaller than the logging interval",  # epochs are logged anyway
     "ignore:.*your dataloader is not resumable",  # it is, through the datamodule
+    "ignore:.*Checkpoint directory .* exists and is not empty",  # the same run goes on
     "ignore:.*is_gradient_checkpointing. is deprecated",  # between peft and transformers
 )
 
@@ -290,13 +291,13 @@ class Losses(Callback):
 
 
 class Rates(Callback):
-    """Keeps the learning rate of each group at each step."""
+    """Keeps the learning rate of each group as each step takes it."""
 
     def __init__(self) -> None:
         self.values: list[tuple[float, ...]] = []
 
-    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        self.values.append(tuple(group["lr"] for group in trainer.optimizers[0].param_groups))
+    def on_before_optimizer_step(self, trainer: Trainer, module: Any, optimizer: Any) -> None:
+        self.values.append(tuple(group["lr"] for group in optimizer.param_groups))
 
 
 # Looking ----------------------------------------------------------------------------------------------------

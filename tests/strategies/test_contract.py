@@ -55,7 +55,7 @@ def test_a_strategy_fits_and_tests(strategy, kind, corpus):
     trainer = trainer_for(model)
     trainer.fit(model, datamodule=corpus)
     fitted = trainer.callback_metrics
-    assert {"train/loss_epoch", "val/loss", model.monitor} <= set(fitted)
+    assert {"train/loss", "val/loss", model.monitor} <= set(fitted)
     assert trainer.global_step == 2
     (tested,) = trainer.test(model, datamodule=corpus, verbose=False)
     assert all(math.isfinite(value) for value in [*fitted.values(), *tested.values()])

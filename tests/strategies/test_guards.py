@@ -145,13 +145,13 @@ def test_many_utterances_are_counted():
     names = tuple(f"n{number}" for number in range(8))
     outputs = torch.full((8, 2), torch.nan)
     with pytest.raises(FloatingPointError, match="in n0, n1, n2, n3, n4 and 3 more: "):
-        LossWatch().add(4, names, torch.tensor(torch.nan), outputs)
+        LossWatch().add("step 4", names, torch.tensor(torch.nan), outputs)
 
 
 def test_losses_that_are_numbers_are_forgotten():
     watch = LossWatch()
     for step in range(3):
-        watch.add(step, ("a",), torch.tensor(1.0), torch.zeros(1, 2))
+        watch.add(f"step {step}", ("a",), torch.tensor(1.0), torch.zeros(1, 2))
     assert watch.steps == []
 
 

@@ -92,7 +92,7 @@ def test_predictions_are_probabilities_and_dimensions_by_name():
 
 
 def first_loss(model: Any, made: Any) -> float:
-    return fit(model, made).callback_metrics["train/loss_epoch"].item()
+    return fit(model, made).callback_metrics["train/loss"].item()
 
 
 def quiet(**options: Any) -> Any:
