@@ -56,7 +56,8 @@ def run(command: str, arguments: list[str]) -> None:
 
 def quiet() -> None:
     """Leaves Lightning its warnings, less those that are no news, and takes its advertisements."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
 

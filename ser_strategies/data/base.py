@@ -195,8 +195,9 @@ class Corpus(LightningDataModule, ABC):
     def _resume(self, plan: BatchPlan) -> None:
         """Tells a plan its first epoch, since workers read ahead of Lightning, and what is done of it."""
         epoch = getattr(self.trainer, "current_epoch", 0)
-        if self._interrupted is not None and self._interrupted[0] == epoch:
-            done = self._interrupted[1]
+        if self._interrupted is not None and self._interrupted[0] >= epoch:
+            # The trainer itself may not have caught up with the checkpoint yet.
+            epoch, done = self._interrupted
             # Interrupted between its last batch and its end, an epoch has nothing left: the next one comes.
             epoch += done >= len(plan)
             plan.skip(epoch, done % len(plan))
