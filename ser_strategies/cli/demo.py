@@ -52,6 +52,7 @@ def run(command: str, arguments: list[str]) -> None:
             f"--model={strategy}",
             f"--model.encoder={ENCODER}",
             *COMMON,
+            f"--data.order_seed={options.seed}",
             *differences,
             f"--trainer.default_root_dir={folder}",
             f"--trainer.max_epochs={options.epochs}",

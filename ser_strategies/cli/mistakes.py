@@ -32,6 +32,7 @@ WRONG_TYPE = re.compile(
     r"(?:(?!Parser key).)*?(?:Got|Given) value: (.+)",
     re.DOTALL,
 )
+ABSTRACT = re.compile(r"Parser key \"(\w+)\":.*?is abstract.*?NestedArg\(key='([\w.]+)'", re.DOTALL)
 TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 
 
@@ -92,6 +93,8 @@ def explain(report: str, classes: dict[str, type], known: Mapping[str, Sequence[
         if not names:
             return f"{option}: {name} is not known: check its spelling, or give its full import path."
         return f"--{option} {name} is not known: expected one of {', '.join(names)}{nearest(name, names)}"
+    if found := ABSTRACT.search(report):
+        return f"--{found[1]} is not chosen yet where {found[2]!r} is given: put --{found[1]} first."
     if "trainer.precision" in report:
         return _wrong_precision(report)
     if found := WRONG_TYPE.search(report):

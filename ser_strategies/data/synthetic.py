@@ -23,16 +23,8 @@ from ser_strategies.data.voice import SAMPLE_RATE
 
 # Of every ten speakers, in this order: every split has women and men, who alternate.
 SHARES: tuple[Split, ...] = (
-    "train",
-    "val",
-    "test",
-    "train",
-    "train",
-    "test",
-    "train",
-    "val",
-    "train",
-    "train",
+    *("train", "val", "test", "train", "train"),
+    *("test", "val", "train", "train", "train"),
 )
 
 

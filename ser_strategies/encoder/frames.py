@@ -44,7 +44,7 @@ def length_aware_group_norm(features: Tensor, counts: Tensor, norm: nn.GroupNorm
     """`norm(features)` with the statistics of each clip taken over its own `counts` steps only.
 
     The base encoders normalise each channel over time. With the library's GroupNorm a clip's features
-    then depend on how much padding its batch happens to need, which changes frames by 38-70 %.
+    then depend on how much padding its batch happens to need: they move by a third, or more.
 
     Args:
         features: Output of the first convolution, (batch, channels, steps). It is overwritten where no

@@ -178,6 +178,10 @@ MISTAKES = {
         ("train split", "one class"),
     ),
     "no utterances": ((*FIT, "--data.utterances_per_speaker=0"), ("utterances_per_speaker", "at least 1")),
+    "an option before its corpus": (
+        ("fit", "--data.speakers=3", *FIT[1:]),
+        ("--data is not chosen yet", "speakers", "first"),
+    ),
     "nothing to train on": ((*FIT, "--trainer.limit_train_batches=0"), ("limit_train_batches",)),
     "a logger without its folder": (
         (*FIT, "--trainer.logger=CSVLogger"),
