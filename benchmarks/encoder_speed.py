@@ -53,7 +53,8 @@ def _compare(source: str, repeats: int) -> None:
         return frames
 
     def our_frames(sound: Tensor, length: Tensor) -> Tensor:
-        return ours(sound, length).values
+        frames: Tensor = ours(sound, length).values
+        return frames
 
     times: dict[str, list[float]] = {"ours": [], "theirs": []}
     for _ in range(repeats + 1):
