@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test lint types format bench clean
+.PHONY: demo test lint format clean
 demo: $(READY)
 	$(BIN)/ser-strategies demo
 

@@ -27,11 +27,18 @@ def run(command: str, arguments: list[str]) -> None:
         output=options.output,
         batch_size=options.batch_size,
         accelerator=options.accelerator,
+        encoder=options.encoder,
     )
 
 
 def predict_files(
-    checkpoint: str, paths: list[str], *, output: str, batch_size: int = 8, accelerator: str = "auto"
+    checkpoint: str,
+    paths: list[str],
+    *,
+    output: str,
+    batch_size: int = 8,
+    accelerator: str = "auto",
+    encoder: str | None = None,
 ) -> None:
     """Writes one row per sound file.
 
@@ -41,6 +48,7 @@ def predict_files(
         output: The table to write, .csv or .parquet.
         batch_size: Files in a batch.
         accelerator: cpu, gpu or auto.
+        encoder: Where the encoder is, if it has moved since training.
     """
     from lightning.pytorch import Trainer
     from lightning.pytorch.callbacks import RichProgressBar
@@ -53,7 +61,7 @@ def predict_files(
     quiet()
     table = PredictionTable(output)
     files = AudioFiles(paths, batch_size=batch_size)
-    strategy = load_strategy(checkpoint)
+    strategy = load_strategy(checkpoint, **({"encoder": encoder} if encoder else {}))
     if not isinstance(strategy, Recognizer):
         msg = (
             f"{checkpoint} is from {type(strategy).__name__}, which predicts no emotion: fine-tune it first."
@@ -61,6 +69,7 @@ def predict_files(
         raise ValueError(msg)
     trainer = Trainer(
         accelerator=accelerator,
+        precision=strategy.required_precision,  # type: ignore[arg-type]  # one of the Literal's words
         devices=1,
         logger=False,
         callbacks=[table, RichProgressBar()],
@@ -80,5 +89,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ckpt_path", required=True, help="a checkpoint, such as runs/lora/best.ckpt")
     parser.add_argument("--output", default="predictions.csv", help="the table to write, .csv or .parquet")
     parser.add_argument("--batch_size", type=int, default=8, help="files in a batch")
+    parser.add_argument("--encoder", help="where the encoder is, if it has moved since training")
     parser.add_argument("--accelerator", default="auto", help="cpu, gpu or auto")
     return parser

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -68,6 +69,10 @@ class RunRecord(SaveConfigCallback):
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
             write_json(folder / "fit.json", facts | _scores(trainer))
+            last = folder / "last.ckpt"
+            if best is not None and not best.best_model_path and last.exists():
+                shutil.copyfile(last, folder / "best.ckpt")
+                print("validation never ran, so best.ckpt is a copy of last.ckpt")
             if isinstance(pl_module, LoRAFineTuning) and best is not None and best.best_model_path:
                 chosen = LoRAFineTuning.load_from_checkpoint(best.best_model_path)
                 chosen.save_adapter(folder / "adapter")

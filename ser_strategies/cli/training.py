@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
@@ -51,7 +52,14 @@ def run(command: str, arguments: list[str]) -> None:
     quiet()
     check_configs(arguments)
     with explained(STRATEGIES, CORPORA):
-        StrategyCLI([command, *arguments])
+        try:
+            StrategyCLI([command, *arguments])
+        except MisconfigurationException as error:
+            raise ValueError(" ".join(str(error).split())) from error
+        except torch.OutOfMemoryError as error:
+            reason = str(error).splitlines()[0]
+            msg = f"the GPU is out of memory ({reason}): give a smaller --data.batch_size or batch_seconds."
+            raise ValueError(msg) from error
 
 
 def quiet() -> None:
@@ -100,6 +108,9 @@ class StrategyCLI(LightningCLI):
         config.trainer.enable_autolog_hparams = False  # RunRecord does so once every check has passed
         if self.subcommand != "fit":
             config.trainer.enable_checkpointing = False
+        elif config.trainer.overfit_batches:
+            msg = "overfit_batches would replace the batches of the corpus: use limit_train_batches instead."
+            raise ValueError(msg)
         elif config.trainer.limit_train_batches == 0:
             msg = "limit_train_batches is 0, so nothing would train: give more, or use `validate`."
             raise ValueError(msg)
@@ -181,10 +192,10 @@ def _apply_trainer_options(config: Namespace, name: str) -> None:
 
 
 def _check_folder(folder: Path, *, resumed: bool, overwrite: bool) -> None:
-    finished = folder / f"{BEST}.ckpt"
-    if finished.exists() and not resumed and not overwrite:
+    kept = [name for name in (BEST, LAST) if (folder / f"{name}.ckpt").exists()]
+    if kept and not resumed and not overwrite:
         msg = (
-            f"{folder} already holds a run ({finished.name}): give --overwrite to replace it, "
+            f"{folder} already holds a run ({kept[0]}.ckpt): give --overwrite to replace it, "
             f"--ckpt_path {folder / f'{LAST}.ckpt'} to go on with it, or another --trainer.default_root_dir."
         )
         raise FileExistsError(msg)

@@ -97,7 +97,7 @@ class Synthetic(Corpus):
         return self._sounds[utterance.id]
 
     def save(self, folder: Path) -> None:
-        """Writes wav files and, last, a manifest.csv in the form that `Manifest` reads.
+        """Writes wav files and, last, a manifest.csv that says what they are.
 
         Args:
             folder: Where to write; it is made if it is missing.

@@ -4,6 +4,8 @@ from typing import Literal
 
 from torch import nn
 
+from ser_strategies.parts.choices import check_choice
+
 HeadName = Literal["linear", "mlp"]
 
 
@@ -19,6 +21,7 @@ def build_head(
         hidden: Units of the hidden layer, for "mlp".
         dropout: Dropout before each linear layer.
     """
+    check_choice("head", name, HeadName)
     if name == "linear":
         return nn.Sequential(nn.Dropout(dropout), nn.Linear(size, outputs))
     return nn.Sequential(

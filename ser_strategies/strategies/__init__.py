@@ -1,6 +1,7 @@
 """One strategy a page: what trains, what it is for, and which paper it is from."""
 
 from pathlib import Path
+from typing import Any
 
 from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
 from ser_strategies.strategies.base import Strategy
@@ -30,15 +31,16 @@ __all__ = [
 ]
 
 
-def load_strategy(checkpoint: str | Path) -> Strategy:
+def load_strategy(checkpoint: str | Path, **overrides: Any) -> Strategy:
     """The strategy in a checkpoint, whichever it is.
 
     Args:
         checkpoint: A .ckpt file that a strategy of this library wrote.
+        overrides: Options to replace, such as `encoder` where it has moved.
     """
     name = read_checkpoint(checkpoint)[RECORD]["strategy"]
     known = {strategy.__name__: strategy for strategy in STRATEGIES}
     if name not in known:
         msg = f"{checkpoint} is from {name}: expected one of {', '.join(known)}; load it with that class."
         raise ValueError(msg)
-    return known[name].load_from_checkpoint(checkpoint)
+    return known[name].load_from_checkpoint(checkpoint, **overrides)

@@ -23,6 +23,7 @@ from ser_strategies.encoder import Encoder, SpecAugment, trains_whole
 from ser_strategies.encoder.checkpoints import FORMAT, RECORD, read_checkpoint
 from ser_strategies.encoder.identity import EncoderIdentity
 from ser_strategies.encoder.sources import check_same
+from ser_strategies.parts.choices import check_range
 from ser_strategies.strategies.guards import GradientGuard, LossWatch
 
 Stage = Literal["train", "val", "test"]
@@ -51,7 +52,7 @@ class Strategy(LightningModule, ABC):
         optimizer: Class of the optimizer, and its options.
         scheduler: Class of a learning-rate scheduler, and its options; null keeps the rates.
         scheduler_interval: Whether the scheduler moves after each epoch or each step.
-        warmup_steps: Steps over which the learning rates rise linearly, before anything else changes them.
+        warmup_steps: Steps over which the learning rates rise linearly; LearningRateMonitor does not see it.
     """
 
     # Options of the trainer that take their value from the strategy's option of this name, unless given.
@@ -80,6 +81,13 @@ class Strategy(LightningModule, ABC):
     ) -> None:
         super().__init__()
         self._save_plain_options()
+        check_range("layerdrop", layerdrop, 0, 1)
+        check_range("encoder_dropout", encoder_dropout or 0.0, 0, 1)
+        check_range("mask_time_length", mask_time_length, 1)
+        check_range("mask_channel_length", mask_channel_length, 1)
+        check_range("encoder_lr", encoder_lr, 0)
+        check_range("head_lr", head_lr, 0)
+        check_range("warmup_steps", warmup_steps, 0)
         self.encoder = Encoder(
             encoder,
             revision=revision,
@@ -162,6 +170,16 @@ class Strategy(LightningModule, ABC):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
 
+    def setup(self, stage: str) -> None:
+        """Refuses number formats in which weights themselves would be halved."""
+        del stage
+        if self.trainer.precision in {"16-true", "bf16-true"}:
+            msg = (
+                f"precision {self.trainer.precision!r} would round weights and targets, which spoils small "
+                "updates and exact scores: use 'bf16-mixed' or '16-mixed'."
+            )
+            raise ValueError(msg)
+
     def on_fit_start(self) -> None:
         """Fixes the seed of the run, the number format it may have, and what must receive a gradient."""
         if self.required_precision not in {None, self.trainer.precision}:
@@ -192,7 +210,9 @@ class Strategy(LightningModule, ABC):
     def watch_loss(self, batch: Batch, loss: Tensor, outputs: Tensor) -> None:
         """Logs the training loss, and stops the run where it is not a number."""
         self.loss_watch.add(f"step {self.global_step}", batch.ids, loss, outputs)
-        self.log("train/loss_step", loss.detach(), on_step=True, on_epoch=False, prog_bar=True)
+        # A progress bar reads its numbers at every step, for which a GPU would have to wait.
+        shown = loss.device.type == "cpu"
+        self.log("train/loss_step", loss.detach(), on_step=True, on_epoch=False, prog_bar=shown)
 
     def on_validation_start(self) -> None:
         """Looks at the last losses before a checkpoint can be written."""

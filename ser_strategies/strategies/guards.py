@@ -9,6 +9,10 @@ from torch import Tensor, nn
 NAMED_AT_MOST = 5
 
 
+class DeadParametersError(ValueError):
+    """Parameters that are declared trainable get no gradient."""
+
+
 class GradientGuard:
     """Sees to it that every parameter declared trainable receives a gradient.
 
@@ -30,7 +34,7 @@ class GradientGuard:
         self.patience = patience
 
     def check(self) -> None:
-        """Call after a backward pass; raises RuntimeError naming the parameters that got no gradient."""
+        """Call after a backward pass; raises DeadParametersError naming those that got no gradient."""
         if not self.waiting:
             return
         self.waiting = {name: parameter for name, parameter in self.waiting.items() if parameter.grad is None}
@@ -41,7 +45,7 @@ class GradientGuard:
                 f"trainable got no gradient: {_listed(list(self.waiting))}. They would never change, so this "
                 "run is not what it says: let `forward` use them, or freeze them."
             )
-            raise RuntimeError(msg)
+            raise DeadParametersError(msg)
 
 
 class _Step(NamedTuple):
@@ -49,6 +53,7 @@ class _Step(NamedTuple):
     ids: tuple[str, ...]
     loss: Tensor
     finite: Tensor
+    training: bool
 
 
 class LossWatch:
@@ -65,7 +70,9 @@ class LossWatch:
         self.every = every
         self.steps: list[_Step] = []
 
-    def add(self, where: str, ids: tuple[str, ...], loss: Tensor, outputs: Tensor) -> None:
+    def add(
+        self, where: str, ids: tuple[str, ...], loss: Tensor, outputs: Tensor, *, training: bool = True
+    ) -> None:
         """Takes one step.
 
         Args:
@@ -73,9 +80,10 @@ class LossWatch:
             ids: The utterances of its batch.
             loss: Its loss, a scalar.
             outputs: What the model made of each utterance, (batch, size).
+            training: Whether the weights are changing, so that a remedy lies in how they do.
         """
         finite = outputs.detach().isfinite().flatten(1).all(1)
-        self.steps.append(_Step(where, ids, loss.detach(), finite))
+        self.steps.append(_Step(where, ids, loss.detach(), finite, training))
         if loss.device.type == "cpu" or len(self.steps) >= self.every:
             self.check()
 
@@ -94,10 +102,11 @@ class LossWatch:
                 if bad
                 else f"though the outputs are finite, for {_listed(list(step.ids))}"
             )
-            msg = (
-                f"the loss is {step.loss.item()} at {step.where}, {utterances}: look at those utterances, "
-                "lower the learning rates, or clip gradients with --trainer.gradient_clip_val."
-            )
+            what = "the loss is" if step.training else "the outputs are"
+            remedy = "look at those utterances"
+            if step.training:
+                remedy += ", lower the learning rates, or clip gradients with --trainer.gradient_clip_val"
+            msg = f"{what} {step.loss.item()} at {step.where}, {utterances}: {remedy}."
             raise FloatingPointError(msg)
 
 

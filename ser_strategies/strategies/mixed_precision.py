@@ -3,8 +3,11 @@
 from typing import Literal, Unpack, final
 
 from ser_strategies.encoder import train_top_blocks
+from ser_strategies.parts.choices import check_choice
 from ser_strategies.strategies.options import RecognizerOptions
 from ser_strategies.strategies.recognizer import Recognizer
+
+Precision = Literal["bf16-mixed", "16-mixed"]
 
 
 @final
@@ -27,9 +30,10 @@ class MixedPrecisionFineTuning(Recognizer):
         encoder: str,
         *,
         top_blocks: int = 3,
-        precision: Literal["bf16-mixed", "16-mixed"] = "bf16-mixed",
+        precision: Precision = "bf16-mixed",
         **options: Unpack[RecognizerOptions],
     ) -> None:
+        check_choice("precision", precision, Precision)
         super().__init__(encoder, **options)
         train_top_blocks(self.encoder, top_blocks)
         self.required_precision = precision

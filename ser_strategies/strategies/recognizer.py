@@ -2,11 +2,13 @@
 
 from typing import Any, Literal, NamedTuple, Unpack
 
+import torch
 from torch import Tensor, nn
 from torchmetrics import SumMetric
 
 from ser_strategies.batch import Batch
 from ser_strategies.encoder.checkpoints import RECORD
+from ser_strategies.parts.choices import check_choice, check_range
 from ser_strategies.parts.heads import HeadName, build_head
 from ser_strategies.parts.losses import ClassWeighting
 from ser_strategies.parts.objectives import Classes, ClassesAndDimensions, Dimensions, Objective
@@ -72,10 +74,15 @@ class Recognizer(Strategy):
         **options: Unpack[StrategyOptions],
     ) -> None:
         super().__init__(encoder, **options)
+        check_choice("objective", objective, ObjectiveName)
+        check_range("label_smoothing", label_smoothing, 0, 1)
         self.labels = _class_names(objective, num_classes, labels)
         self.dimensions = () if objective == "classes" else tuple(dimensions)
         if objective != "classes" and not self.dimensions:
             msg = f"the objective {objective!r} needs dimensions, and the corpus has none: use 'classes'."
+            raise ValueError(msg)
+        if class_counts is not None and len(class_counts) != len(self.labels):
+            msg = f"class_counts must count {len(self.labels)} classes, got {len(class_counts)} counts."
             raise ValueError(msg)
         self.class_counts = class_counts
         self.objective = _build_objective(
@@ -143,7 +150,11 @@ class Recognizer(Strategy):
 
     def setup(self, stage: str) -> None:
         """Refuses a corpus whose classes or dimensions are not this model's."""
-        del stage
+        super().setup(stage)
+        theirs = self._ask_datamodule("labels")
+        if not self._names_given and self.labels and theirs and len(theirs) != len(self.labels):
+            msg = f"the corpus has {len(theirs)} classes ({', '.join(theirs)}), the model {len(self.labels)}."
+            raise ValueError(msg)
         named = {"labels": self.labels if self._names_given else (), "dimensions": self.dimensions}
         for what, mine in named.items():
             theirs = self._ask_datamodule(what)
@@ -159,7 +170,12 @@ class Recognizer(Strategy):
                 raise ValueError(msg)
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Checks the targets while they are on the CPU, where looking at them costs nothing."""
+        """Checks lengths and targets while they are on the CPU, where looking at them costs nothing."""
+        longest = batch.waveforms.shape[1]
+        for name, length in zip(batch.ids, batch.lengths.tolist(), strict=True):
+            if not 1 <= length <= longest:
+                msg = f"utterance {name!r} is {length} samples long: expected 1 to the batch's {longest}."
+                raise ValueError(msg)
         if self._trainer is not None and not self.trainer.predicting:
             self.objective.check(batch)
         return batch
@@ -183,7 +199,7 @@ class Recognizer(Strategy):
     def predict_step(self, batch: Batch, batch_idx: int) -> Predictions:
         """What the model says of one batch."""
         outputs = self(batch.waveforms, batch.lengths)
-        self.loss_watch.add(f"batch {batch_idx} of prediction", batch.ids, outputs.sum(), outputs)
+        self.loss_watch.add(f"batch {batch_idx}", batch.ids, outputs.sum(), outputs, training=False)
         return Predictions(batch.ids, batch.paths, self.objective.predict(outputs))
 
     def on_train_epoch_end(self) -> None:
@@ -228,7 +244,7 @@ class Recognizer(Strategy):
     def _evaluate(self, stage: Literal["val", "test"], batch: Batch) -> None:
         outputs = self(batch.waveforms, batch.lengths)
         loss = self.objective.loss(outputs, batch)
-        self.loss_watch.add(f"a batch of the {stage} split", batch.ids, loss, outputs)
+        self.loss_watch.add(f"a batch of the {stage} split", batch.ids, loss, outputs, training=False)
         self._metric(self.scores, stage).update(outputs, batch)
         self._add(stage, batch, loss)
 
@@ -245,7 +261,8 @@ class Recognizer(Strategy):
 
     def _add(self, stage: str, batch: Batch, loss: Tensor) -> None:
         count = len(batch.ids)
-        sums = {"loss": loss.detach() * count, "utterances": count}
+        # A tensor made where the loss is: torchmetrics would copy a number there, which waits for a GPU.
+        sums = {"loss": loss.detach() * count, "utterances": torch.full_like(loss.detach(), count)}
         sums |= self.encoder.clip_counts(batch.lengths)._asdict()
         for what, value in sums.items():
             self._metric(self.sums, f"{stage}_{what}").update(value)

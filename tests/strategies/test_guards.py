@@ -13,7 +13,7 @@ from ser_strategies.strategies import (
     PartialFineTuning,
     VanillaFineTuning,
 )
-from ser_strategies.strategies.guards import GradientGuard, LossWatch
+from ser_strategies.strategies.guards import DeadParametersError, GradientGuard, LossWatch
 from tests.strategies.conftest import (
     WARNINGS,
     batch,
@@ -47,7 +47,7 @@ def test_adapters_that_stock_wavlm_attention_reads_around_stop_the_run(kind, mon
     monkeypatch.setattr(encoder_module, "use_fused_attention", keep_stock_attention)
     model = build(LoRAFineTuning, kind)
     adapters = len([name for name in trainable(model) if "lora_" in name])
-    with pytest.raises(RuntimeError, match="got no gradient") as stopped:
+    with pytest.raises(DeadParametersError, match="got no gradient") as stopped:
         fit(model, batch(4_800))
     message = str(stopped.value)
     assert message.startswith(f"{adapters} of the {adapters + 2} parameters that LoRAFineTuning declares")
@@ -73,7 +73,9 @@ def test_blocks_that_are_skipped_at_random_are_no_false_alarm(strategy, options,
 def test_a_parameter_that_nothing_uses_stops_the_run_at_the_first_step(strategy):
     model = build(strategy, KIND)
     model.forgotten = nn.Parameter(torch.zeros(3))
-    with pytest.raises(RuntimeError, match=r"^1 of the \d+ parameters that .* got no gradient: forgotten\."):
+    with pytest.raises(
+        DeadParametersError, match=r"^1 of the \d+ parameters that .* got no gradient: forgotten\."
+    ):
         fit(model, PAIR, PAIR)
     assert model.global_step == 0
 
@@ -85,7 +87,9 @@ def test_a_dead_parameter_stops_a_run_with_layerdrop_once_patience_is_out():
     guard.check()
     alive.grad = None  # it had one once, which is enough
     guard.check()
-    with pytest.raises(RuntimeError, match=r"1 of the 2 parameters that Some declares trainable .*: dead"):
+    with pytest.raises(
+        DeadParametersError, match=r"1 of the 2 parameters that Some declares trainable .*: dead"
+    ):
         guard.check()
 
 

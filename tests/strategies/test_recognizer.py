@@ -212,9 +212,38 @@ def test_class_weights_without_counts_are_refused(objective):
 
 
 def test_counts_of_another_number_of_classes_are_refused():
-    model = build(PartialFineTuning, KIND, class_weights="balanced", class_counts=(3, 2))
-    with pytest.raises(ValueError, match=r"Expected the counts of 4 classes .*, got 2"):
-        fit(model, PAIR)
+    with pytest.raises(ValueError, match=r"class_counts must count 4 classes, got 2 counts"):
+        build(PartialFineTuning, KIND, class_weights="balanced", class_counts=(3, 2))
+
+
+def test_a_number_of_classes_that_is_not_the_corpus_own_is_refused():
+    model = build(PartialFineTuning, KIND, labels=None, num_classes=7)
+    with pytest.raises(ValueError, match=r"the corpus has 4 classes .*, the model 7"):
+        trainer().fit(model, datamodule=Synthetic(speakers=3, utterances_per_speaker=4))
+
+
+@pytest.mark.parametrize("precision", ["16-true", "bf16-true"])
+def test_halved_weights_are_refused(precision):
+    model = build(PartialFineTuning, KIND)
+    with pytest.raises(ValueError, match=f"precision '{precision}' would round weights"):
+        trainer(precision=precision).fit(model, datamodule=Data())
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("objective", "class", "did you mean classes"),
+        ("head", "liner", "did you mean linear"),
+        ("pooling", "atentive", "attentive"),
+        ("layerdrop", 1.5, "below 1"),
+        ("label_smoothing", 3.0, "below 1"),
+        ("mask_time_length", 0, "at least 1"),
+        ("head_lr", -1.0, "at least 0"),
+    ],
+)
+def test_an_option_out_of_its_words_or_range_is_refused(option, value, words):
+    with pytest.raises(ValueError, match=rf"{option}.*{words}"):
+        build(PartialFineTuning, KIND, **{option: value})
 
 
 def test_without_class_weights_no_counts_are_needed():
