@@ -184,6 +184,11 @@ class Strategy(LightningModule, ABC):
         """Fixes the seed of the run, the number format it may have, and what must receive a gradient."""
         if self.required_precision not in {None, self.trainer.precision}:
             name, needed = type(self).__name__, self.required_precision
+            if needed == "16-mixed" and self.device.type == "cpu":
+                msg = (
+                    f"{name} trains in precision '16-mixed', which needs a GPU: use 'bf16-mixed' on the CPU."
+                )
+                raise ValueError(msg)
             msg = (
                 f"{name} trains in precision {needed!r}, but the trainer has {self.trainer.precision!r}: "
                 f"give it precision={needed!r}, or use PartialFineTuning, which takes any."

@@ -162,14 +162,23 @@ def test_losses_that_are_numbers_are_forgotten():
 # Number formats ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("declared", "given"), [("bf16-mixed", "32-true"), ("16-mixed", "32-true"), ("16-mixed", "bf16-mixed")]
-)
-def test_mixed_precision_refuses_any_other_precision(declared, given):
-    model = build(MixedPrecisionFineTuning, KIND, precision=declared)
+def test_mixed_precision_refuses_full_precision():
+    model = build(MixedPrecisionFineTuning, KIND)
     message = (
-        f"MixedPrecisionFineTuning trains in precision '{declared}', but the trainer has '{given}': "
-        f"give it precision='{declared}', or use PartialFineTuning, which takes any."
+        "MixedPrecisionFineTuning trains in precision 'bf16-mixed', but the trainer has '32-true': "
+        "give it precision='bf16-mixed', or use PartialFineTuning, which takes any."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        fit(model, PAIR, precision="32-true")
+    assert model.global_step == 0
+
+
+@pytest.mark.parametrize("given", ["32-true", "bf16-mixed"])
+def test_float16_on_the_cpu_is_refused_with_what_works_there(given):
+    model = build(MixedPrecisionFineTuning, KIND, precision="16-mixed")
+    message = (
+        "MixedPrecisionFineTuning trains in precision '16-mixed', which needs a GPU: "
+        "use 'bf16-mixed' on the CPU."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         fit(model, PAIR, precision=given)
