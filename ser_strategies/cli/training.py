@@ -120,12 +120,6 @@ class StrategyCLI(LightningCLI):
                 words = ", ".join(map(str, given))
                 msg = f"--model.{what} ({words}) comes from the corpus: choose with the options of --data."
                 raise ValueError(msg)
-        for what in ("model", "data"):
-            if config.get(what) is None:
-                names = STRATEGIES if what == "model" else CORPORA
-                known = ", ".join(kind.__name__ for kind in names)
-                msg = f"--{what} is missing: expected one of {known}, here or in the --config file."
-                raise ValueError(msg)
         name = config.model.class_path.rpartition(".")[2]
         if config.trainer.default_root_dir is None:
             config.trainer.default_root_dir = f"runs/{_kebab(name)}"

@@ -178,6 +178,7 @@ MISTAKES = {
         ("train split", "one class"),
     ),
     "no utterances": ((*FIT, "--data.utterances_per_speaker=0"), ("utterances_per_speaker", "at least 1")),
+    "a strategy that is null": ((*FIT, "--model=null"), ("--model missing", "VanillaFineTuning")),
     "an option before its corpus": (
         ("fit", "--data.speakers=3", *FIT[1:]),
         ("--data is not chosen yet", "speakers", "first"),
