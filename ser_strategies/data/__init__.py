@@ -1,1 +1,1 @@
-"""One corpus a page, over one base."""
+"""Corpora as Lightning datamodules, with splits that cannot lie."""

@@ -1,34 +1,102 @@
 """Reading sound files: mono, 16 kHz, float32."""
 
+import hashlib
+import inspect
+import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import torch
 from numpy.typing import NDArray
-from torchaudio.functional import resample
+from torchaudio.transforms import Resample
 
+from ser_strategies.data import channels as channels_module
+from ser_strategies.data.channels import CHANNEL_RULES, RuleName
 from ser_strategies.data.voice import SAMPLE_RATE
 
+# 44.1 kHz needs 70,560; 22,254 Hz would need 89 million, and gigabytes on the way.
+LARGEST_KERNEL = 5_000_000
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
 
 
-def read_audio(path: str | Path) -> NDArray[np.float32]:
-    """The sound of a file, its channels averaged, resampled to 16 kHz.
+def read_audio(
+    path: str | Path,
+    *,
+    channels: RuleName = "average",
+    start: float | None = None,
+    end: float | None = None,
+) -> NDArray[np.float32]:
+    """The sound of a file, or of a part of it, resampled to 16 kHz.
 
     Args:
         path: A wav, flac, ogg or mp3 file.
+        channels: What becomes of several channels: their average, or the one with the dialogue of a film.
+        start: Second at which the part starts; None takes the file from its start.
+        end: Second at which the part ends; None takes the file to its end.
     """
-    with _named(path):
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    with _named(path), soundfile.SoundFile(path) as file:
+        rate = file.samplerate
+        first = 0 if start is None else min(round(start * rate), file.frames)
+        frames = -1 if end is None else max(round(end * rate) - first, 0)
+        if first:
+            file.seek(first)
+        samples = file.read(frames, dtype="float32", always_2d=True)
     if len(samples) == 0:
-        msg = f"{path} holds no sound: expected at least one sample."
+        first_second = "" if start is None else f" from {start:g} s on"
+        last_second = "" if end is None else f" up to {end:g} s"
+        msg = f"{path} holds no sound{first_second}{last_second}: expected at least one sample."
         raise ValueError(msg)
-    mono = torch.from_numpy(samples.mean(axis=1))
-    sound: NDArray[np.float32] = (mono if rate == SAMPLE_RATE else resample(mono, rate, SAMPLE_RATE)).numpy()
+    if not np.isfinite(samples).all():
+        msg = f"{path} holds samples that are not numbers: write it anew from its source."
+        raise ValueError(msg)
+    return to_sample_rate(CHANNEL_RULES[channels](np.ascontiguousarray(samples.T)), rate)
+
+
+def to_sample_rate(mono: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+    """A sound at 16 kHz.
+
+    Args:
+        mono: Its samples.
+        rate: Samples a second that it has.
+    """
+    if rate == SAMPLE_RATE:
+        return mono
+    if not resamples(rate):
+        msg = f"{rate} Hz shares too little with 16,000 Hz to be resampled exactly: convert the file first."
+        raise ValueError(msg)
+    sound: NDArray[np.float32] = _resampler(rate)(torch.from_numpy(mono)).numpy()
     return sound
+
+
+def resamples(rate: int) -> bool:
+    """Whether a sample rate can be brought to 16 kHz by a kernel of bearable size.
+
+    Args:
+        rate: Samples a second.
+    """
+    common = math.gcd(rate, SAMPLE_RATE)
+    return (rate // common) * (SAMPLE_RATE // common) <= LARGEST_KERNEL
+
+
+@lru_cache(maxsize=16)
+def _resampler(rate: int) -> Resample:
+    """Keeps its kernel: torchaudio's default, a sinc of six zero crossings under a Hann window."""
+    return Resample(rate, SAMPLE_RATE)
+
+
+@lru_cache(maxsize=1)
+def reading_version() -> str:
+    """A hash of all that turns the bytes of a file into samples: this code, and the libraries it calls."""
+    state = hashlib.sha256(f"{soundfile.__libsndfile_version__} {version('torchaudio')}".encode())
+    for module in (sys.modules[__name__], channels_module):
+        state.update(inspect.getsource(module).encode())
+    return state.hexdigest()[:16]
 
 
 def audio_seconds(path: str | Path) -> float:
@@ -48,10 +116,20 @@ def _named(path: str | Path) -> Iterator[None]:
     """Turns what libsndfile says into one sentence that names the file."""
     try:
         yield
-    except (soundfile.LibsndfileError, OSError) as error:
-        reason = str(error).rstrip(".")
+    # soundfile stumbles in its own ways over a name that is not UTF-8, and over a stream of unknown length.
+    except (soundfile.LibsndfileError, OSError, ValueError, TypeError) as error:
+        reason = "a Git LFS pointer: run `git lfs pull`" if _is_pointer(path) else str(error).rstrip(".")
+        path = str(path).encode("utf-8", "backslashreplace").decode()
         msg = f"{path} cannot be read as sound ({reason}): expected a wav, flac, ogg or mp3 file."
         raise ValueError(msg) from error
+
+
+def _is_pointer(path: str | Path) -> bool:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(64).startswith(b"version https://git-lfs")
+    except (OSError, ValueError):
+        return False
 
 
 def find_audio(paths: list[str]) -> list[Path]:

@@ -1,58 +1,32 @@
-"""What every corpus shares: splits, batches, and what it tells a strategy."""
+"""What every corpus shares: splits, batches, and what it tells a strategy and a result."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
+import pandas as pd
 import torch
 from lightning.pytorch import LightningDataModule
-from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from ser_strategies.batch import Batch
+from ser_strategies.data.augmentation import Augmentation
 from ser_strategies.data.batching import BatchPlan
+from ser_strategies.data.facts import describe
+from ser_strategies.data.leakage import Leak, check_leaks, find_leaks
+from ser_strategies.data.loading import Batches, FrameSource, Loader, Sound, as_it_is, collate, hash_sound
+from ser_strategies.data.protocol import OWN, Protocol
+from ser_strategies.data.rules import SPLITS, Split
+from ser_strategies.data.table import VOTE, check_labels, complete
 
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
 NEEDED: Mapping[str, tuple[Split, ...]] = {
     "fit": ("train", "val"),
     "validate": ("val",),
     "test": ("test",),
     "predict": ("test",),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Utterance:
-    """What a corpus knows of one utterance, without its sound.
-
-    Args:
-        id: Unique name.
-        split: train, val or test.
-        seconds: Duration, which decides what it shares a batch with; an estimate will do.
-        label: Name of its class; None where it is unknown.
-        votes: Share of the raters' votes of each class, in the order of the corpus' labels.
-        dimensions: Value of each known dimension.
-        speaker: Who speaks.
-        gender: "female", "male" or "unknown".
-        text: What is said.
-        path: The file it is in.
-    """
-
-    id: str
-    split: Split
-    seconds: float
-    label: str | None = None
-    votes: tuple[float, ...] | None = None
-    dimensions: Mapping[str, float] = field(default_factory=dict)
-    speaker: str = "unknown"
-    gender: str = "unknown"
-    text: str = ""
-    path: str | None = None
 
 
 class Corpus(LightningDataModule, ABC):
@@ -62,11 +36,25 @@ class Corpus(LightningDataModule, ABC):
         batch_size: Utterances in a batch of each process at most.
         batch_seconds: Seconds in a batch of each process at most, padding included; null sets no limit.
         workers: Processes that read ahead; 0 reads in the training process.
-        order_seed: What the order of training is drawn from.
+        order_seed: What the order of training and its augmentation are drawn from.
+        augmentation: Changes to the sound of training utterances; null leaves them as they are.
+        allow_leakage: Go on although splits share speakers or more; the result is branded.
     """
 
-    labels: tuple[str, ...]
-    dimensions: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    dimensions: tuple[str, ...] = ()
+    protocol: Protocol = OWN
+    fold: int = 1
+    # Which of the corpus' labels these are, where it has several sets or sources.
+    label_set: str | None = None
+    # Whether an utterance that cannot be read is left out, and counted, rather than the end of the run.
+    skips_damaged = False
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Lets the command line see the options behind `**options`; see `Strategy.__init_subclass__`."""
+        super().__init_subclass__(**keywords)
+        if "__init__" in vars(cls):
+            cls.__init__.__annotations__.pop("options", None)
 
     def __init__(
         self,
@@ -75,104 +63,177 @@ class Corpus(LightningDataModule, ABC):
         batch_seconds: float | None = None,
         workers: int = 0,
         order_seed: int = 0,
+        augmentation: Augmentation | None = None,
+        allow_leakage: bool = False,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            msg = f"batch_size must be at least 1, got {batch_size}."
-            raise ValueError(msg)
-        self.batch_size = batch_size
+        for name, count, least in (
+            ("batch_size", batch_size, 1),
+            ("workers", workers, 0),
+            ("order_seed", order_seed, 0),
+        ):
+            if count < least:
+                msg = f"{name} must be at least {least}, got {count}."
+                raise ValueError(msg)
         if batch_seconds is not None and batch_seconds <= 0:
             msg = f"batch_seconds must be more than 0, got {batch_seconds}."
             raise ValueError(msg)
+        self.batch_size = batch_size
         self.batch_seconds = batch_seconds
         self.workers = workers
         self.order_seed = order_seed
+        self.augmentation = augmentation
+        self.allow_leakage = allow_leakage
+        self.dropped: dict[str, int] = {}
+        self.unreadable: dict[str, str] = {}
+        self.unchecked: list[str] = []
+        self._everything: pd.DataFrame | None = None
+        self._splits: dict[Split, pd.DataFrame] = {}
+        self._leaks: list[Leak] = []
+        self._heard: list[str] = []
+        self._frames: dict[Split, FrameSource] = {}
         self._interrupted: tuple[int, int] | None = None
-        self._has_votes = False
-        self._splits: dict[Split, tuple[Utterance, ...]] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker process needs: neither the trainer nor the tables, of which it has its split."""
+        return self.__dict__ | {"trainer": None, "_everything": None, "_splits": {}}
+
+    # What a corpus is -----------------------------------------------------------------------------------
 
     @abstractmethod
-    def utterances(self) -> Sequence[Utterance]:
-        """Every utterance of the corpus, with its split."""
+    def table(self) -> pd.DataFrame:
+        """Every utterance, one a row; see `data/table.py` for the columns."""
 
     @abstractmethod
-    def waveform(self, utterance: Utterance) -> NDArray[np.float32]:
-        """The sound of an utterance, mono at 16 kHz."""
+    def waveform(self, utterance: Mapping[str, Any]) -> Sound:
+        """The sound of a row of the table, mono at 16 kHz."""
 
-    def split(self, name: Split) -> tuple[Utterance, ...]:
-        """The utterances of one split."""
-        if self._splits is None:
-            everything = self.utterances()
-            self._check(everything)
-            self._has_votes = any(utterance.votes is not None for utterance in everything)
-            self._splits = {split: tuple(u for u in everything if u.split == split) for split in SPLITS}
-        return self._splits[name]
+    def ratings(self) -> pd.DataFrame | None:
+        """What single raters said: id, rater, label and dimensions, one judgement a row; None if unknown."""
+        return None
 
-    def _check(self, utterances: Sequence[Utterance]) -> None:
-        name = type(self).__name__
-        times = Counter(utterance.id for utterance in utterances)
-        repeated = [each for each, count in times.items() if count > 1]
-        if repeated:
-            msg = (
-                f"{name} names {len(repeated)} utterances twice, such as {repeated[0]!r}: ids must be unique."
-            )
-            raise ValueError(msg)
-        for utterance in utterances:
-            if utterance.label is not None and utterance.label not in self.labels:
-                msg = (
-                    f"utterance {utterance.id!r} of {name} has the label {utterance.label!r}: "
-                    f"expected one of {', '.join(self.labels) or 'none'}."
-                )
+    def audio_keys(self, table: pd.DataFrame) -> pd.Series | None:
+        """Equal keys for equal sounds, as far as it is cheap to know; None compares no sounds.
+
+        Args:
+            table: A complete table with its splits.
+        """
+        return None
+
+    # Splits ---------------------------------------------------------------------------------------------
+
+    def everything(self) -> pd.DataFrame:
+        """The complete table with its splits, those who are left out included; checked for leaks."""
+        if self._everything is None:
+            name = type(self).__name__
+            table = complete(self.table(), name)
+            check_labels(table, self.labels, name)
+            absent = [dimension for dimension in self.dimensions if dimension not in table]
+            if absent:
+                listed = ", ".join(map(str, table.columns))
+                msg = f"the table of {name} lacks the dimension {', '.join(absent)}: got {listed}."
                 raise ValueError(msg)
+            votes = [f"{VOTE}{label}" for label in self.labels]
+            if set(votes) & set(table.columns):
+                # A class that nobody voted for may have no column.
+                table = table.assign(**{vote: 0.0 for vote in votes if vote not in table})
+            table["split"] = self.assign(table)
+            audio = self.audio_keys(table)
+            self._leaks = find_leaks(table if audio is None else table.assign(audio=audio))
+            check_leaks(
+                self._leaks,
+                declared=self.protocol.shares,
+                allowed=self.allow_leakage,
+                corpus=f"{name} ({self.protocol.name})",
+                alternatives=self.alternatives(),
+            )
+            self._everything = table
+        return self._everything
+
+    def assign(self, table: pd.DataFrame) -> pd.Series:
+        """The split of each utterance of the complete table; empty where it is left out."""
+        return self.protocol.assign(table, self.fold)
+
+    def alternatives(self) -> str:
+        """What to do where splits leak, as the start of a sentence."""
+        return "Split it so that they are kept apart"
+
+    def split(self, name: Split) -> pd.DataFrame:
+        """The utterances of one split, in the order of the table."""
+        if name not in self._splits:
+            table = self.everything()
+            self._splits[name] = table[table["split"] == name].reset_index(drop=True)
+        return self._splits[name]
 
     def class_counts(self) -> tuple[int, ...]:
         """Training utterances of each class, in the order of `labels`."""
-        counts = Counter(utterance.label for utterance in self.split("train"))
+        counts = Counter(self.split("train")["label"])
         return tuple(counts[label] for label in self.labels)
 
     def setup(self, stage: str) -> None:
         """Refuses to go on with an empty split."""
         for name in NEEDED[stage]:
-            if not self.split(name):
+            if self.split(name).empty:
                 sizes = ", ".join(f"{split} {len(self.split(split))}" for split in SPLITS)
-                msg = f"the {name} split of {type(self).__name__} is empty ({sizes}): choose other splits."
+                reasons = "; ".join(f"{count:,} left out: {why}" for why, count in self.dropped.items())
+                advice = f"complete the corpus ({reasons})" if reasons else "choose other splits"
+                msg = f"the {name} split of {type(self).__name__} is empty ({sizes}): {advice}."
                 raise ValueError(msg)
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    # What a result says of its data ---------------------------------------------------------------------
+
+    @property
+    def task(self) -> str:
+        """The whole name of what is learned and scored here."""
+        return "/".join(filter(None, (type(self).__name__, self.label_set, self.split_name)))
+
+    @property
+    def split_name(self) -> str:
+        """The protocol, its version and the fold."""
+        name = f"{self.protocol.name}-v{self.protocol.version}"
+        if self.protocol.name == OWN.name:
+            # A user's own splits may change under the same name, so these say which they are.
+            table = self.everything()
+            lines = "\n".join(sorted(table["id"] + "\t" + table["split"].fillna("")))
+            return f"{name}/{hashlib.sha256(lines.encode()).hexdigest()[:8]}"
+        return f"{name}/fold-{self.fold}" if self.protocol.rule.folds > 1 else name
+
+    def differences(self) -> list[str]:
+        """Where the corpus is not as it is published."""
+        return []
+
+    def brands(self) -> list[str]:
+        """What must be said beside every result: what its splits share."""
+        self.everything()
+        return [*(str(leak) for leak in self._leaks), *self._heard]
+
+    def facts(self) -> dict[str, Any]:
+        """What a result depends on, as plain data."""
+        return describe(self)
+
+    # Batches --------------------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of the train split."""
         return self._loader("train", shuffle=True)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """The validation split in order."""
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The validation split, longest first."""
         return self._loader("val", shuffle=False)
 
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """The test split in order."""
+    def test_dataloader(self) -> DataLoader[Any]:
+        """The test split, longest first."""
         return self._loader("test", shuffle=False)
 
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """The test split in order."""
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """The test split, longest first."""
         return self._loader("test", shuffle=False)
 
-    def state_dict(self) -> dict[str, int]:
-        """How far training is within its epoch, for a checkpoint."""
-        if self.trainer is None:
-            return {}
-        epoch: Any = self.trainer.fit_loop.epoch_progress.current
-        batches: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        # Between epochs the batch counter still shows the last one's.
-        inside = epoch.ready > epoch.processed
-        return {"epoch": epoch.processed, "batches": batches.processed if inside else 0}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Remembers which batches an interrupted epoch has already had."""
-        self._interrupted = (state_dict["epoch"], state_dict["batches"]) if state_dict else None
-
-    def _loader(self, name: Split, *, shuffle: bool) -> DataLoader[Batch]:
-        utterances = self.split(name)
+    def _loader(self, name: Split, *, shuffle: bool) -> DataLoader[Any]:
+        rows = self.split(name)
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         plan = BatchPlan(
-            [utterance.seconds for utterance in utterances],
+            rows["seconds"].tolist(),
             batch_size=self.batch_size,
             batch_seconds=self.batch_seconds,
             shuffle=shuffle,
@@ -182,15 +243,111 @@ class Corpus(LightningDataModule, ABC):
         )
         if shuffle:
             self._resume(plan)
-        return DataLoader(
-            _Batches(self, utterances),
+        augmentation = self.augmentation if shuffle else None
+        return Loader(
+            Batches(
+                self,
+                rows,
+                augmentation=augmentation,
+                seed=self.order_seed,
+                frames=self._frames.get(name),
+                refill=shuffle,
+            ),
             sampler=plan,
             batch_size=None,  # the plan hands out whole batches
-            collate_fn=_as_it_is,
+            collate_fn=as_it_is,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def collate(self, rows: pd.DataFrame, sounds: list[Sound]) -> Batch:
+        """One batch of rows and their sounds; without sounds, what is known of the rows."""
+        return collate(rows, sounds, self.labels, self.dimensions)
+
+    def use_frames(self, frames: Mapping[Split, FrameSource]) -> None:
+        """Lets loaders read what a cache knows in place of sounds, until others are given.
+
+        Args:
+            frames: For each split what knows its frames, by position.
+        """
+        self._frames = dict(frames)
+
+    def sound_keys(self, rows: pd.DataFrame) -> list[str]:
+        """For each row a hash of its sound: equal hashes, equal samples, whatever the files are called.
+
+        Args:
+            rows: Rows of the table.
+        """
+        listed: list[dict[str, Any]] = rows.to_dict("records")  # type: ignore[assignment]
+        return [hash_sound(self.waveform(row)) for row in listed]
+
+    def take_note(self, unreadable: Mapping[str, str]) -> None:
+        """Stops at the first utterance that cannot be read, unless those are to be skipped and counted."""
+        if not self.skips_damaged:
+            name, reason = next(iter(unreadable.items()))
+            msg = f"utterance {name!r} of {type(self).__name__} cannot be used: {reason}"
+            raise ValueError(msg)
+        self.unreadable.update(unreadable)
+
+    # Where training stands ------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far training is within its epoch, and what it learns from, for a checkpoint."""
+        if self.trainer is None:
+            return {}
+        epoch: Any = self.trainer.fit_loop.epoch_progress.current
+        batches: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        # Between epochs the batch counter still shows the last one's.
+        inside = epoch.ready > epoch.processed
+        return {
+            "epoch": epoch.processed,
+            "batches": batches.processed if inside else 0,
+            "splits": self.split_name,
+            "heard": {name: self._hashes(name) for name in ("train", "val")},
+        }
+
+    def scope(self) -> str:
+        """What makes ids of this corpus different from equal ones of another."""
+        return type(self).__name__
+
+    def _hashes(self, name: Split) -> torch.Tensor:
+        """A number for each utterance of a split, the same wherever it is split and labelled otherwise."""
+        digests = (
+            hashlib.blake2b(f"{self.scope()}/{i}".encode(), digest_size=8) for i in self.split(name)["id"]
+        )
+        return torch.tensor([int.from_bytes(d.digest(), "big", signed=True) for d in digests])
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remembers which batches an interrupted epoch has had, and what a checkpoint has heard."""
+        if not state_dict:
+            return
+        self._interrupted = (state_dict["epoch"], state_dict["batches"])
+        heard = state_dict.get("heard")
+        if heard is not None and self.trainer is not None:
+            self._check_heard(heard, state_dict["splits"])
+
+    def _check_heard(self, heard: Mapping[str, torch.Tensor], trained: str) -> None:
+        """Refuses to score a checkpoint on what it was trained or chosen on, or brands the result."""
+        function: Any = self.trainer and self.trainer.state.fn
+        stage = str(getattr(function, "value", function))
+        scored: tuple[Split, ...] = ("val", "test") if stage == "fit" else NEEDED[stage]
+        for name in scored:
+            known = heard["train"] if name == "val" else torch.cat([heard["train"], heard["val"]])
+            count = int(torch.isin(self._hashes(name), known).sum())
+            if not count:
+                continue
+            phrase = (
+                f"{count:,} of the {len(self.split(name)):,} {name} utterances were heard in training by the "
+                f"checkpoint, which learned from {trained}"
+            )
+            if not self.allow_leakage:
+                msg = (
+                    f"{phrase}: give the same options of --data, or --data.allow_leakage true, which brands "
+                    f"the result."
+                )
+                raise ValueError(msg)
+            self._heard.append(phrase)
 
     def _resume(self, plan: BatchPlan) -> None:
         """Tells a plan its first epoch, since workers read ahead of Lightning, and what is done of it."""
@@ -202,53 +359,3 @@ class Corpus(LightningDataModule, ABC):
             epoch += done >= len(plan)
             plan.skip(epoch, done % len(plan))
         plan.set_epoch(epoch)
-
-    def collate(self, items: Sequence[tuple[Utterance, NDArray[np.float32]]]) -> Batch:
-        """One batch of utterances and their sounds."""
-        utterances = [utterance for utterance, _ in items]
-        sounds = [torch.from_numpy(sound) for _, sound in items]
-        indices = {label: index for index, label in enumerate(self.labels)}
-        return Batch(
-            waveforms=torch.nn.utils.rnn.pad_sequence(sounds, batch_first=True),
-            lengths=torch.tensor([len(sound) for sound in sounds]),
-            ids=tuple(u.id for u in utterances),
-            labels=torch.tensor([-1 if u.label is None else indices[u.label] for u in utterances]),
-            soft_labels=self._votes(utterances),
-            dimensions=self._dimensions(utterances),
-            speakers=tuple(u.speaker for u in utterances),
-            genders=tuple(u.gender for u in utterances),
-            texts=tuple(u.text for u in utterances),
-            paths=tuple(u.path or "" for u in utterances),
-        )
-
-    def _votes(self, utterances: Sequence[Utterance]) -> Tensor | None:
-        if not self._has_votes:
-            return None
-        unknown = (float("nan"),) * len(self.labels)
-        return torch.tensor([utterance.votes or unknown for utterance in utterances])
-
-    def _dimensions(self, utterances: Sequence[Utterance]) -> Tensor | None:
-        if not self.dimensions:
-            return None
-        rows = [[u.dimensions.get(name, float("nan")) for name in self.dimensions] for u in utterances]
-        return torch.tensor(rows, dtype=torch.float32)
-
-
-def _as_it_is(batch: Any) -> Any:
-    """In place of torch's own conversion, which would turn the batch's tuples into lists."""
-    return batch
-
-
-class _Batches(Dataset[Batch]):
-    """A split whose items are whole batches, by the positions of their utterances."""
-
-    def __init__(self, corpus: Corpus, utterances: Sequence[Utterance]) -> None:
-        self.corpus = corpus
-        self.utterances = utterances
-
-    def __len__(self) -> int:
-        return len(self.utterances)
-
-    def __getitem__(self, positions: list[int]) -> Batch:
-        utterances = [self.utterances[position] for position in positions]
-        return self.corpus.collate([(each, self.corpus.waveform(each)) for each in utterances])

@@ -1,6 +1,7 @@
 """Which utterances make a batch, where, in which order: a function of (seed, epoch), nothing else."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,19 @@ JITTER = 0.03
 SHORTEST = 0.01
 
 
-class BatchPlan(DistributedSampler[list[int]]):
+class PlannedBatch(NamedTuple):
+    """What a worker needs to know to make a batch.
+
+    Args:
+        epoch: The epoch it is for; a worker that lives on learns it nowhere else.
+        positions: Positions of its utterances in the split.
+    """
+
+    epoch: int
+    positions: list[int]
+
+
+class BatchPlan(DistributedSampler[PlannedBatch]):
     """The batches of an epoch, each of utterances of about the same length, shared out between processes.
 
     Training sorts by duration, shaken anew in each epoch, and takes the batches in random order; every
@@ -34,7 +47,7 @@ class BatchPlan(DistributedSampler[list[int]]):
 
     Example:
         >>> plan = BatchPlan([1.0, 2.0, 1.1, 2.1], batch_size=2, shuffle=False)
-        >>> list(plan)
+        >>> [batch.positions for batch in plan]
         [[3, 1], [2, 0]]
     """
 
@@ -70,12 +83,12 @@ class BatchPlan(DistributedSampler[list[int]]):
         """
         self._skipped = (epoch, batches)
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[PlannedBatch]:
         """Batches of this process for the epoch given by `set_epoch`."""
         # A generator, so that nothing is decided before the first batch is asked for: Lightning makes the
         # iterator of an epoch before it tells the epoch.
         shares = (self._share(step) for step in self._steps())
-        batches = [batch for batch in shares if batch]
+        batches = [PlannedBatch(self.epoch, batch) for batch in shares if batch]
         done = self._skipped[1] if self._skipped and self._skipped[0] == self.epoch else 0
         yield from batches[done:]
 

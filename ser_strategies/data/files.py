@@ -1,14 +1,14 @@
 """Plain sound files, for prediction: nothing is known of them but where they are."""
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import final
+from collections.abc import Mapping, Sequence
+from typing import Any, final
 
-import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
 
 from ser_strategies.data.audio import audio_seconds, find_audio, read_audio
-from ser_strategies.data.base import Corpus, Utterance
+from ser_strategies.data.base import Corpus
+from ser_strategies.data.loading import Sound
 
 
 @final
@@ -21,26 +21,22 @@ class AudioFiles(Corpus):
         workers: Processes that read ahead; 0 reads in this process.
     """
 
-    labels = ()
-    dimensions = ()
-
     def __init__(self, paths: Sequence[str], *, batch_size: int = 8, workers: int = 0) -> None:
         super().__init__(batch_size=batch_size, workers=workers)
         self.paths = find_audio(list(paths))
 
-    def utterances(self) -> Sequence[Utterance]:
+    def table(self) -> pd.DataFrame:
         """One utterance for each file."""
         times = Counter(path.stem for path in self.paths)
-        return [
-            Utterance(
-                id=path.stem if times[path.stem] == 1 else str(path),
-                split="test",
-                seconds=audio_seconds(path),
-                path=str(path),
-            )
-            for path in self.paths
-        ]
+        return pd.DataFrame(
+            {
+                "id": [path.stem if times[path.stem] == 1 else str(path) for path in self.paths],
+                "split": "test",
+                "seconds": [audio_seconds(path) for path in self.paths],
+                "path": [str(path) for path in self.paths],
+            }
+        )
 
-    def waveform(self, utterance: Utterance) -> NDArray[np.float32]:
+    def waveform(self, utterance: Mapping[str, Any]) -> Sound:
         """The sound of a file."""
-        return read_audio(utterance.path or "")
+        return read_audio(utterance["path"])

@@ -1,16 +1,16 @@
 """The embedded corpus: made-up speech with emotion in it, for demonstrations, tests and benchmarks."""
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, final
+from typing import Any, Literal, Unpack, final
 
-import numpy as np
+import pandas as pd
 import soundfile
-from numpy.typing import NDArray
 
-from ser_strategies.data.base import Corpus, Split, Utterance
+from ser_strategies.data.base import Corpus
+from ser_strategies.data.loading import Sound
+from ser_strategies.data.options import CorpusOptions
 from ser_strategies.data.population import (
     DIMENSIONS,
     LABELS,
@@ -19,6 +19,9 @@ from ser_strategies.data.population import (
     render,
     soft_label,
 )
+from ser_strategies.data.protocol import Protocol
+from ser_strategies.data.rules import SPLITS, ByValue, Split
+from ser_strategies.data.table import VOTE
 from ser_strategies.data.voice import SAMPLE_RATE
 
 # Of every ten speakers, in this order: every split has women and men, who alternate.
@@ -43,13 +46,15 @@ class Synthetic(Corpus):
         seed: What everything is drawn from: the same seed gives the same bytes.
         dimensions: Dimensions to hand out, in this order.
         save_to: Also write wav files and a manifest.csv into this folder; null writes nothing.
-        batch_size: Utterances in a batch of each process at most.
-        batch_seconds: Seconds in a batch of each process at most, padding included; null sets no limit.
-        workers: Processes that read ahead; 0 reads in the training process.
-        order_seed: What the order of training is drawn from.
     """
 
     labels = LABELS
+    protocol = Protocol(
+        "speakers-6-2-2",
+        1,
+        "Of every ten speakers six train, two validate and two test, women and men alike.",
+        ByValue("split", {split: split for split in SPLITS}),
+    )
 
     def __init__(
         self,
@@ -60,14 +65,9 @@ class Synthetic(Corpus):
         seed: int = 0,
         dimensions: tuple[Literal["activation", "valence", "dominance"], ...] = DIMENSIONS,  # type: ignore[assignment]
         save_to: str | None = None,
-        batch_size: int = 16,
-        batch_seconds: float | None = None,
-        workers: int = 0,
-        order_seed: int = 0,
+        **options: Unpack[CorpusOptions],
     ) -> None:
-        super().__init__(
-            batch_size=batch_size, batch_seconds=batch_seconds, workers=workers, order_seed=order_seed
-        )
+        super().__init__(**options)
         if speakers < 3:
             msg = f"speakers must be at least 3, one for each split, got {speakers}."
             raise ValueError(msg)
@@ -77,24 +77,34 @@ class Synthetic(Corpus):
         self.raters = raters
         self.seed = seed
         self.save_to = save_to
-        self._sounds: dict[str, NDArray[np.float32]] = {}
+        self._sounds: dict[str, Sound] = {}
 
     def prepare_data(self) -> None:
         """Writes the corpus to disk, if asked."""
         if self.save_to is not None:
             self.save(Path(self.save_to))
 
-    def utterances(self) -> Sequence[Utterance]:
+    def table(self) -> pd.DataFrame:
         """Every utterance, split by speaker."""
         names = sorted({clip.speaker for clip in self._clips.values()})
         splits = {name: SHARES[index % len(SHARES)] for index, name in enumerate(names)}
-        return [self._describe(clip, splits[clip.speaker]) for clip in self._clips.values()]
+        return pd.DataFrame([self._describe(clip, splits[clip.speaker]) for clip in self._clips.values()])
 
-    def waveform(self, utterance: Utterance) -> NDArray[np.float32]:
+    def ratings(self) -> pd.DataFrame:
+        """What each made-up rater says; they are drawn from one pool, but who they are is not kept."""
+        rows = [
+            {"id": clip.id, "rater": f"{clip.id}/{number}", **rating._asdict()}
+            for clip in self._clips.values()
+            for number, rating in enumerate(clip.ratings)
+        ]
+        return pd.DataFrame(rows)
+
+    def waveform(self, utterance: Mapping[str, Any]) -> Sound:
         """The sound of an utterance; it is kept, since every epoch asks for it again."""
-        if utterance.id not in self._sounds:
-            self._sounds[utterance.id] = render(self._clips[utterance.id])
-        return self._sounds[utterance.id]
+        name = utterance["id"]
+        if name not in self._sounds:
+            self._sounds[name] = render(self._clips[name])
+        return self._sounds[name]
 
     def save(self, folder: Path) -> None:
         """Writes wav files and, last, a manifest.csv that says what they are.
@@ -103,23 +113,13 @@ class Synthetic(Corpus):
             folder: Where to write; it is made if it is missing.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        table = self.table()
+        for row in table.to_dict("records"):
+            sound = self.waveform({"id": row["id"]})
+            soundfile.write(folder / f"{row['id']}.wav", sound, SAMPLE_RATE, subtype="FLOAT")
+        table["path"] = table["id"] + ".wav"
         columns = ["path", "label", "speaker", "split", "gender", "text", *self.dimensions]
-        rows = [columns]
-        for utterance in self.utterances():
-            name = f"{utterance.id}.wav"
-            soundfile.write(folder / name, self.waveform(utterance), SAMPLE_RATE, subtype="FLOAT")
-            facts = [
-                name,
-                utterance.label,
-                utterance.speaker,
-                utterance.split,
-                utterance.gender,
-                utterance.text,
-            ]
-            values = [f"{utterance.dimensions[dimension]:g}" for dimension in self.dimensions]
-            rows.append([*map(str, facts), *values])
-        with (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows(rows)
+        table[columns].to_csv(folder / "manifest.csv", index=False, float_format="%g")
 
     @cached_property
     def _clips(self) -> dict[str, SyntheticUtterance]:
@@ -128,15 +128,16 @@ class Synthetic(Corpus):
         )
         return {clip.id: clip for clip in population}
 
-    def _describe(self, clip: SyntheticUtterance, split: Split) -> Utterance:
-        return Utterance(
-            id=clip.id,
-            split=split,
-            seconds=clip.seconds,
-            label=clip.label,
-            votes=soft_label(clip),
-            dimensions={name: getattr(clip, name) for name in self.dimensions},
-            speaker=clip.speaker,
-            gender=clip.gender,
-            text=clip.text,
-        )
+    def _describe(self, clip: SyntheticUtterance, split: Split) -> dict[str, Any]:
+        votes = zip(LABELS, soft_label(clip), strict=True)
+        return {
+            "id": clip.id,
+            "split": split,
+            "seconds": clip.seconds,
+            "label": clip.label,
+            "speaker": clip.speaker,
+            "gender": clip.gender,
+            "text": clip.text,
+            **{f"{VOTE}{label}": share for label, share in votes},
+            **{name: getattr(clip, name) for name in self.dimensions},
+        }

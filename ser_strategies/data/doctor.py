@@ -1,0 +1,227 @@
+"""What is there of a corpus, what is wrong with it, and what to do about it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+import pandas as pd
+
+from ser_strategies.data.audio import SUFFIXES
+from ser_strategies.data.facts import summary
+from ser_strategies.data.inspection import PROBLEMS, AudioFacts, inspect_all
+from ser_strategies.data.leakage import find_leaks, is_declared
+from ser_strategies.data.listing import files_in, identical
+from ser_strategies.data.recorded import RecordedCorpus
+from ser_strategies.data.rules import SPLITS
+from ser_strategies.data.table import complete
+
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+SHOWN = 5
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, or worth knowing.
+
+    Args:
+        check: Its name, for programs.
+        severity: An error keeps the corpus from being used as it is, a warning changes what is learned, a
+            note is worth knowing.
+        words: What it is, in one phrase.
+        count: How many files or utterances have it.
+        examples: Some of them.
+        advice: What to do.
+    """
+
+    check: str
+    severity: Severity
+    words: str
+    count: int
+    examples: tuple[str, ...]
+    advice: str
+
+
+@dataclass
+class Report:
+    """Everything that was found.
+
+    Args:
+        corpus: The corpus and how it is labelled and split.
+        root: Where it is.
+        utterances: Utterances that the label files name.
+        sounds: How many of them have a file.
+        hours: How long those files are together.
+        splits: What each split holds.
+        findings: What is wrong, the gravest first.
+    """
+
+    corpus: str
+    root: str
+    utterances: int = 0
+    sounds: int = 0
+    hours: float = 0.0
+    splits: dict[str, Any] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing keeps the corpus from being used."""
+        return all(finding.severity != "error" for finding in self.findings)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self) | {"healthy": self.healthy}
+
+
+def examine(
+    corpus: RecordedCorpus,
+    *,
+    full: bool = False,
+    threads: int = 4,
+    begin: Callable[[int], Progress] = lambda total: lambda done: None,
+) -> Report:
+    """Looks at everything; nothing that is wrong keeps it from looking on.
+
+    Args:
+        corpus: The corpus, with the options that training would use.
+        full: Listen to every file, rather than read its header.
+        threads: How many files are read at a time.
+        begin: Hears how many files there are to read, and gives what hears of progress.
+    """
+    report = Report(type(corpus).__name__, str(corpus.root))
+    begun: list[Finding] = []
+    try:
+        try:
+            table = corpus.annotated()
+        except OSError as error:
+            # What stops training need not stop looking.
+            begun.append(Finding("incomplete", "error", str(error), 1, (), "Fetch the rest."))
+            corpus.skips_damaged = True
+            table = corpus.annotated()
+    except (ValueError, OSError) as error:
+        advice = "Correct that first; nothing else can be seen."
+        report.findings.append(Finding("label-files", "error", str(error), 1, (), advice))
+        return report
+    corpus.skips_damaged = True
+    present = table[table["bytes"].notna()]
+    paths = [corpus.root / path for path in present["path"].unique()]
+    sounds = inspect_all(paths, decode=full, threads=threads, progress=begin(len(paths)))
+    report.utterances, report.sounds = len(table), len(present)
+    report.hours = round(sum(sound.seconds or 0.0 for sound in sounds) / 3600, 3)
+    report.findings = [
+        *begun,
+        *_missing(corpus, table),
+        *_labels(corpus, table),
+        *_extra(corpus, table),
+        *_broken(corpus, sounds),
+        *_repeated(corpus, present),
+        *_splits(corpus, report),
+    ]
+    report.findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    return report
+
+
+def _labels(corpus: RecordedCorpus, table: pd.DataFrame) -> Iterator[Finding]:
+    known = corpus.codes()
+    strange = table[table["code"].notna() & ~table["code"].isin(list(known))]
+    if len(strange):
+        advice = f"Correct the label files: expected one of {', '.join(sorted(known))}."
+        values = tuple(f"{row.id}: {row.code}" for row in strange.head(SHOWN).itertuples())
+        yield Finding("unknown-label", "error", "labels unknown to the corpus", len(strange), values, advice)
+    repeated = table["id"][table["id"].duplicated()]
+    if len(repeated):
+        names = tuple(repeated.head(SHOWN))
+        advice = "Take the rows out that should not be there."
+        yield Finding("repeated-id", "error", "utterances named twice", len(repeated), names, advice)
+    differences = corpus.differences()
+    if differences:
+        advice = "See whether the corpus is complete, and which release it is."
+        words = "counts that differ from the published ones"
+        yield Finding(
+            "not-as-published", "warning", words, len(differences), tuple(differences[:SHOWN]), advice
+        )
+
+
+def _missing(corpus: RecordedCorpus, table: pd.DataFrame) -> Iterator[Finding]:
+    card = corpus.card
+    absent = table[table["bytes"].isna()]
+    expected = {**card.damaged, **card.absent}
+    for name in absent["id"][absent["id"].isin(list(expected))]:
+        reason = f"known to be unusable: {expected[name]}"
+        yield Finding("known-damage", "note", reason, 1, (name,), "Nothing: it is left out, and counted.")
+    if len(absent):
+        words = f"{len(absent):,} of {len(table):,} sounds are missing"
+        advice = f"Fetch the rest ({card.request}), or train on what is there with --data.damaged skip."
+        # Those that are known to be missing from the published corpus are no reason to stop.
+        severity: Severity = "error" if len(absent[~absent["id"].isin(list(expected))]) else "note"
+        yield Finding(
+            "missing-sound", severity, words, len(absent), tuple(absent["path"].head(SHOWN)), advice
+        )
+
+
+def _extra(corpus: RecordedCorpus, table: pd.DataFrame) -> Iterator[Finding]:
+    named = set(table["path"])
+    extra, macos = [], []
+    for folder in sorted({str(PurePosixPath(path).parent) for path in named}):
+        for name, _ in sorted(files_in(corpus.root / folder)):
+            path = str(PurePosixPath(folder) / name)
+            if name.startswith("._"):
+                macos.append(path)
+            elif path not in named and PurePosixPath(name).suffix.lower() in SUFFIXES:
+                extra.append(path)
+    if extra:
+        advice = "Nothing, if they are meant to be there: they are not used."
+        words = "sounds that no label file names"
+        yield Finding("extra-sound", "warning", words, len(extra), tuple(extra[:SHOWN]), advice)
+    if macos:
+        words = "files that macOS left beside others"
+        yield Finding("macos", "note", words, len(macos), tuple(macos[:SHOWN]), "Nothing: they are ignored.")
+
+
+def _broken(corpus: RecordedCorpus, sounds: list[AudioFacts]) -> Iterator[Finding]:
+    for key, problem in PROBLEMS.items():
+        found = [sound for sound in sounds if key in sound.problems]
+        if found:
+            names = tuple(_shown(corpus, sound) for sound in found[:SHOWN])
+            words = f"sounds: each {problem.words}"
+            yield Finding(key, problem.severity, words, len(found), names, problem.advice)
+
+
+def _shown(corpus: RecordedCorpus, sound: AudioFacts) -> str:
+    name = sound.path.removeprefix(f"{corpus.root}/")
+    return f"{name} ({sound.detail})" if sound.detail else name
+
+
+def _repeated(corpus: RecordedCorpus, present: pd.DataFrame) -> Iterator[Finding]:
+    files = present.drop_duplicates("path")  # of a long recording there may be many parts
+    keys = identical(corpus.root, files)
+    groups = [" = ".join(group["id"].head(3)) for _, group in files.groupby(keys) if len(group) > 1]
+    if groups:
+        advice = "See whether their labels agree; splits that share one are refused."
+        words = "sounds that occur more than once"
+        yield Finding("identical-sound", "warning", words, len(groups), tuple(groups[:SHOWN]), advice)
+
+
+def _splits(corpus: RecordedCorpus, report: Report) -> Iterator[Finding]:
+    name = corpus.protocol.name
+    try:
+        table = complete(corpus.table(), corpus.card.name)
+        table["split"] = corpus.assign(table)
+    except (ValueError, OSError) as error:
+        yield Finding("protocol", "error", str(error), 1, (), "Correct that, or choose another protocol.")
+        return
+    report.splits = {split: summary(table[table["split"] == split], corpus.labels) for split in SPLITS}
+    for split in SPLITS:
+        if not report.splits[split]["utterances"] and split in corpus.protocol.splits:
+            words = f"the {split} split of {name} is empty"
+            yield Finding("empty-split", "error", words, 1, (), "Fetch the rest, or choose other splits.")
+    report.corpus = corpus.task
+    # However many there are: this is where there is time for it.
+    keys = identical(corpus.root, table[table["bytes"] > 0]).reindex(table.index)
+    for leak in find_leaks(table.assign(audio=keys)):
+        declared = is_declared(leak, corpus.protocol.shares)
+        advice = f"{name} is published so; every result says it." if declared else f"{corpus.alternatives()}."
+        yield Finding("leak", "note" if declared else "error", str(leak), leak.count, leak.examples, advice)

@@ -1,0 +1,135 @@
+"""What two splits of a corpus must not share: speakers, sessions, dialogues, moments, sounds."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from ser_strategies.data.rules import SPLITS
+
+# What may be shared, and the columns that tell.
+RELATIONS: Mapping[str, tuple[str, ...]] = {
+    "speaker": ("speaker",),
+    "session": ("session",),
+    "dialogue": ("dialogue",),
+    "span": ("recording", "start", "end"),
+    "audio": ("audio",),
+}
+# Relations whose keys say little, and what they are called.
+NAMES = {"span": "moment of a recording", "audio": "sound"}
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Something that stands in two splits.
+
+    Args:
+        relation: One of `RELATIONS`.
+        splits: The two splits, the one that learns first.
+        count: How many speakers, sessions, ... both have.
+        utterances: How many utterances of the second split they make.
+        share: The same as a fraction of it.
+        examples: Some of what is shared.
+    """
+
+    relation: str
+    splits: tuple[str, str]
+    count: int
+    utterances: int
+    share: float
+    examples: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """One phrase."""
+        head, *rest = NAMES.get(self.relation, self.relation).split(" ", 1)
+        what = " ".join([head if self.count == 1 else f"{head}s", *rest])
+        first, second = self.splits
+        return (
+            f"{first} and {second} share {self.count:,} {what} ({self.share:.1%} of the {second} "
+            f"utterances), such as {', '.join(self.examples)}"
+        )
+
+
+def find_leaks(table: pd.DataFrame) -> list[Leak]:
+    """Everything that stands in two splits of a table. What is not known is not compared.
+
+    Args:
+        table: A complete table with its splits; a column `audio` identifies equal sounds.
+    """
+    used = table[table["split"].notna()]
+    leaks = []
+    for relation, columns in RELATIONS.items():
+        if not set(columns) <= set(used):
+            continue
+        known = used.dropna(subset=list(columns))
+        keys = known[columns[0]] if len(columns) == 1 else _joined(known, columns)
+        codes, names = pd.factorize(keys)
+        splits = known["split"].to_numpy(dtype=object)
+        # How often each speaker, session, ... stands in each split.
+        times = {split: np.bincount(codes[splits == split], minlength=len(names)) for split in SPLITS}
+        for first, second in combinations(SPLITS, 2):
+            both = (times[first] > 0) & (times[second] > 0)
+            if both.any():
+                shared = sorted(names[both])
+                total = int((used["split"] == second).sum())
+                hit = int(times[second][both].sum())
+                examples = _examples(known, keys, shared[:3]) if relation in NAMES else tuple(shared[:3])
+                leaks.append(Leak(relation, (first, second), len(shared), hit, hit / total, examples))
+    return leaks
+
+
+def is_declared(leak: Leak, shares: Mapping[str, int | None] | Collection[str]) -> bool:
+    """Whether a protocol is known to share so much.
+
+    Args:
+        leak: What was found.
+        shares: What two splits may share, and how many of it; None, or no number, sets no limit.
+    """
+    if leak.relation not in shares:
+        return False
+    limit = shares[leak.relation] if isinstance(shares, Mapping) else None
+    return limit is None or leak.count <= limit
+
+
+def check_leaks(
+    leaks: Sequence[Leak],
+    *,
+    declared: Mapping[str, int | None] | Collection[str],
+    allowed: bool,
+    corpus: str,
+    alternatives: str,
+) -> None:
+    """Raises ValueError unless every leak is one that the protocol declares, or the user allows all.
+
+    Args:
+        leaks: What was found.
+        declared: What the protocol shares on purpose, and how many of it at most.
+        allowed: Whether the user has asked for it.
+        corpus: What a message calls it.
+        alternatives: What to choose instead, as the end of a sentence.
+    """
+    surprises = [leak for leak in leaks if not is_declared(leak, declared)]
+    if surprises and not allowed:
+        found = "; ".join(map(str, surprises))
+        msg = (
+            f"the splits of {corpus} leak: {found}. {alternatives}, or give --data.allow_leakage true, "
+            f"which brands the result."
+        )
+        raise ValueError(msg)
+
+
+def _joined(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
+    key = table[columns[0]].astype(str)
+    for column in columns[1:]:
+        key = key + " " + table[column].astype(str)
+    return key
+
+
+def _examples(table: pd.DataFrame, keys: pd.Series, shared: Sequence[str]) -> tuple[str, ...]:
+    """Hashes and times say little, so these are named by the utterances that have them."""
+    found = (table[keys == key] for key in shared)
+    # One of each split first: that is what they share.
+    ordered = (pd.concat([each.drop_duplicates("split"), each])["id"].drop_duplicates() for each in found)
+    return tuple(" = ".join(names.head(3)) for names in ordered)

@@ -1,0 +1,140 @@
+"""What a listing of folders tells of a corpus: which files are there, how long they are, which are alike."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import soundfile
+
+from ser_strategies.data.table import TEXT
+
+# Files opened to learn how many bytes of a kind of file make a second.
+SAMPLED = 16
+# More candidates than this are not compared: it would open as many files before training starts.
+MOST_COMPARED = 20_000
+WAV_HEADER = 44
+GLANCE = 512
+
+
+def sizes_of(root: Path, paths: pd.Series) -> pd.Series:
+    """Bytes of each file, from one listing of each folder; empty where there is no such file.
+
+    Args:
+        root: The folder of the corpus.
+        paths: Paths of the files, relative to it.
+    """
+    folders = {path.rpartition("/")[0] for path in paths.dropna()}
+    sizes: dict[str, int] = {}
+    for folder in folders:
+        prefix = f"{folder}/" if folder else ""
+        sizes |= {f"{prefix}{name}": size for name, size in files_in(root / folder)}
+    return paths.map(sizes).astype("float64")
+
+
+def files_in(folder: Path) -> Iterator[tuple[str, int]]:
+    """Name and bytes of each file in a folder; nothing where there is no folder.
+
+    Args:
+        folder: The folder.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                # A link to nowhere, or to itself, is as missing as a file that is not there.
+                # No label file can name one that is not UTF-8.
+                with suppress(OSError, UnicodeEncodeError):
+                    entry.name.encode()
+                    if entry.is_file():
+                        yield entry.name, entry.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return
+
+
+def estimate_seconds(root: Path, paths: pd.Series, sizes: pd.Series) -> pd.Series:
+    """About how long each file lasts, judging by its size and by a few files of its kind.
+
+    It decides what shares a batch, so that an estimate will do; opening every file would not.
+
+    Args:
+        root: The folder of the corpus.
+        paths: Paths of the files, relative to it.
+        sizes: Their sizes in bytes.
+    """
+    kinds = paths.astype(TEXT).str.lower().str.extract(r"(\.[^./]*)$", expand=False).fillna("")
+    seconds = pd.Series(0.0, index=paths.index)
+    for kind in kinds.unique():
+        inside = kinds[kinds == kind].index
+        header = WAV_HEADER if kind == ".wav" else 0
+        body = (sizes[inside] - header).clip(lower=0)
+        chosen = inside[np.unique(np.linspace(0, len(inside) - 1, SAMPLED).round().astype(int))]
+        rates = [_seconds_per_byte(root / paths[index], body[index]) for index in chosen]
+        known = [rate for rate in rates if rate is not None]
+        seconds[inside] = body * (float(np.median(known)) if known else 1 / 32_000)
+    return seconds
+
+
+def _seconds_per_byte(path: Path, size: float) -> float | None:
+    try:
+        header = soundfile.info(path)
+    except (soundfile.LibsndfileError, OSError, TypeError, ValueError):
+        return None
+    return header.frames / header.samplerate / size if size and header.frames else None
+
+
+def audio_keys(root: Path, table: pd.DataFrame) -> pd.Series | None:
+    """A key for every sound that is the same as another, where it could be one in another split.
+
+    Args:
+        root: The folder of the corpus.
+        table: Utterances with path, bytes and split.
+
+    Returns:
+        Equal keys for equal files; None where there are too many to compare in passing.
+    """
+    # A file without a byte is damaged, not shared.
+    used = table[table["split"].notna() & (table["bytes"] > 0)]
+    splits = used.groupby("bytes")["split"].nunique()
+    alike = used[used["bytes"].isin(splits[splits > 1].index)]
+    if alike["path"].nunique() > MOST_COMPARED:
+        return None
+    return identical(root, alike).reindex(table.index)
+
+
+def identical(root: Path, table: pd.DataFrame) -> pd.Series:
+    """A key for every sound that is the same as another; empty where it is the only one of its kind.
+
+    Args:
+        root: The folder of the corpus.
+        table: Utterances with path and bytes, of files that are there.
+    """
+    times = table["bytes"].value_counts()
+    alike = table[table["bytes"].isin(times[times > 1].index)]
+    # A glance into the middle of a file tells nearly all apart; only those that look alike are read.
+    sizes = dict(zip(alike["path"], alike["bytes"], strict=True))
+    glances = {path: (size, _glance(root / path, int(size))) for path, size in sizes.items()}
+    looks = Counter(glances.values())
+    hashes = {path: _hash_of(root / path) for path, look in glances.items() if looks[look] > 1}
+    keys = alike["path"].map(lambda path: hashes.get(path, path))
+    return keys[keys.duplicated(keep=False)].reindex(table.index).astype(TEXT)
+
+
+def _glance(path: Path, size: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(size // 2 - GLANCE // 2, 0))
+            return file.read(GLANCE)
+    except OSError:
+        return str(path).encode()
+
+
+def _hash_of(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "blake2b").hexdigest()
+    except OSError:
+        return str(path)

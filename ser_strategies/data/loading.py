@@ -1,0 +1,199 @@
+"""From rows of a table to batches: reading, augmenting, and what becomes of a sound that cannot be read."""
+
+import hashlib
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ser_strategies.batch import Batch
+from ser_strategies.data.augmentation import Augmentation
+from ser_strategies.data.batching import PlannedBatch
+from ser_strategies.data.table import VOTE
+
+Sound = NDArray[np.float32]
+
+
+class Source(Protocol):
+    """What batches are made by: a corpus."""
+
+    def waveform(self, utterance: Mapping[str, Any]) -> Sound:
+        """The sound of a row of the table."""
+
+    def collate(self, rows: pd.DataFrame, sounds: list[Sound]) -> Batch:
+        """One batch of rows and their sounds."""
+
+    def take_note(self, unreadable: Mapping[str, str]) -> None:
+        """Hears which utterances could not be read, and why; raises if that is not to be borne."""
+
+
+class FrameSource(Protocol):
+    """What knows the frames of a split without its sounds: a cache."""
+
+    def read(self, position: int, epoch: int) -> tuple[Tensor, int]:
+        """Frames of an utterance, and how many samples they were made of."""
+
+
+class Loaded(NamedTuple):
+    """A batch, and what should have been in it.
+
+    Args:
+        batch: What could be read; None where nothing could.
+        unreadable: Ids of what could not, each with the reason.
+    """
+
+    batch: Batch | None
+    unreadable: dict[str, str]
+
+
+class Batches(Dataset[Loaded]):
+    """A split whose items are whole batches, by the positions of their utterances.
+
+    Args:
+        source: What reads and collates.
+        rows: The utterances of the split.
+        augmentation: What happens to each sound; None in evaluation.
+        seed: What augmentation is drawn from, with the epoch and the utterance.
+        frames: What is read in place of sounds; None reads sounds.
+        refill: Whether a batch of which nothing can be read takes the next utterance that can, as training
+            must: all processes count the same number of batches.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        rows: pd.DataFrame,
+        *,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        frames: FrameSource | None = None,
+        refill: bool = False,
+    ) -> None:
+        self.source = source
+        self.rows = rows
+        self.augmentation = augmentation
+        self.seed = seed
+        self.frames = frames
+        self.refill = refill
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, planned: PlannedBatch) -> Loaded:
+        unreadable: dict[str, str] = {}
+        positions = list(planned.positions)
+        if self.frames is not None:
+            try:
+                stored = [self.frames.read(position, planned.epoch) for position in positions]
+            except (ValueError, OSError) as error:
+                return Loaded(None, {"": str(error)})  # for the main process to raise, in one sentence
+            return Loaded(
+                _with_frames(self.source.collate(self.rows.iloc[positions], []), stored), unreadable
+            )
+        sounds = self._read(positions, planned.epoch, unreadable)
+        candidate = positions[-1]
+        while self.refill and not sounds and len(unreadable) < len(self.rows):
+            candidate = (candidate + 1) % len(self.rows)
+            sounds = self._read([candidate], planned.epoch, unreadable)
+        if not sounds:
+            return Loaded(None, unreadable)
+        return Loaded(self.source.collate(self.rows.iloc[list(sounds)], list(sounds.values())), unreadable)
+
+    def _read(self, positions: list[int], epoch: int, unreadable: dict[str, str]) -> dict[int, Sound]:
+        """The sounds at some positions; what cannot be read is added to `unreadable`."""
+        sounds = {}
+        rows: list[dict[str, Any]] = self.rows.iloc[positions].to_dict("records")  # type: ignore[assignment]
+        for position, row in zip(positions, rows, strict=True):
+            try:
+                sound = self.source.waveform(row)
+            except (ValueError, OSError) as error:
+                unreadable[row["id"]] = str(error)
+                continue
+            if self.augmentation is not None:
+                sound = self.augmentation(sound, (self.seed, epoch, zlib.crc32(row["id"].encode())))
+            sounds[position] = sound
+        return sounds
+
+
+def collate(
+    rows: pd.DataFrame, sounds: list[Sound], labels: tuple[str, ...], dimensions: tuple[str, ...]
+) -> Batch:
+    """One batch of rows of a complete table and their sounds.
+
+    Args:
+        rows: The rows.
+        sounds: The sound of each; none for a batch without waveforms.
+        labels: Names of the classes.
+        dimensions: Names of the dimensions.
+    """
+    waveforms = [torch.from_numpy(sound) for sound in sounds] or [torch.zeros(0)] * len(rows)
+    indices = {label: index for index, label in enumerate(labels)}
+    votes = [column for column in (f"{VOTE}{label}" for label in labels) if column in rows]
+    return Batch(
+        waveforms=torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True),
+        lengths=torch.tensor([len(waveform) for waveform in waveforms]),
+        ids=tuple(rows["id"]),
+        labels=torch.tensor([indices.get(label, -1) for label in rows["label"]]),
+        soft_labels=_numbers(rows, votes),
+        dimensions=_numbers(rows, list(dimensions)),
+        speakers=tuple(rows["speaker"].fillna("unknown")),
+        genders=tuple(rows["gender"].fillna("unknown")),
+        texts=tuple(rows["text"].fillna("")),
+        paths=tuple(rows["path"].fillna("")),
+    )
+
+
+def hash_sound(sound: Sound) -> str:
+    """A hash of samples.
+
+    Args:
+        sound: The samples.
+    """
+    return hashlib.blake2b(np.ascontiguousarray(sound).data, digest_size=16).hexdigest()
+
+
+def _numbers(rows: pd.DataFrame, columns: list[str]) -> Tensor | None:
+    """Columns of numbers, NaN where one is unknown; None without columns."""
+    return torch.tensor(rows[columns].to_numpy("float32", na_value=float("nan"))) if columns else None
+
+
+def _with_frames(batch: Batch, stored: list[tuple[Tensor, int]]) -> Batch:
+    """A batch with frames in place of sounds; here they are copied, and nowhere before."""
+    return batch._replace(
+        lengths=torch.tensor([samples for _, samples in stored]),
+        frames=torch.nn.utils.rnn.pad_sequence([frames for frames, _ in stored], batch_first=True),
+        frame_counts=torch.tensor([len(frames) for frames, _ in stored]),
+    )
+
+
+class Loader(DataLoader[Loaded]):
+    """Hands out batches, and tells the corpus in this process what the workers could not read."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """The batches of an epoch, without those of which nothing could be read."""
+        batches: Batches = self.dataset  # type: ignore[assignment]
+        empty = True
+        for batch, unreadable in super().__iter__():
+            if unreadable and batches.frames is not None:
+                raise ValueError(next(iter(unreadable.values())))
+            if unreadable:
+                batches.source.take_note(unreadable)
+            if batch is not None:
+                empty = False
+                yield batch
+            elif batches.refill:  # which has tried the whole split
+                break
+        if empty:
+            msg = "not one utterance of the split can be read: see `ser-strategies doctor`."
+            raise ValueError(msg)
+
+
+def as_it_is(loaded: Any) -> Any:
+    """In place of torch's own conversion, which would turn the batch's tuples into lists."""
+    return loaded

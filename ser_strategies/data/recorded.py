@@ -1,0 +1,245 @@
+"""What every corpus on a disk shares: where its files are, which classes are asked for, what is missing."""
+
+import difflib
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from shlex import quote
+from typing import Any, ClassVar, Literal, Unpack
+
+import pandas as pd
+
+from ser_strategies.data.audio import read_audio, reading_version
+from ser_strategies.data.base import Corpus
+from ser_strategies.data.channels import RuleName
+from ser_strategies.data.listing import audio_keys, estimate_seconds, sizes_of
+from ser_strategies.data.loading import Sound
+from ser_strategies.data.options import CorpusOptions
+from ser_strategies.data.protocol import Card
+from ser_strategies.data.table import TEXT, check_ids, complete
+
+# A set of classes that keeps every utterance, for its dimensions.
+NO_CLASSES = "none"
+
+
+class RecordedCorpus(Corpus):
+    """A corpus on a disk. A concrete one says what its label files say.
+
+    Args:
+        root: The folder of the corpus.
+        labels: Which of the corpus' sets of labels to learn.
+        protocol: How to split it; null takes the corpus' default.
+        fold: Which of the protocol's folds tests, from 1.
+        damaged: Whether to stop at an utterance whose sound is missing or cannot be read, or to skip it,
+            counted in the result.
+    """
+
+    card: Card
+    # For each set of labels, what each code of the corpus means; codes that it lacks are not in the set.
+    label_sets: Mapping[str, Mapping[str, str]]
+    # What makes mono of a recording with several channels.
+    channels: ClassVar[RuleName] = "average"
+    # Whether an utterance is the part of its file from `start` to `end`.
+    reads_parts: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        labels: str,
+        protocol: str | None = None,
+        fold: int = 1,
+        damaged: Literal["stop", "skip"] = "stop",
+        **options: Unpack[CorpusOptions],
+    ) -> None:
+        super().__init__(**options)
+        self.root = Path(root).expanduser()
+        self.label_set = _choose(labels, self.label_sets)
+        self.labels = tuple(sorted(set(self.label_sets[labels].values())))
+        self.protocol = self.card.choose(protocol)
+        self.protocol.check_fold(fold)
+        self.fold = fold
+        if damaged not in {"stop", "skip"}:
+            msg = f"damaged must be stop or skip, got {damaged!r}."
+            raise ValueError(msg)
+        self.skips_damaged = damaged == "skip"
+        self._annotated: pd.DataFrame | None = None
+        self._assigned: dict[str, str] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker process needs."""
+        return super().__getstate__() | {"_annotated": None, "_assigned": {}}
+
+    @abstractmethod
+    def annotations(self) -> pd.DataFrame:
+        """Everything the label files say, one utterance a row.
+
+        The columns are those of `data/table.py`, with `code` in place of `label`: the class in the corpus'
+        own words, empty where the raters do not agree. `path` is relative to the root; `seconds` may be
+        absent.
+        """
+
+    @abstractmethod
+    def codes(self) -> frozenset[str]:
+        """Every code that the label files may use."""
+
+    def annotated(self) -> pd.DataFrame:
+        """What the label files say, read once, and the size of each file: `bytes`, empty if it is missing."""
+        if self._annotated is None:
+            self.check_root()
+            table = self.annotations()
+            sizes = sizes_of(self.root, table["path"])
+            self._annotated = table.assign(bytes=sizes)
+        return self._annotated
+
+    def check_root(self) -> None:
+        """Raises FileNotFoundError where the root is no folder."""
+        if not self.root.is_dir():
+            kind = "is a file" if self.root.exists() else "does not exist"
+            msg = (
+                f"--data.root {self.root} {kind}: expected the folder of {self.card.name} "
+                f"({self.card.request})."
+            )
+            raise FileNotFoundError(msg)
+
+    def find(self, *names: str) -> Path:
+        """The first of several files or folders that is there.
+
+        Args:
+            names: Where it may be, relative to the root; a pattern such as */labels.csv will do.
+        """
+        for name in names:
+            found = sorted(path for path in self.root.glob(name) if not path.name.startswith("._"))
+            if found:
+                return found[0]
+        msg = (
+            f"{self.root} is not the folder of {self.card.name}, or half of it: it has no "
+            f"{' or '.join(names)}. "
+            f"Give the right --data.root; to get the corpus: {self.card.request}."
+        )
+        raise FileNotFoundError(msg)
+
+    def table(self) -> pd.DataFrame:
+        """The utterances of the chosen classes whose sound is there; the others are counted."""
+        everything = self.annotated()
+        check_ids(everything, type(self).__name__)
+        self._check_codes(everything)
+        table = everything.copy()
+        keep = pd.Series(True, index=table.index)
+        self.dropped = {}
+
+        def drop(reason: str, hopeless: pd.Series) -> None:
+            nonlocal keep
+            hopeless = hopeless.fillna(False).astype(bool)
+            count = int((hopeless & keep).sum())
+            if count:
+                self.dropped[reason] = count
+            keep &= ~hopeless
+
+        for name, reason in self.card.damaged.items():
+            drop(f"{name}: {reason}", table["id"] == name)
+        for name, reason in self.card.absent.items():
+            drop(f"{name}: {reason}", (table["id"] == name) & table["bytes"].isna())
+        if self.label_set == NO_CLASSES:
+            table["label"] = pd.array([pd.NA] * len(table), TEXT)
+        else:
+            table["label"] = table["code"].map(dict(self.label_sets[self.label_set or ""])).astype(TEXT)
+            self._drop_unlabelled(table, drop)
+        # Before what is missing is dropped: who is in a fold must not depend on what is on the disk.
+        named = complete(table[keep].assign(seconds=0.0), type(self).__name__)
+        self._assigned = dict(zip(named["id"], self.protocol.assign(named, self.fold), strict=True))
+        absent = keep & table["bytes"].isna()
+        if absent.any() and not self.skips_damaged:
+            self._refuse_absent(table[absent], int(keep.sum()))
+        drop("the sound is missing", table["bytes"].isna())
+        table = table[keep].reset_index(drop=True)
+        if "seconds" not in table or table["seconds"].isna().any():
+            known = table["seconds"] if "seconds" in table else pd.Series(float("nan"), index=table.index)
+            table["seconds"] = known.fillna(estimate_seconds(self.root, table["path"], table["bytes"]))
+        return table.drop(columns=["code"])
+
+    def assign(self, table: pd.DataFrame) -> pd.Series:
+        """The split of each utterance, as if no sound were missing."""
+        return table["id"].map(self._assigned).astype(TEXT)
+
+    def _drop_unlabelled(self, table: pd.DataFrame, drop: Any) -> None:
+        """Takes away what has no class; a corpus that knows better overrides it."""
+        drop("the raters do not agree", table["code"].isna())
+        drop(f"the class is not in {self.label_set}", table["label"].isna())
+
+    def _check_codes(self, table: pd.DataFrame) -> None:
+        strange = table[table["code"].notna() & ~table["code"].isin(list(self.codes()))]
+        if len(strange):
+            first = strange.iloc[0]
+            msg = (
+                f"{len(strange)} utterances such as {first['id']!r} have the label {first['code']!r}, which "
+                f"{self.card.name} does not know: expected one of {', '.join(sorted(self.codes()))}."
+            )
+            raise ValueError(msg)
+
+    def _refuse_absent(self, absent: pd.DataFrame, total: int) -> None:
+        name = type(self).__name__
+        msg = (
+            f"{len(absent):,} of the {total:,} sounds that {name} needs are missing, such as "
+            f"{self.root / absent.iloc[0]['path']}: see `ser-strategies doctor --data {name} --data.root "
+            f"{quote(str(self.root))}`, or give --data.damaged skip to go on without them, counted in the "
+            f"result."
+        )
+        raise FileNotFoundError(msg)
+
+    def clips_to_prepare(self) -> list[Path]:
+        """Films whose sound must be extracted before it can be read."""
+        return []
+
+    def waveform(self, utterance: Mapping[str, Any]) -> Sound:
+        """The sound of an utterance."""
+        return read_audio(self.root / utterance["path"], channels=self.channels)
+
+    def audio_keys(self, table: pd.DataFrame) -> pd.Series | None:
+        """Sounds of equal size in different splits are compared by their content."""
+        keys = audio_keys(self.root, table)
+        if keys is None:
+            self.unchecked = ["whether splits share identical sounds (too many; `doctor` compares all)"]
+        return keys
+
+    def id_of_clip(self, film: Path) -> str:
+        """The utterance that a film is of."""
+        return film.stem
+
+    def sound_keys(self, rows: pd.DataFrame) -> list[str]:
+        """For each row a hash of its file's content and of everything that makes samples of it."""
+        files = rows["path"].unique()
+        with ThreadPoolExecutor() as pool:
+            hashes = dict(zip(files, pool.map(self._content, files), strict=True))
+        shared = [self.channels, reading_version()]
+        keys = []
+        for path, start, end in zip(rows["path"], rows["start"], rows["end"], strict=True):
+            part = [start, end] if self.reads_parts else []
+            facts = json.dumps([hashes[path], *shared, *part])
+            keys.append(hashlib.blake2b(facts.encode(), digest_size=16).hexdigest())
+        return keys
+
+    def _content(self, path: str) -> str:
+        with (self.root / path).open("rb") as file:
+            return hashlib.file_digest(file, "blake2b").hexdigest()
+
+    def differences(self) -> list[str]:
+        """Where the label files are not as they were published."""
+        return [phrase for count in self.card.counts for phrase in count.differences(self.annotated())]
+
+    def alternatives(self) -> str:
+        """The protocols that share nothing, as the start of a sentence."""
+        clean = [each.name for each in self.card.protocols if not each.shares and each is not self.protocol]
+        return f"Choose --data.protocol {' or '.join(clean)}" if clean else super().alternatives()
+
+
+def _choose(labels: str, known: Mapping[str, Any]) -> str:
+    if labels not in known:
+        near = difflib.get_close_matches(labels, known, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]}?" if near else "."
+        msg = f"labels must be one of {', '.join(known)}, got {labels!r}{hint}"
+        raise ValueError(msg)
+    return labels

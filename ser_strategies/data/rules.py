@@ -1,0 +1,195 @@
+"""Rules by which a protocol assigns utterances to splits. Each is a function of the table, nothing else."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ser_strategies.data.table import TEXT
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+class Rule(Protocol):
+    """What assigns utterances to splits."""
+
+    @property
+    def folds(self) -> int:
+        """How many ways to split it knows."""
+
+    def assign(self, table: pd.DataFrame, fold: int) -> pd.Series:
+        """The split of each utterance of a complete table; empty where it is left out.
+
+        Args:
+            table: The utterances.
+            fold: Which of the folds, from 1.
+        """
+
+
+@dataclass(frozen=True)
+class ByValue:
+    """A column says it, such as the split a corpus was published with.
+
+    Args:
+        column: The column.
+        splits: What each of its values means; null leaves the utterances out.
+    """
+
+    column: str
+    splits: Mapping[str, Split | None]
+    folds = 1
+
+    def assign(self, table: pd.DataFrame, fold: int) -> pd.Series:
+        """Looks up each value."""
+        strange = table[~table[self.column].isin(list(self.splits))]
+        if len(strange):
+            value, name = strange.iloc[0][self.column], strange.iloc[0]["id"]
+            got = "nothing" if pd.isna(value) else repr(value)
+            msg = (
+                f"{len(strange)} utterances such as {name!r} have {got} as {self.column}: "
+                f"expected one of {', '.join(self.splits)}."
+            )
+            raise ValueError(msg)
+        return table[self.column].map(self.splits).astype(TEXT)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Groups are listed: for each fold those that validate and those that test; all others train.
+
+    Args:
+        column: What groups utterances, such as speaker.
+        test: Groups that test, for each fold; together they are all groups there are.
+        val: Groups that validate, for each fold.
+        left_out: Groups that are in no split, such as what several people say at once.
+    """
+
+    column: str
+    test: Sequence[Sequence[str]]
+    val: Sequence[Sequence[str]]
+    left_out: Sequence[str] = ()
+
+    @property
+    def folds(self) -> int:
+        """One for each list."""
+        return len(self.test)
+
+    def assign(self, table: pd.DataFrame, fold: int) -> pd.Series:
+        """Looks up the group of each utterance."""
+        known = {group for groups in self.test for group in groups}
+        strange = table[~table[self.column].isin([*known, *self.left_out])]
+        if len(strange):
+            group = strange.iloc[0][self.column]
+            got = f"no {self.column}" if pd.isna(group) else f"the {self.column} {group!r}"
+            msg = (
+                f"{len(strange)} utterances such as {strange.iloc[0]['id']!r} have {got}, which stands in no "
+                f"list of the protocol: is the corpus complete and unchanged?"
+            )
+            raise ValueError(msg)
+        splits: dict[str, Split] = dict.fromkeys(known, "train")
+        splits |= dict.fromkeys(self.val[fold - 1], "val")
+        splits |= dict.fromkeys(self.test[fold - 1], "test")
+        return table[self.column].map(splits).astype(TEXT)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Utterances are drawn by chance, whoever speaks: from each class its share, rounded down.
+
+    The draw goes by a hash of seed and id, so that it depends neither on the order of the table nor on a
+    library's generator.
+
+    Args:
+        test: Share that tests.
+        val: Share that validates, of what does not test.
+        seed: What is drawn from.
+        column: What is shared out evenly.
+    """
+
+    test: float
+    val: float
+    seed: int = 0
+    column: str = "label"
+    folds = 1
+
+    def assign(self, table: pd.DataFrame, fold: int) -> pd.Series:
+        """Draws within each class."""
+        strata = table[self.column].fillna("").to_numpy(dtype=object)
+        ranks = np.array([_hash(self.seed, name) for name in table["id"]])
+        splits = np.full(len(table), "train", dtype=object)
+        for stratum in dict.fromkeys(strata):
+            inside = np.flatnonzero(strata == stratum)
+            drawn = inside[np.argsort(ranks[inside], kind="stable")]
+            tested = _part(len(drawn), self.test)
+            validated = _part(len(drawn) - tested, self.val)
+            splits[drawn[:tested]] = "test"
+            splits[drawn[tested : tested + validated]] = "val"
+        return pd.Series(splits, index=table.index, dtype=TEXT)
+
+
+@dataclass(frozen=True)
+class GroupFolds:
+    """Groups are shared out so that folds are alike in size and classes; the fold after the test's validates.
+
+    The largest groups go first, each into the fold where it disturbs the balance least.
+
+    Args:
+        folds: How many folds.
+        column: What groups utterances, such as speaker.
+        seed: What decides between groups of the same size.
+    """
+
+    folds: int = 5
+    column: str = "speaker"
+    seed: int = 0
+
+    def assign(self, table: pd.DataFrame, fold: int) -> pd.Series:
+        """Shares out the groups, then takes two of the folds."""
+        unknown = table[table[self.column].isna()]
+        if len(unknown):
+            msg = (
+                f"{len(unknown)} utterances such as {unknown.iloc[0]['id']!r} have no {self.column}, "
+                f"by which the folds are made: name it in every row, or choose another protocol."
+            )
+            raise ValueError(msg)
+        counts = pd.crosstab(table[self.column], table["label"].fillna(""))
+        if len(counts) < self.folds:
+            msg = f"{self.folds} folds need {self.folds} values of {self.column} or more, got {len(counts)}."
+            raise ValueError(msg)
+        groups = [str(group) for group in counts.index]
+        numbers = dict(zip(groups, self._share_out(groups, counts.to_numpy(np.float64)), strict=True))
+        names: dict[int, Split] = {fold % self.folds: "val", fold - 1: "test"}
+        splits = {group: names.get(number, "train") for group, number in numbers.items()}
+        return table[self.column].map(splits).astype(TEXT)
+
+    def _share_out(self, groups: Sequence[str], counts: NDArray[np.float64]) -> list[int]:
+        """The fold of each group."""
+        shares = counts / np.maximum(counts.sum(axis=0), 1)  # a rare class counts as much as a common one
+        order = sorted(range(len(groups)), key=lambda g: (-counts[g].sum(), _hash(self.seed, groups[g])))
+        filled = np.zeros((self.folds, counts.shape[1]))
+        sizes = np.zeros(self.folds)
+        chosen = [0] * len(groups)
+        for group in order:
+            # What every fold would hold, for each fold that the group could join.
+            after = filled[None] + np.eye(self.folds)[:, :, None] * shares[group]
+            imbalance = after.var(axis=1).sum(axis=-1)
+            best = int(np.lexsort((sizes, np.round(imbalance, 12)))[0])
+            filled[best] += shares[group]
+            sizes[best] += counts[group].sum()
+            chosen[group] = best
+        return chosen
+
+
+def _part(count: int, share: float) -> int:
+    """A share of a count, rounded down; in fractions, since 100 * 0.29 is less than 29 in floats."""
+    return int(count * Fraction(str(share)))
+
+
+def _hash(seed: int, name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "big")

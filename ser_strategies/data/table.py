@@ -1,0 +1,97 @@
+"""The table of a corpus: one row per utterance, the same columns whatever the corpus."""
+
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+TEXT: Final = "string[pyarrow]"  # kept outside Python's heap: worker processes share it instead of copying it
+VOTE = "vote/"
+# What a table may say of an utterance beside its id, its duration, its votes and its dimensions.
+WORDS = (
+    "label",  # name of its class
+    "speaker",
+    "gender",  # female or male
+    "text",  # what is said
+    "path",  # the file it is in
+    "session",  # recorded in one go: those in it heard each other
+    "dialogue",
+    "recording",  # what `start` and `end` are times in
+    "official",  # the corpus' own name for the part it belongs to
+    "split",  # train, val or test; empty where the protocol leaves it out
+)
+TIMES = ("start", "end")  # seconds within the recording
+NOBODY = frozenset({"", "unknown", "unk", "nan", "none", "n/a", "na"})
+GENDERS = {"f": "female", "female": "female", "woman": "female", "m": "male", "male": "male", "man": "male"}
+
+
+def complete(table: pd.DataFrame, corpus: str) -> pd.DataFrame:
+    """A table with every column in its type, checked; nothing in it is dropped or guessed.
+
+    Args:
+        table: At least the columns id and seconds. A column named vote/<class> holds a share of the raters'
+            votes; numeric columns of other names are dimensions.
+        corpus: What a message calls it.
+    """
+    missing = [column for column in ("id", "seconds") if column not in table]
+    if missing:
+        listed = ", ".join(map(str, table.columns))
+        msg = f"the table of {corpus} lacks the column {' and '.join(missing)}: got {listed}."
+        raise ValueError(msg)
+    table = table.reset_index(drop=True).copy()
+    table["id"] = table["id"].astype(TEXT)
+    for column in WORDS:
+        table[column] = (
+            table[column].astype(TEXT) if column in table else pd.array([pd.NA] * len(table), TEXT)
+        )
+    for column in ("seconds", *TIMES):
+        if column not in table:
+            table[column] = float("nan")
+        table[column] = table[column].astype("float64")
+    table["speaker"] = table["speaker"].mask(table["speaker"].str.strip().str.lower().isin(NOBODY))
+    table["gender"] = table["gender"].str.strip().str.lower().map(GENDERS).astype(TEXT)
+    check_ids(table, corpus)
+    _check_seconds(table, corpus)
+    return table
+
+
+def check_ids(table: pd.DataFrame, corpus: str) -> None:
+    """Raises ValueError where an utterance has no id, or another one's.
+
+    Args:
+        table: Any table of utterances.
+        corpus: What the message calls it.
+    """
+    if table["id"].isna().any():
+        msg = f"{corpus} has {table['id'].isna().sum()} utterances without an id: every row needs one."
+        raise ValueError(msg)
+    repeated = table["id"][table["id"].duplicated()].unique()
+    if len(repeated):
+        msg = f"{corpus} names {len(repeated)} utterances twice, such as {repeated[0]!r}: ids must be unique."
+        raise ValueError(msg)
+
+
+def _check_seconds(table: pd.DataFrame, corpus: str) -> None:
+    endless = ~np.isfinite(table["seconds"]) | (table["seconds"] < 0)
+    if endless.any():
+        first = table[endless].iloc[0]
+        msg = f"utterance {first['id']!r} of {corpus} lasts {first['seconds']} s: expected a duration."
+        raise ValueError(msg)
+
+
+def check_labels(table: pd.DataFrame, labels: tuple[str, ...], corpus: str) -> None:
+    """Raises ValueError naming an utterance whose label is none of the classes.
+
+    Args:
+        table: A complete table.
+        labels: Names of the classes.
+        corpus: What the message calls it.
+    """
+    strange = table[table["label"].notna() & ~table["label"].isin(list(labels))]
+    if len(strange):
+        first = strange.iloc[0]
+        msg = (
+            f"utterance {first['id']!r} of {corpus} has the label {first['label']!r}: "
+            f"expected one of {', '.join(labels) or 'none'}."
+        )
+        raise ValueError(msg)
