@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ser_strategies.batch import Batch
+    from ser_strategies.data.augmentation import Augmentation
     from ser_strategies.data.base import Corpus
+    from ser_strategies.data.crema_d import CREMAD
+    from ser_strategies.data.iemocap import IEMOCAP
+    from ser_strategies.data.manifest import Manifest
+    from ser_strategies.data.meld import MELD
+    from ser_strategies.data.msp_podcast import MSPPodcast
+    from ser_strategies.data.recorded import RecordedCorpus
     from ser_strategies.data.synthetic import Synthetic
     from ser_strategies.encoder import Encoder
     from ser_strategies.parts.objectives import Classes, ClassesAndDimensions, Dimensions
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
         StdPooling,
     )
     from ser_strategies.strategies import (
+        CachedFineTuning,
         LoRAFineTuning,
         MixedPrecisionFineTuning,
         PartialFineTuning,
@@ -28,18 +36,26 @@ if TYPE_CHECKING:
 # Where each public name lives. Importing on first use keeps `import ser_strategies` fast.
 _HOMES = {
     "AttentiveStatisticsPooling": "parts.pooling",
+    "Augmentation": "data.augmentation",
     "Batch": "batch",
+    "CREMAD": "data.crema_d",
+    "CachedFineTuning": "strategies",
     "Classes": "parts.objectives",
     "ClassesAndDimensions": "parts.objectives",
     "Corpus": "data.base",
     "Dimensions": "parts.objectives",
     "Encoder": "encoder",
+    "IEMOCAP": "data.iemocap",
     "LayerMix": "parts.pooling",
     "LoRAFineTuning": "strategies",
+    "MELD": "data.meld",
+    "MSPPodcast": "data.msp_podcast",
+    "Manifest": "data.manifest",
     "MeanPooling": "parts.pooling",
     "MeanStdPooling": "parts.pooling",
     "MixedPrecisionFineTuning": "strategies",
     "PartialFineTuning": "strategies",
+    "RecordedCorpus": "data.recorded",
     "StdPooling": "parts.pooling",
     "Synthetic": "data.synthetic",
     "VanillaFineTuning": "strategies",
@@ -48,8 +64,13 @@ _HOMES = {
 
 __version__ = version("ser-strategies")
 __all__ = [
+    "CREMAD",
+    "IEMOCAP",
+    "MELD",
     "AttentiveStatisticsPooling",
+    "Augmentation",
     "Batch",
+    "CachedFineTuning",
     "Classes",
     "ClassesAndDimensions",
     "Corpus",
@@ -57,10 +78,13 @@ __all__ = [
     "Encoder",
     "LayerMix",
     "LoRAFineTuning",
+    "MSPPodcast",
+    "Manifest",
     "MeanPooling",
     "MeanStdPooling",
     "MixedPrecisionFineTuning",
     "PartialFineTuning",
+    "RecordedCorpus",
     "StdPooling",
     "Synthetic",
     "VanillaFineTuning",

@@ -22,6 +22,9 @@ class Batch(NamedTuple):
         genders: "female", "male" or "unknown" for each utterance.
         texts: What is said.
         paths: The file each utterance was read from.
+        frames: What the frozen part of an encoder made of each, in place of waveforms, which then have no
+            samples: (batch, frames, size), or (batch, frames, states, size).
+        frame_counts: True number of frames of each, (batch,).
     """
 
     waveforms: Tensor
@@ -34,3 +37,5 @@ class Batch(NamedTuple):
     genders: tuple[str, ...] | None = None
     texts: tuple[str, ...] | None = None
     paths: tuple[str, ...] | None = None
+    frames: Tensor | None = None
+    frame_counts: Tensor | None = None

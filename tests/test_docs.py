@@ -1,6 +1,8 @@
 """The code in the documents runs, in order, page by page; links lead somewhere."""
 
+import importlib
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,21 +37,70 @@ def test_links_between_pages_lead_somewhere(page):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_the_corpus_of_the_page_on_adding_reads_files(tmp_path):
+@pytest.fixture
+def my_folder(tmp_path, monkeypatch):
+    """The corpus of the page on adding, in a package of one's own."""
+    page = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "my_package.py").write_text(PYTHON.findall(page)[-1], encoding="utf-8")
+    monkeypatch.syspath_prepend(package)
+    monkeypatch.delitem(sys.modules, "my_package", raising=False)
+    return importlib.import_module("my_package").MyFolder
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """A folder with a file for each class of three speakers."""
+    folder = tmp_path / "recordings"
+    folder.mkdir()
     import soundfile
 
-    page = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
-    names = {"__name__": "__page__"}
-    exec(compile(PYTHON.findall(page)[-1], "adding.md", "exec"), names)
     from ser_strategies import Synthetic
 
     corpus = Synthetic(speakers=3, utterances_per_speaker=4)
-    for speaker, utterance in zip(("ann", "bob", "eve"), corpus.utterances(), strict=False):
+    utterances = corpus.everything().to_dict("records")
+    for speaker, utterance in zip(("ann", "bob", "eve"), utterances, strict=False):
         for number, label in enumerate(corpus.labels):
-            soundfile.write(tmp_path / f"{speaker}_{label}_{number}.wav", corpus.waveform(utterance), 16_000)
-    mine = names["MyFolder"](str(tmp_path), batch_size=4)
+            soundfile.write(folder / f"{speaker}_{label}_{number}.wav", corpus.waveform(utterance), 16_000)
+    return folder
+
+
+def test_the_corpus_of_the_page_on_adding_reads_files(my_folder, recordings):
+    mine = my_folder(str(recordings), batch_size=4)
     mine.setup("fit")
     (batch,) = mine.train_dataloader()
     assert batch.speakers == ("eve",) * 4
     assert sorted(batch.labels.tolist()) == [0, 1, 2, 3]
     assert mine.class_counts() == (1, 1, 1, 1)
+    assert mine.task.startswith("MyFolder/own-v1/")
+    assert mine.brands() == []
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_the_corpus_of_the_page_on_adding_is_checked_for_leaks(allowed, my_folder, recordings, monkeypatch):
+    mine = my_folder(str(recordings), allow_leakage=allowed)
+    careless = mine.table().assign(split=["train", "val", "test", "train"] * 3)
+    monkeypatch.setattr(mine, "table", lambda: careless)
+    if not allowed:
+        with pytest.raises(ValueError, match=r"train and val share 3 speakers .*, such as ann, bob, eve"):
+            mine.setup("fit")
+        return
+    mine.setup("fit")
+    assert [phrase[:38] for phrase in mine.brands()] == [
+        "train and val share 3 speakers (100.0%",
+        "train and test share 3 speakers (100.0",
+        "val and test share 3 speakers (100.0% ",
+    ]
+
+
+def test_the_corpus_of_the_page_on_adding_has_the_options_of_every_corpus(my_folder):
+    from jsonargparse import ArgumentParser
+
+    from ser_strategies.data.options import CorpusOptions
+
+    parser = ArgumentParser()
+    parser.add_class_arguments(my_folder)
+    helped = {action.dest: (action.help or "").strip() for action in parser._actions}
+    assert {"root", *CorpusOptions.__annotations__} <= set(helped)
+    assert [name for name, text in helped.items() if not text] == []

@@ -11,7 +11,7 @@ import ser_strategies
 PACKAGE = "ser_strategies"
 ROOT = Path(ser_strategies.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-STRATEGY_PAGES = ("vanilla.py", "partial.py", "lora.py", "mixed_precision.py")
+STRATEGY_PAGES = ("vanilla.py", "partial.py", "lora.py", "mixed_precision.py", "cached.py")
 
 
 def name_of(path: Path) -> str:
@@ -89,15 +89,20 @@ def test_the_encoder_knows_itself(path):
     assert rooms(path) <= {"encoder", "batch"}
 
 
+@pytest.mark.parametrize("path", inside("cache"), ids=shown)
+def test_the_cache_knows_the_encoder_and_itself(path):
+    assert rooms(path) <= {"cache", "encoder"}
+
+
 @pytest.mark.parametrize("page", STRATEGY_PAGES)
 def test_a_strategy_imports_no_other_strategy(page):
     own = {module for module in imports_of(ROOT / "strategies" / page) if ".strategies" in module}
-    allowed = {f"{PACKAGE}.strategies.{base}" for base in ("base", "recognizer", "options")}
+    allowed = {f"{PACKAGE}.strategies.{base}" for base in ("base", "recognizer", "options", "caching")}
     assert own <= allowed
 
 
 def test_every_strategy_page_is_looked_at():
-    bases = {"__init__.py", "base.py", "recognizer.py", "options.py", "guards.py"}
+    bases = {"__init__.py", "base.py", "recognizer.py", "options.py", "guards.py", "caching.py"}
     pages = {path.name for path in (ROOT / "strategies").glob("*.py")} - bases
     assert pages >= set(STRATEGY_PAGES)
     for page in pages:

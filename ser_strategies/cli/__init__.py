@@ -13,6 +13,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("score a checkpoint on the validation split", "training:run"),
     "test": ("score a checkpoint on the test split", "training:run"),
     "predict": ("write what a checkpoint says of files, folders or a corpus", "predicting:run"),
+    "doctor": ("tell what is there of a corpus, what is wrong with it and what to do", "doctor:run"),
+    "prepare": ("extract the sound of a corpus of films", "prepare:run"),
+    "cache": ("estimate, build, list, verify and prune caches of frozen encoders", "cache:run"),
     "demo": ("train and test every strategy on the embedded corpus, offline", "demo:run"),
 }
 # What a user can cause: one sentence is enough. Anything else is a bug, and shows where.
@@ -75,6 +78,7 @@ examples:
   {PROGRAM} fit --model PartialFineTuning --model.encoder facebook/wav2vec2-base --data Synthetic
   {PROGRAM} test --config examples/lora.yaml --ckpt_path runs/lora/best.ckpt
   {PROGRAM} predict --ckpt_path runs/lora/best.ckpt recording.wav folder/
+  {PROGRAM} doctor --data CREMAD --data.root ~/CREMA-D
 
 more help:
   {PROGRAM} fit --help                          every option of the trainer

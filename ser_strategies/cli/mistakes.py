@@ -24,16 +24,26 @@ UNKNOWN_KEY = re.compile(r"Subcommand '\w+' does not accept option '([\w.]+)'")
 UNKNOWN_OPTION = re.compile(r"class_path '[\w.]*?(\w+)':\s+Option '([\w.]+)' is not accepted")
 UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 KEY = re.compile(r"Parser key \"([\w.]+)\"")
-WRONG_CHOICE = re.compile(r"Parser key \"([\w.]+)\":\s+Expected a typing\.Literal\[(.+?)\]\. Got value: (.+)")
+WRONG_CHOICE = re.compile(
+    r"Parser key \"([\w.]+)\":(?:(?!Parser key).)*?Expected a typing\.Literal\[(.+?)\]"
+    r"(?:(?!Parser key).)*?(?:Got|Given) value: ([^\n]+)",
+    re.DOTALL,
+)
 MISSING_OPTION = re.compile(r"class_path '[\w.]*?(\w+)':\s+the following arguments are required: ([\w., ]+)")
 MISSING_PARTS = re.compile(r"the following arguments are required: ((?:\w+\.(?:model|data)(?:, )?)+)")
 WRONG_TYPE = re.compile(
-    r"Parser key \"([\w.]+)\":(?:(?!Parser key).)*?Expected a <class '(int|float|bool|str)'>"
+    r"Parser key \"([\w.]+)\":(?:(?!Parser key).)*?Expected a <class '(int|float|bool|str|tuple)'>"
     r"(?:(?!Parser key).)*?(?:Got|Given) value: (.+)",
     re.DOTALL,
 )
 ABSTRACT = re.compile(r"Parser key \"(\w+)\":.*?is abstract.*?NestedArg\(key='([\w.]+)'", re.DOTALL)
-TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "tuple": "a list in square brackets",
+}
 
 
 @contextmanager
@@ -146,10 +156,13 @@ def unwrapped() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        reason = re.search(r"Errors:\n\s+- (.+?)(?=\n\s+- |\n\s*Given value)", str(error), re.DOTALL)
-        if reason is None:
+        # A union within a union reports its alternatives as a list in a list: the constructor's is innermost.
+        listed = re.findall(r"\n\s+- ((?:(?!\n\s+- |\n\s*Given value).)+)", str(error), re.DOTALL)
+        reasons = [" ".join(each.split()) for each in listed]
+        told = [each for each in reasons if not each.startswith(("Does not validate", "Expected a"))]
+        if not told:
             raise
-        raise ValueError(" ".join(reason[1].split())) from error
+        raise ValueError(told[0]) from error
 
 
 def check_configs(arguments: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
+from ser_strategies.cli.datafacts import data_facts, told
 from ser_strategies.strategies import LoRAFineTuning, Predictions, Recognizer
 
 PACKAGES = ("ser-strategies", "torch", "torchaudio", "lightning", "transformers", "peft", "jsonargparse")
@@ -38,7 +39,8 @@ class RunRecord(SaveConfigCallback):
         self.started = time.perf_counter()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes down what is about to run, and where."""
+        """Writes down what is about to run, on what, and where."""
+        data = data_facts(trainer)
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
             text = self.parser.dump(self.config, skip_none=False)
@@ -52,6 +54,7 @@ class RunRecord(SaveConfigCallback):
                 f"{type(pl_module).__name__} trains {trained:,} of {total:,} parameters "
                 f"({trained / total:.1%}); run folder: {folder}"
             )
+            print("\n".join(told(data)))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the scores of the last and the best epoch, and the adapter of the best if it has one."""
@@ -65,10 +68,12 @@ class RunRecord(SaveConfigCallback):
             "seconds": round(seconds, 3),
             "best": {"monitor": best.monitor if best else None, "score": score},
             **parameter_counts(pl_module),
+            **data_facts(trainer),
         }
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
             write_json(folder / "fit.json", facts | _scores(trainer))
+            print("\n".join(line for line in told(facts) if "could not be read" in line), end="")
             last = folder / "last.ckpt"
             if best is not None and not best.best_model_path and last.exists():
                 shutil.copyfile(last, folder / "best.ckpt")
@@ -78,7 +83,16 @@ class RunRecord(SaveConfigCallback):
                 chosen.save_adapter(folder / "adapter")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Takes away the empty log folder that Lightning makes before anything has been checked."""
+        """Takes away what a run that never wrote a checkpoint has left, since nothing can go on from it."""
+        if trainer.is_global_zero and trainer.state.fn == "fit":
+            root = Path(trainer.default_root_dir)
+            if isinstance(exception, (ValueError, OSError)) and not list(root.glob("*.ckpt")):
+                for name in ("config.yaml", "environment.json"):
+                    (root / name).unlink(missing_ok=True)
+                for logger in trainer.loggers:
+                    if isinstance(logger, CSVLogger):
+                        shutil.rmtree(logger.log_dir, ignore_errors=True)
+                        Path(logger.log_dir).mkdir(parents=True, exist_ok=True)
         for logger in trainer.loggers:
             if not isinstance(logger, CSVLogger) or not trainer.is_global_zero:
                 continue
@@ -97,10 +111,11 @@ class RunRecord(SaveConfigCallback):
         self._write_evaluation(trainer, pl_module, "test")
 
     def _write_evaluation(self, trainer: Trainer, model: LightningModule, stage: Any) -> None:
-        if not trainer.is_global_zero:
-            return
         checkpoint = Path(trainer.ckpt_path) if trainer.ckpt_path else None
         facts: dict[str, Any] = {"checkpoint": str(checkpoint) if checkpoint else None}
+        data = data_facts(trainer)
+        if not trainer.is_global_zero:
+            return
         if isinstance(model, Recognizer):
             confusion = model.confusion(stage)
             facts |= {
@@ -110,7 +125,8 @@ class RunRecord(SaveConfigCallback):
                 "confusion": None if confusion is None else confusion.tolist(),
             }
         folder = checkpoint.parent if checkpoint else Path(trainer.default_root_dir)
-        write_json(folder / f"{stage}.json", facts | _scores(trainer))
+        write_json(folder / f"{stage}.json", facts | data | _scores(trainer))
+        print("\n".join(told(data)))
 
 
 class PredictionTable(BasePredictionWriter):
@@ -136,6 +152,7 @@ class PredictionTable(BasePredictionWriter):
     ) -> None:
         """Gathers the rows of all processes and writes them at once."""
         rows = prediction_rows(predictions)
+        data = data_facts(trainer)
         if trainer.world_size > 1:
             gathered: list[Any] = [None] * trainer.world_size
             torch.distributed.all_gather_object(gathered, rows)
@@ -143,10 +160,13 @@ class PredictionTable(BasePredictionWriter):
         # Batches go by duration and to several processes; the table keeps the order of the corpus.
         split = getattr(getattr(trainer, "datamodule", None), "split", None)
         if split is not None:
-            position = {(each.id, each.path or ""): index for index, each in enumerate(split("test"))}
+            listed = split("test")
+            names = zip(listed["id"], listed["path"].fillna(""), strict=True)
+            position = {each: index for index, each in enumerate(names)}
             rows.sort(key=lambda row: position[row["id"], row["path"]])
         if trainer.is_global_zero:
             write_table(self.output, pd.DataFrame(rows))
+            print("\n".join(told(data)))
 
 
 def prediction_rows(predictions: Sequence[Predictions]) -> list[dict[str, Any]]:

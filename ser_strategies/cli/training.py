@@ -17,11 +17,10 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from ser_strategies.cli.mistakes import check_configs, explained, unwrapped
 from ser_strategies.cli.record import PredictionTable, RunRecord
 from ser_strategies.data.base import Corpus
-from ser_strategies.data.synthetic import Synthetic
+from ser_strategies.data.corpora import CORPORA
 from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
 from ser_strategies.strategies import STRATEGIES, Recognizer, Strategy
 
-CORPORA: tuple[type[Corpus], ...] = (Synthetic,)
 COMMANDS = ("fit", "validate", "test", "predict")
 # What a model takes from the corpus, and what the option holds as long as nobody gives it.
 LINKED = {"labels": None, "dimensions": ("activation", "valence", "dominance")}

@@ -5,6 +5,7 @@ from typing import Any
 
 from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
 from ser_strategies.strategies.base import Strategy
+from ser_strategies.strategies.cached import CachedFineTuning
 from ser_strategies.strategies.lora import LoRAFineTuning
 from ser_strategies.strategies.mixed_precision import MixedPrecisionFineTuning
 from ser_strategies.strategies.partial import PartialFineTuning
@@ -16,10 +17,12 @@ STRATEGIES: tuple[type[Strategy], ...] = (
     PartialFineTuning,
     LoRAFineTuning,
     MixedPrecisionFineTuning,
+    CachedFineTuning,
 )
 
 __all__ = [
     "STRATEGIES",
+    "CachedFineTuning",
     "LoRAFineTuning",
     "MixedPrecisionFineTuning",
     "PartialFineTuning",

@@ -1,5 +1,6 @@
 """Recognizer: a strategy that predicts emotion."""
 
+import sys
 from typing import Any, Literal, NamedTuple, Unpack
 
 import torch
@@ -7,13 +8,16 @@ from torch import Tensor, nn
 from torchmetrics import SumMetric
 
 from ser_strategies.batch import Batch
+from ser_strategies.encoder import Frames
 from ser_strategies.encoder.checkpoints import RECORD
+from ser_strategies.encoder.frames import valid_mask
 from ser_strategies.parts.choices import check_choice, check_range
 from ser_strategies.parts.heads import HeadName, build_head
 from ser_strategies.parts.losses import ClassWeighting
 from ser_strategies.parts.objectives import Classes, ClassesAndDimensions, Dimensions, Objective
 from ser_strategies.parts.pooling import LayerMix, PoolingName, build_pooling
 from ser_strategies.strategies.base import Strategy
+from ser_strategies.strategies.caching import FrameCaching, train_from_cache
 from ser_strategies.strategies.options import ObjectiveName, StrategyOptions
 
 
@@ -98,6 +102,7 @@ class Recognizer(Strategy):
         self.head = build_head(
             head, self.pool.size, self.objective.size, hidden=head_size, dropout=head_dropout
         )
+        self.caching: FrameCaching | None = None
         self._names_given = labels is not None
         self._confusions: dict[str, Tensor] = {}
         self.scores = nn.ModuleDict({stage: self.objective.scores() for stage in ("val", "test")})
@@ -122,14 +127,37 @@ class Recognizer(Strategy):
             waveforms: Mono sound at 16 kHz, (batch, samples).
             lengths: True number of samples of each, (batch,).
         """
-        frames = self.encoder(waveforms, lengths, layers=self.mix is not None)
+        return self._decide(self.encoder(waveforms, lengths, layers=self.mix is not None))
+
+    def respond(self, batch: Batch) -> Tensor:
+        """Outputs for a batch, from its sound or from stored frames, (batch, outputs)."""
+        if batch.frames is None or batch.frame_counts is None:
+            outputs: Tensor = self(batch.waveforms, batch.lengths)
+            return outputs
+        stored = batch.frames.to(self.dtype)
+        mask = valid_mask(batch.frame_counts, stored.shape[1])
+        below = tuple(stored.unbind(2)) if stored.dim() == 4 else ()
+        frames = Frames(below[-1] if below else stored, mask, below)
+        return self._decide(self.encoder.upper(frames, self.encoder.cut, layers=self.mix is not None))
+
+    def _decide(self, frames: Frames) -> Tensor:
         values = frames.values if self.mix is None else self.mix(frames.layers)
         outputs: Tensor = self.head(self.pool(values, frames.mask))
         return outputs.float()
 
     def on_fit_start(self) -> None:
-        """Takes the class counts of the train split."""
+        """Takes the class counts of the train split, and fills the cache of a strategy that has one."""
         super().on_fit_start()
+        self._check_counts()
+        if self.caching is not None:
+            train_from_cache(self.caching, self.encoder, self.trainer)
+
+    def on_fit_end(self) -> None:
+        """Whatever comes after training starts from sound."""
+        if self.caching is not None:
+            getattr(self.trainer, "datamodule").use_frames({})  # noqa: B009  # the trainer gets it from fit
+
+    def _check_counts(self) -> None:
         if not self.labels:
             return
         counts = self.class_counts or self._ask_datamodule("class_counts")
@@ -171,7 +199,7 @@ class Recognizer(Strategy):
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Checks lengths and targets while they are on the CPU, where looking at them costs nothing."""
-        longest = batch.waveforms.shape[1]
+        longest = batch.waveforms.shape[1] if batch.frames is None else sys.maxsize
         for name, length in zip(batch.ids, batch.lengths.tolist(), strict=True):
             if not 1 <= length <= longest:
                 msg = f"utterance {name!r} is {length} samples long: expected 1 to the batch's {longest}."
@@ -182,7 +210,7 @@ class Recognizer(Strategy):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
-        outputs = self(batch.waveforms, batch.lengths)
+        outputs = self.respond(batch)
         loss = self.objective.loss(outputs, batch)
         self.watch_loss(batch, loss, outputs)
         self._add("train", batch, loss)
@@ -242,7 +270,7 @@ class Recognizer(Strategy):
         return super().record() | {"labels": self.labels, "dimensions": self.dimensions}
 
     def _evaluate(self, stage: Literal["val", "test"], batch: Batch) -> None:
-        outputs = self(batch.waveforms, batch.lengths)
+        outputs = self.respond(batch)
         loss = self.objective.loss(outputs, batch)
         self.loss_watch.add(f"a batch of the {stage} split", batch.ids, loss, outputs, training=False)
         self._metric(self.scores, stage).update(outputs, batch)
@@ -296,6 +324,12 @@ def _class_names(
 ) -> tuple[str, ...]:
     if objective == "dimensions":
         return ()
+    if labels is not None and not labels:
+        msg = (
+            f"the corpus has no classes, which the objective {objective!r} needs: choose other labels of it, "
+        )
+        msg += "or give --model.objective dimensions."
+        raise ValueError(msg)
     if labels is None and num_classes is None:
         msg = "num_classes, or labels, must be given to predict classes, got neither."
         raise ValueError(msg)

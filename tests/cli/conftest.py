@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
 
 from ser_strategies.cli import main
-from ser_strategies.data.base import SPLITS, Corpus, Utterance
+from ser_strategies.data.base import SPLITS, Corpus
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ENCODER = "random:wav2vec2-tiny"
@@ -66,17 +67,24 @@ class Noise(Corpus):
         self.labels, self.counts, self.broken = tuple(names), counts, broken
         self.used = used or len(names)
 
-    def utterances(self):
-        return [
-            Utterance(id=f"{split}_{index}", split=split, seconds=0.5, label=self.labels[index % self.used])
-            for split, count in zip(SPLITS, self.counts, strict=True)
-            for index in range(count)
-        ]
+    def table(self):
+        return pd.DataFrame(
+            [
+                {
+                    "id": f"{split}_{index}",
+                    "split": split,
+                    "seconds": 0.5,
+                    "label": self.labels[index % self.used],
+                }
+                for split, count in zip(SPLITS, self.counts, strict=True)
+                for index in range(count)
+            ]
+        )
 
     def waveform(self, utterance):
-        rng = np.random.default_rng(zlib.crc32(utterance.id.encode()))
+        rng = np.random.default_rng(zlib.crc32(utterance["id"].encode()))
         sound = rng.normal(0, 0.1, 8000).astype(np.float32)
-        if utterance.id == self.broken:
+        if utterance["id"] == self.broken:
             sound[4000] = np.nan
         return sound
 

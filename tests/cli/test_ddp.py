@@ -89,7 +89,7 @@ def test_two_processes_predict_every_utterance_once_and_in_order(trained, here):
     folder, _ = trained
     two = pd.read_csv(folder / "two.csv")
     utterances = Synthetic(speakers=SPEAKERS, utterances_per_speaker=EACH).split("test")
-    assert list(two["id"]) == [utterance.id for utterance in utterances]
+    assert list(two["id"]) == list(utterances["id"])
     main(["predict", *WORDS, *ONE, f"--ckpt_path={folder / 'two/best.ckpt'}", "--output=one.csv"])
     pd.testing.assert_frame_equal(two, pd.read_csv("one.csv"), atol=1e-6)
 

@@ -25,10 +25,9 @@ def agreement(predicted, true):
 
 def expected_scores(said: pd.DataFrame, kept: dict) -> dict[str, float]:
     """The test scores, from the table of predictions and the corpus alone."""
-    truth = pd.DataFrame(
-        {"id": u.id, "true": u.label, **{f"true/{name}": value for name, value in u.dimensions.items()}}
-        for u in Synthetic(**SIZE).split("test")
-    )
+    corpus = Synthetic(**SIZE)
+    columns = {"label": "true", **{name: f"true/{name}" for name in corpus.dimensions}}
+    truth = corpus.split("test")[["id", *columns]].rename(columns=columns)
     table = said.merge(truth, on="id", validate="one_to_one")
     assert len(table) == len(truth) == len(said)
     scores = {}

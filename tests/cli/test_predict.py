@@ -21,7 +21,7 @@ RATE = 16_000
 def sounds():
     """The test split of the corpus that `finished` was trained on: sound by id."""
     corpus = Synthetic(speakers=3, utterances_per_speaker=25)
-    return {utterance.id: corpus.waveform(utterance) for utterance in corpus.split("test")}
+    return {row["id"]: corpus.waveform(row) for row in corpus.split("test").to_dict("records")}
 
 
 @pytest.fixture(scope="module")

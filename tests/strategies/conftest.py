@@ -6,11 +6,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, w
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -18,10 +19,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ser_strategies.batch import Batch
+from ser_strategies.data.base import Corpus
 from ser_strategies.data.synthetic import Synthetic
 from ser_strategies.encoder.sources import load_encoder
 from ser_strategies.strategies import (
     STRATEGIES,
+    CachedFineTuning,
     LoRAFineTuning,
     MixedPrecisionFineTuning,
     PartialFineTuning,
@@ -129,6 +132,7 @@ class Row:
         whole: Whether a checkpoint holds the encoder.
         options: Options that it needs, or that make it train little.
         precision: What the trainer must be given.
+        beside: Weights that train beside the encoder and the linear head, by name.
     """
 
     trained: Callable[[Any], int]
@@ -136,6 +140,7 @@ class Row:
     whole: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     precision: Any = None
+    beside: dict[str, int] = field(default_factory=dict)
 
 
 BLOCKS = 4  # of every tiny encoder
@@ -147,6 +152,7 @@ ROWS: dict[type, Row] = {
     MixedPrecisionFineTuning: Row(
         lambda c: top(c, 1), BLOCKS - 1, options={"top_blocks": 1}, precision="bf16-mixed"
     ),
+    CachedFineTuning: Row(lambda c: top(c, 2), BLOCKS - 2, options={"top_blocks": 2}),
 }
 # The same strategies with other options, for the tests in which options matter.
 VARIANTS: list[tuple[type, Row]] = [
@@ -168,6 +174,17 @@ VARIANTS: list[tuple[type, Row]] = [
                 "decomposed": True,
                 "rank_stabilised": True,
             },
+        ),
+    ),
+    (CachedFineTuning, Row(above_cnn, AFTER_CNN, True, {"top_blocks": "all"})),
+    (CachedFineTuning, Row(lambda c: 0, BLOCKS, options={"top_blocks": 0})),
+    (
+        CachedFineTuning,
+        Row(
+            lambda c: top(c, 1),
+            BLOCKS - 1,
+            options={"top_blocks": 1, "layer_mix": True, "stored": "float32"},
+            beside={"mix.logits": BLOCKS + 1},
         ),
     ),
 ]
@@ -218,6 +235,12 @@ def seeded():
     torch.manual_seed(SEED)
 
 
+@pytest.fixture(autouse=True)
+def frames_elsewhere(tmp_path_factory, monkeypatch):
+    """No test reads what another has stored, and none writes into the user's home."""
+    monkeypatch.setenv("SER_STRATEGIES_CACHE", str(tmp_path_factory.mktemp("frames")))
+
+
 @pytest.fixture(scope="package")
 def corpus() -> Synthetic:
     """Twelve clips, four in each split; they are rendered once."""
@@ -248,6 +271,66 @@ def loader(*batches: Batch) -> DataLoader[Batch]:
     return DataLoader(list(batches), batch_size=None, collate_fn=as_it_is)  # type: ignore[arg-type]
 
 
+class Listed(Corpus):
+    """Hands out these batches in this order; once it is given frames, those in place of their sound.
+
+    Args:
+        train: Batches to train on.
+        val: Batches to validate on.
+    """
+
+    def __init__(self, train: Sequence[Batch], val: Sequence[Batch] = ()) -> None:
+        super().__init__()
+        self.batches = {"train": tuple(train), "val": tuple(val)}
+        self.read: list[str] = []  # the splits of which frames were handed out
+
+    def table(self) -> pd.DataFrame:
+        """The clips of all batches, in their order."""
+        rows = [
+            {"id": f"{split}/{number}/{row}", "split": split, "seconds": length / 16_000}
+            for split, batches in self.batches.items()
+            for number, made in enumerate(batches)
+            for row, length in enumerate(made.lengths.tolist())
+        ]
+        return pd.DataFrame(rows, columns=["id", "split", "seconds"])
+
+    def waveform(self, utterance: Mapping[str, Any]) -> Any:
+        """A clip without its padding."""
+        split, number, row = utterance["id"].split("/")
+        made = self.batches[split][int(number)]
+        return made.waveforms[int(row), : made.lengths[int(row)]].numpy()
+
+    def setup(self, stage: str) -> None:
+        """Most tests need no validation."""
+
+    def class_counts(self) -> None:
+        """As unknown as of listed batches."""
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        return loader(*self._handed_out("train"))
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return loader(*self._handed_out("val"))
+
+    def _handed_out(self, split: str) -> list[Batch]:
+        if split not in self._frames:
+            return list(self.batches[split])
+        self.read.append(split)
+        made, start = [], 0
+        for one in self.batches[split]:
+            kept = [self._frames[split].read(start + row, 0) for row in range(len(one.ids))]
+            start += len(one.ids)
+            assert [samples for _, samples in kept] == one.lengths.tolist()
+            made.append(
+                one._replace(
+                    waveforms=torch.zeros(len(one.ids), 0),
+                    frames=nn.utils.rnn.pad_sequence([values for values, _ in kept], batch_first=True),
+                    frame_counts=torch.tensor([len(values) for values, _ in kept]),
+                )
+            )
+        return made
+
+
 def trainer(**options: Any) -> Trainer:
     quiet = {
         "logger": False,
@@ -268,9 +351,17 @@ def trainer_for(model: Any, **options: Any) -> Trainer:
 def fit(
     model: Any, *batches: Batch, val: Batch | None = None, ckpt_path: Any = None, **options: Any
 ) -> Trainer:
-    """Fits on batches, in order, and returns the trainer."""
+    """Fits on batches, in order, and returns the trainer; what trains from stored frames gets those."""
+    if model.caching is not None and val is None:
+        options["limit_val_batches"] = 0
     made = trainer_for(model, **options)
-    made.fit(model, loader(*batches), val and loader(val), ckpt_path=ckpt_path)
+    if model.caching is None:
+        made.fit(model, loader(*batches), val and loader(val), ckpt_path=ckpt_path)
+        return made
+    listed = Listed(batches, [val] if val else [])
+    made.fit(model, datamodule=listed, ckpt_path=ckpt_path)
+    assert set(listed.read) == ({"train", "val"} if val else {"train"})
+    assert listed._frames == {}, "what comes after training starts from sound"
     return made
 
 

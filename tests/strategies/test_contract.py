@@ -128,7 +128,8 @@ def test_as_many_weights_train_as_on_paper(strategy, row, kind):
     counts = {name: parameter.numel() for name, parameter in trainable(model).items()}
     inside = sum(count for name, count in counts.items() if name.startswith("encoder."))
     assert inside == row.trained(config)
-    assert sum(counts.values()) - inside == linear_head(config)
+    assert {name: counts[name] for name in row.beside} == row.beside
+    assert sum(counts.values()) - inside == linear_head(config) + sum(row.beside.values())
 
 
 @every_strategy

@@ -263,8 +263,8 @@ def test_a_train_split_of_one_class_is_refused(counts, only):
 
 def test_an_empty_split_is_refused(monkeypatch):
     data = Synthetic(speakers=3, utterances_per_speaker=4)
-    kept = [utterance for utterance in data.utterances() if utterance.split != "val"]
-    monkeypatch.setattr(data, "utterances", lambda: kept)
+    table = data.table()
+    monkeypatch.setattr(data, "table", lambda: table[table["split"] != "val"])
     with pytest.raises(ValueError, match=r"the val split of Synthetic is empty \(train 4, val 0, test 4\)"):
         trainer().fit(build(PartialFineTuning, KIND), datamodule=data)
 

@@ -1,0 +1,1 @@
+"""What the frozen part of an encoder makes of each utterance, computed once and kept where it cannot lie."""

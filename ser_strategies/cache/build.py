@@ -1,0 +1,241 @@
+"""Computing what a cache lacks: batches of like length through the trunk, shard by shard."""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ser_strategies.cache.shard import Stored
+from ser_strategies.cache.store import FrameStore
+from ser_strategies.cache.trunk import FORMATS, Trunk
+from ser_strategies.encoder.encoder import Encoder, Frames
+from ser_strategies.encoder.sources import SAMPLE_RATE
+
+# Bytes of frames in a shard, about: little enough that a killed build loses little.
+SHARD_BYTES = 64_000_000
+# Left free on the disk.
+RESERVE = 100_000_000
+Reader = Callable[[int], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Sounds:
+    """The sounds to be stored.
+
+    Args:
+        keys: What each is; equal keys, equal sounds.
+        seconds: About how long each is.
+        read: Gives a sound by its position.
+        name: Gives a name for messages by position.
+    """
+
+    keys: Sequence[str]
+    seconds: Sequence[float]
+    read: Reader
+    name: Callable[[int], str]
+
+
+def plan_shards(sounds: Sounds, trunk: Trunk) -> list[list[int]]:
+    """Which sounds stand in which shard: the longest first, each sound once.
+
+    It depends on the sounds alone, not on what is stored already, so that an interrupted build goes on with
+    the same shards.
+
+    Args:
+        sounds: All sounds that are wanted.
+        trunk: What they will be computed by.
+    """
+    once = {key: position for position, key in reversed(list(enumerate(sounds.keys)))}
+    order = sorted(once.values(), key=lambda p: (-sounds.seconds[p], sounds.keys[p]))
+    shards: list[list[int]] = [[]]
+    room = SHARD_BYTES
+    for position in order:
+        size = expected_bytes(sounds.seconds[position], trunk)
+        if shards[-1] and size > room:
+            shards.append([])
+            room = SHARD_BYTES
+        shards[-1].append(position)
+        room -= size
+    return [shard for shard in shards if shard]
+
+
+def expected_bytes(seconds: float, trunk: Trunk) -> int:
+    """Bytes that the frames of a sound will take, about.
+
+    Args:
+        seconds: How long it is.
+        trunk: What they will be computed by.
+    """
+    longest = trunk.max_samples / SAMPLE_RATE if trunk.max_samples else float("inf")
+    return max(int(min(seconds, longest) * 50), 1) * trunk.bytes_per_frame
+
+
+def build(
+    store: FrameStore,
+    encoder: Encoder,
+    sounds: Sounds,
+    *,
+    batch_seconds: float = 60.0,
+    rank: int = 0,
+    processes: int = 1,
+    progress: Callable[[float], None] = lambda seconds: None,
+) -> None:
+    """Computes and stores what is missing. What it has finished stays, whatever happens.
+
+    Args:
+        store: The cache, opened.
+        encoder: The encoder, on the device that is to compute.
+        sounds: What must be there in the end.
+        batch_seconds: Seconds of sound in a batch, padding included.
+        rank: Number of this process; each takes shards of its own.
+        processes: How many processes build.
+        progress: Hears how many more seconds of sound are done.
+    """
+    present = store.keys()
+    shards = plan_shards(sounds, store.trunk)
+    missing = [[p for p in shard if sounds.keys[p] not in present] for shard in shards]
+    missing = [shard for shard in missing if shard]
+    check_disk(store.folder, sum(expected_bytes(sounds.seconds[p], store.trunk) for s in missing for p in s))
+    modes = {module: module.training for module in encoder.modules()}
+    encoder.eval()
+    try:
+        for shard in missing[rank::processes]:
+            utterances: list[Stored] = []
+            for batch in _batches(shard, sounds.seconds, batch_seconds):
+                utterances += _compute(encoder, sounds, batch, store.trunk)
+                progress(sum(sounds.seconds[position] for position in batch))
+            keys = "\n".join(sorted(each.key for each in utterances))
+            name = hashlib.sha256(keys.encode()).hexdigest()[:16]
+            try:
+                store.add(name, utterances)
+            except OSError as error:
+                msg = (
+                    f"the cache in {store.folder} could not be written to its end ({error.strerror}); what "
+                    f"is there stays usable: make room and run again, and the rest is added."
+                )
+                raise OSError(msg) from error
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def check_disk(folder: Path, needed: int) -> None:
+    """Raises OSError where a disk has not enough room.
+
+    Args:
+        folder: A folder on it.
+        needed: Bytes that are to be written.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed + RESERVE > free:
+        msg = (
+            f"the cache needs {needed / 1e9:.2f} GB more in {folder}, where {free / 1e9:.2f} GB are free: "
+            f"give another --model.cache, store fewer layers, or take --model.stored bfloat16."
+        )
+        raise OSError(msg)
+
+
+def _batches(shard: Sequence[int], seconds: Sequence[float], limit: float) -> list[list[int]]:
+    """Neighbours in falling order of length, as many as the limit allows."""
+    batches: list[list[int]] = []
+    for position in shard:
+        if not batches or (len(batches[-1]) + 1) * seconds[batches[-1][0]] > limit:
+            batches.append([])
+        batches[-1].append(position)
+    return batches
+
+
+def _compute(encoder: Encoder, sounds: Sounds, batch: Sequence[int], trunk: Trunk) -> list[Stored]:
+    device = next(encoder.parameters()).device
+    waves = []
+    for position in batch:
+        try:
+            waves.append(torch.from_numpy(sounds.read(position)))
+        except (ValueError, OSError) as error:
+            msg = f"utterance {sounds.name(position)!r} cannot be stored: {error}"
+            raise ValueError(msg) from error
+    lengths = torch.tensor([len(wave) for wave in waves])
+    padded = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
+    frames = compute(encoder, padded.to(device), lengths.to(device), trunk)
+    counts = frames.mask.sum(1).tolist()
+    states = frames.values if not trunk.layers else torch.stack(frames.layers, 2)
+    stored = states.to(FORMATS[trunk.stored]).cpu()
+    return [
+        # A copy of its own: a view would keep the padding of the whole batch alive.
+        Stored(sounds.keys[position], stored[index, : counts[index]].clone(), int(lengths[index]))
+        for index, position in enumerate(batch)
+    ]
+
+
+@torch.inference_mode()
+def compute(encoder: Encoder, waveforms: Tensor, lengths: Tensor, trunk: Trunk) -> Frames:
+    """What a trunk makes of a padded batch, in float32 whatever the caller trains in.
+
+    Args:
+        encoder: The encoder, in eval mode.
+        waveforms: (batch, samples).
+        lengths: True number of samples of each.
+        trunk: What to compute.
+    """
+    with torch.autocast(waveforms.device.type, enabled=False):
+        return encoder.lower(waveforms, lengths, trunk.cut, layers=trunk.layers)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a build would cost.
+
+    Args:
+        utterances: Sounds that are missing.
+        seconds: Seconds of sound in them.
+        needed: Bytes they will take.
+        free: Bytes free on the disk.
+        minutes: How long it will take on this device, judging by a few sounds; None where nothing is missing.
+    """
+
+    utterances: int
+    seconds: float
+    needed: int
+    free: int
+    minutes: float | None
+
+
+def estimate(store: FrameStore, encoder: Encoder, sounds: Sounds, *, sample: float = 20.0) -> Estimate:
+    """What a build would cost, before anything is written.
+
+    Args:
+        store: The cache, opened.
+        encoder: The encoder, on the device that is to compute.
+        sounds: What must be there in the end.
+        sample: Seconds of sound to try.
+    """
+    present = store.keys()
+    missing = [
+        p for shard in plan_shards(sounds, store.trunk) for p in shard if sounds.keys[p] not in present
+    ]
+    total = sum(sounds.seconds[position] for position in missing)
+    existing = next(path for path in (store.folder, *store.folder.parents) if path.exists())
+    minutes = None
+    if missing:
+        # From the middle, where clips are as long as most; the first batch warms up.
+        tried = _batches(missing[len(missing) // 2 :], sounds.seconds, sample)[0]
+        encoder.eval()
+        _compute(encoder, sounds, tried, store.trunk)
+        start = time.perf_counter()
+        _compute(encoder, sounds, tried, store.trunk)
+        spent = time.perf_counter() - start
+        minutes = spent * total / max(sum(sounds.seconds[p] for p in tried), 1e-9) / 60
+    return Estimate(
+        utterances=len(missing),
+        seconds=total,
+        needed=sum(expected_bytes(sounds.seconds[position], store.trunk) for position in missing),
+        free=shutil.disk_usage(existing).free,
+        minutes=minutes,
+    )

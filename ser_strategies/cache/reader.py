@@ -1,0 +1,90 @@
+"""Stored frames by position in a split: mapped into memory, checked whenever they are read."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ser_strategies.cache.shard import DamagedShardError, Header, OpenShard, checksum
+
+# After this many bytes a process gives the pages it has read back, so that its memory does not grow.
+KEPT = 256_000_000
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the frames of the utterances of a split are, in its order. Arrays: processes share them.
+
+    Args:
+        headers: The shards.
+        shard: Number of the shard of each utterance.
+        first: Its first frame there.
+        last: The one after its last.
+        samples: Samples of its sound.
+        checksum: CRC-32 of its frames.
+    """
+
+    headers: tuple[Header, ...]
+    shard: NDArray[np.int32]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+    samples: NDArray[np.int64]
+    checksum: NDArray[np.uint32]
+
+
+class StoredFrames:
+    """The frames of a split.
+
+    Args:
+        views: Where they are, once for each augmented view; epochs take the views in turn.
+    """
+
+    def __init__(self, views: tuple[Places, ...]) -> None:
+        self.views = views
+        self._open: dict[str, OpenShard] = {}
+        self._touched = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Where everything is; another process opens it itself."""
+        return {"views": self.views, "_open": {}, "_touched": 0}
+
+    def __len__(self) -> int:
+        """Utterances in the split."""
+        return len(self.views[0].shard)
+
+    def read(self, position: int, epoch: int) -> tuple[Tensor, int]:
+        """Frames of an utterance, a view of the file, and how many samples they were made of.
+
+        Args:
+            position: Its position in the split.
+            epoch: Which decides on the view.
+        """
+        places = self.views[epoch % len(self.views)]
+        header = places.headers[places.shard[position]]
+        shard = self._shard(header)
+        frames = shard.frames(int(places.first[position]), int(places.last[position]))
+        if checksum(frames) != places.checksum[position]:
+            msg = (
+                f"{header.path} was changed since the run began, so its frames are not read: start again, "
+                f"and it is rebuilt."
+            )
+            raise DamagedShardError(msg)
+        self._touched += frames.nbytes
+        return frames, int(places.samples[position])
+
+    def _shard(self, header: Header) -> OpenShard:
+        # Before a view is handed out, not after: what was handed out before has been copied into its batch.
+        if self._touched > KEPT:
+            self._touched = 0
+            for shard in self._open.values():
+                shard.forget()
+        name = str(header.path)
+        if name not in self._open:
+            try:
+                self._open[name] = OpenShard(header)
+            except DamagedShardError as error:
+                msg = f"{error}: start again, and it is rebuilt."
+                raise DamagedShardError(msg) from error
+        return self._open[name]

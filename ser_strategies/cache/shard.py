@@ -1,0 +1,218 @@
+"""One file of a cache: the frames of some utterances, one after the other, in safetensors' format.
+
+Its header says which utterances they are, with a checksum of each; the header has a checksum of its own.
+"""
+
+import json
+import mmap
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+ENDING = ".safetensors"
+NAME = "frames"
+LARGEST_HEADER = 100_000_000
+WRITTEN = ("trunk", "utterances", "checksum")
+# What the format calls the number formats.
+TYPES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32"}
+
+
+class DamagedShardError(ValueError):
+    """A file of a cache is not what was written."""
+
+
+class Stored(NamedTuple):
+    """What is to be stored of an utterance.
+
+    Args:
+        key: What its sound is.
+        frames: (frames, states, size), or (frames, size).
+        samples: Samples of the sound that the frames were made of.
+    """
+
+    key: str
+    frames: Tensor
+    samples: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is in a shard, without the frames.
+
+    Args:
+        path: The file.
+        start: Byte at which the frames start.
+        dtype: Their number format.
+        shape: Of all of them: frames first.
+        keys: What each utterance's sound is.
+        offsets: First frame of each utterance, and behind them the end of the last.
+        samples: Samples of each sound.
+        checksums: CRC-32 over the bytes of each utterance's frames.
+    """
+
+    path: Path
+    start: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    keys: tuple[str, ...]
+    offsets: NDArray[np.int64]
+    samples: NDArray[np.int64]
+    checksums: NDArray[np.uint32]
+
+    @property
+    def bytes_per_frame(self) -> int:
+        """Bytes that each frame takes."""
+        return int(np.prod(self.shape[1:])) * self.dtype.itemsize
+
+
+def write_shard(path: Path, trunk: str, utterances: Sequence[Stored]) -> None:
+    """Writes a file that is whole or not there.
+
+    Args:
+        path: Where.
+        trunk: Digest of the trunk that made the frames.
+        utterances: What to store.
+    """
+    facts = {
+        "keys": [each.key for each in utterances],
+        "lengths": [len(each.frames) for each in utterances],
+        "samples": [each.samples for each in utterances],
+        "checksums": [checksum(each.frames) for each in utterances],
+    }
+    text = json.dumps(facts)
+    metadata = {"trunk": trunk, "utterances": text, "checksum": str(zlib.crc32(f"{trunk}{text}".encode()))}
+    frames = torch.cat([each.frames for each in utterances])
+    # A name of this process, so that two that build the same shard do not write into one file.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(_head(frames.dtype, frames.shape, metadata))
+            file.write(frames.contiguous().view(torch.uint8).numpy().data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _head(dtype: torch.dtype, shape: Sequence[int], metadata: Mapping[str, str]) -> bytes:
+    """The start of a safetensors file; by hand, since the library orders metadata anew each time."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    described = {"dtype": TYPES[dtype], "shape": list(shape), "data_offsets": [0, size]}
+    text = json.dumps({"__metadata__": metadata, NAME: described}, sort_keys=True).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def read_header(path: Path, trunk: str) -> Header:
+    """What a shard holds; raises `DamagedShardError` where that is not what was written.
+
+    Args:
+        path: The file.
+        trunk: Digest of the trunk whose frames are expected.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 0 < length <= min(LARGEST_HEADER, size):
+                raise DamagedShardError(f"{path} has no header")
+            file.seek(0)
+            raw = file.read(8 + length)
+        head: dict[str, Any] = json.loads(raw[8:])
+        metadata, described = head["__metadata__"], head[NAME]
+        text = metadata["utterances"]
+        if metadata["trunk"] != trunk:
+            raise DamagedShardError(f"{path} belongs to another cache ({metadata['trunk']})")
+        if int(metadata["checksum"]) != zlib.crc32(f"{trunk}{text}".encode()):
+            raise DamagedShardError(f"the header of {path} was changed")
+        facts: Mapping[str, Any] = json.loads(text)
+        header = Header(
+            path=path,
+            start=8 + length,
+            dtype={name: dtype for dtype, name in TYPES.items()}[described["dtype"]],
+            shape=tuple(described["shape"]),
+            keys=tuple(facts["keys"]),
+            offsets=np.concatenate([[0], np.cumsum(facts["lengths"])]).astype(np.int64),
+            samples=np.array(facts["samples"], dtype=np.int64),
+            checksums=np.array(facts["checksums"], dtype=np.uint32),
+        )
+        # Written by us, it says nothing in another way; so no byte of it can have changed.
+        if raw != _head(header.dtype, header.shape, {name: metadata[name] for name in WRITTEN}):
+            raise DamagedShardError(f"the header of {path} was changed")
+    except DamagedShardError:
+        raise
+    except OSError as error:
+        raise DamagedShardError(f"{path} cannot be read ({error.strerror})") from error
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise DamagedShardError(f"{path} is no shard of a cache") from error
+    expected = header.start + header.shape[0] * header.bytes_per_frame
+    aligned = header.start % header.dtype.itemsize == 0
+    if header.shape[0] != header.offsets[-1] or size != expected or not aligned:
+        raise DamagedShardError(f"{path} is not as long as its header says")
+    return header
+
+
+def checksum(frames: Tensor) -> int:
+    """CRC-32 over the bytes of frames.
+
+    Args:
+        frames: Contiguous, on the CPU.
+    """
+    return zlib.crc32(frames.contiguous().view(torch.uint8).numpy().data)
+
+
+class OpenShard:
+    """A shard mapped into memory: nothing is read before it is looked at.
+
+    Args:
+        header: What is in it.
+    """
+
+    def __init__(self, header: Header) -> None:
+        self.header = header
+        try:
+            with header.path.open("rb") as file:
+                # Private and writable, which torch wants of a tensor; nothing is ever written.
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            whole = np.frombuffer(self._map, dtype=np.uint8, offset=header.start)
+            self._frames = torch.from_numpy(whole).view(header.dtype).view(header.shape)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise DamagedShardError(f"{header.path} is gone, or not as long as its header says") from error
+
+    def frames(self, first: int, last: int) -> Tensor:
+        """A view of some of the frames, without copying them.
+
+        Args:
+            first: The first.
+            last: The one after the last.
+        """
+        return self._frames[first:last]
+
+    def forget(self) -> None:
+        """Gives the pages that were looked at back; looking again reads them again."""
+        self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def damaged_utterances(header: Header) -> list[str]:
+    """Keys of utterances whose frames are not what was written.
+
+    Args:
+        header: The header of the shard.
+    """
+    shard = OpenShard(header)
+    wrong = []
+    for index, key in enumerate(header.keys):
+        frames = shard.frames(int(header.offsets[index]), int(header.offsets[index + 1]))
+        if checksum(frames) != header.checksums[index]:
+            wrong.append(key)
+    shard.forget()
+    return wrong

@@ -1,0 +1,197 @@
+"""One cache: a folder of shards that hold what one trunk makes of sounds, and nothing else."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_strategies.cache.reader import Places, StoredFrames
+from ser_strategies.cache.shard import (
+    ENDING,
+    DamagedShardError,
+    Header,
+    Stored,
+    damaged_utterances,
+    read_header,
+    write_shard,
+)
+from ser_strategies.cache.trunk import Trunk
+
+FACTS = "cache.json"
+LOCK = ".lock"
+DAMAGED = ".damaged"
+
+
+def default_folder() -> Path:
+    """Where caches are kept if nothing else is said: $SER_STRATEGIES_CACHE, or the user's cache folder."""
+    if chosen := os.environ.get("SER_STRATEGIES_CACHE"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "ser_strategies" / "frames"
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A file that is not what was written.
+
+    Args:
+        path: The file.
+        reason: What is wrong with it.
+    """
+
+    path: Path
+    reason: str
+
+
+class FrameStore:
+    """A folder of shards.
+
+    Args:
+        root: The folder of all caches.
+        trunk: What computed the frames; its digest names the folder.
+    """
+
+    def __init__(self, root: Path, trunk: Trunk) -> None:
+        self.trunk = trunk
+        self.folder = root / trunk.digest
+        self._headers: dict[Path, Header] = {}
+
+    def open(self) -> list[Damage]:
+        """Reads what is there; files that are not what was written are set aside, and named."""
+        self._headers = {}
+        damage = []
+        for path in self.shards():
+            try:
+                self._headers[path] = read_header(path, self.trunk.digest)
+            except DamagedShardError as error:
+                damage.append(self.set_aside(path, str(error)))
+        return damage
+
+    def create(self) -> None:
+        """Makes the folder, and says in it what it holds."""
+        facts = self.folder / FACTS
+        partial = facts.with_name(f".{FACTS}.{os.getpid()}.partial")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if facts.exists():
+                facts.touch()  # when it was last used
+            else:
+                partial.write_text(json.dumps(self.trunk.as_dict(), indent=2) + "\n", encoding="utf-8")
+                partial.replace(facts)
+            (self.folder / LOCK).touch()
+        except OSError as error:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise self._unwritable(error) from error
+
+    def shards(self) -> list[Path]:
+        """Files that should be shards of this cache."""
+        found = self.folder.glob(f"*{ENDING}")
+        return sorted(path for path in found if not path.name.startswith("."))
+
+    def add(self, name: str, utterances: Sequence[Stored]) -> None:
+        """Writes a shard.
+
+        Args:
+            name: What to call it, without its ending.
+            utterances: What to store.
+        """
+        write_shard(self.folder / f"{name}{ENDING}", self.trunk.digest, utterances)
+
+    def keys(self) -> set[str]:
+        """What sounds are stored."""
+        return {key for header in self._headers.values() for key in header.keys}
+
+    def verify(self, wanted: set[str] | None = None, *, threads: int = 2) -> list[Damage]:
+        """Reads all frames and compares their checksums; shards with a wrong one are set aside, and named.
+
+        Args:
+            wanted: Only shards with any of these sounds; None takes all.
+            threads: Shards read at a time.
+        """
+        headers = [h for h in self._headers.values() if wanted is None or not wanted.isdisjoint(h.keys)]
+        damage = []
+        with ThreadPoolExecutor(threads) as pool:
+            for header, wrong in zip(headers, pool.map(damaged_utterances, headers), strict=True):
+                if wrong:
+                    reason = f"the frames of {len(wrong)} utterances in {header.path} were changed"
+                    damage.append(self.set_aside(header.path, reason))
+        return damage
+
+    def set_aside(self, path: Path, reason: str) -> Damage:
+        """Renames a file so that it is not read again; what it held counts as missing.
+
+        Args:
+            path: The file.
+            reason: What is wrong with it.
+        """
+        self._headers.pop(path, None)
+        path.replace(path.with_name(f"{path.name}{DAMAGED}"))
+        return Damage(path, reason)
+
+    def places(self, keys: Sequence[str]) -> Places:
+        """Where the frames of some sounds are; all of them must be stored.
+
+        Args:
+            keys: What the sounds are.
+        """
+        headers = list(self._headers.values())
+        where = {
+            key: (number, index)
+            for number, header in enumerate(headers)
+            for index, key in enumerate(header.keys)
+        }
+        found = [where[key] for key in keys]
+
+        def column(take: Any, dtype: Any) -> NDArray[Any]:
+            return np.array([take(headers[number], index) for number, index in found], dtype=dtype)
+
+        return Places(
+            headers=tuple(headers),
+            shard=np.array([number for number, _ in found], dtype=np.int32),
+            first=column(lambda header, index: header.offsets[index], np.int64),
+            last=column(lambda header, index: header.offsets[index + 1], np.int64),
+            samples=column(lambda header, index: header.samples[index], np.int64),
+            checksum=column(lambda header, index: header.checksums[index], np.uint32),
+        )
+
+    def frames(self, views: Sequence[Sequence[str]]) -> StoredFrames:
+        """The stored frames of a split.
+
+        Args:
+            views: What the sounds of the split are, in its order: once, or once for each augmented view.
+        """
+        return StoredFrames(tuple(self.places(keys) for keys in views))
+
+    def size(self) -> int:
+        """Bytes on the disk."""
+        return sum(path.stat().st_size for path in self.shards())
+
+    @contextmanager
+    def building(self) -> Iterator[None]:
+        """Keeps other processes from building the same cache at the same time; they wait.
+
+        The lock goes with the process, so that one that was killed keeps nobody waiting.
+        """
+        try:
+            lock = (self.folder / LOCK).open("w")
+        except OSError as error:
+            raise self._unwritable(error) from error
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for left in self.folder.glob(f".*{ENDING}.*.partial"):
+                left.unlink(missing_ok=True)
+            yield
+
+    def _unwritable(self, error: OSError) -> OSError:
+        return OSError(
+            f"the cache {self.folder} cannot be written ({error.strerror}): give another --model.cache."
+        )

@@ -1,0 +1,139 @@
+"""Which computation a cache holds the results of: everything that could change them, in one digest."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib import import_module
+from importlib.metadata import version
+from inspect import getsource
+from typing import Any, Literal
+
+import torch
+
+from ser_strategies.encoder.encoder import AFTER_CNN, Encoder
+from ser_strategies.encoder.identity import COMPUTED_BY
+from ser_strategies.encoder.sources import SAMPLE_RATE
+
+StoredFormat = Literal["bfloat16", "float16", "float32"]
+FORMATS: dict[StoredFormat, torch.dtype] = {
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float32": torch.float32,
+}
+# Changes when the layout of shards does.
+LAYOUT = 1
+# Whatever of ours computes stored frames; editing any of it makes another cache.
+COMPUTED_IN = (
+    "ser_strategies.encoder.encoder",
+    "ser_strategies.encoder.frames",
+    "ser_strategies.encoder.attention",
+    "ser_strategies.cache.build",
+)
+LIBRARIES = ("torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """What is stored, and what computed it.
+
+    Args:
+        cut: -1 for the output of the CNN, k for the frames that enter block k.
+        layers: Whether the states below are stored too, for a learned mix of layers.
+        stored: Number format on the disk.
+        weights: SHA-256 over the weights below the cut and the settings that decide what they compute.
+        family: wav2vec2, wavlm or hubert.
+        revision: Commit on the hub, where the encoder has one.
+        normalise: Whether waveforms are normalised per utterance.
+        size: Numbers in a frame.
+        max_samples: Where longer clips are cut; None takes them whole.
+        sample_rate: Samples a second.
+        code: SHA-256 over the source of what computes.
+        libraries: Versions of what computes.
+        layout: Version of the files.
+    """
+
+    cut: int
+    layers: bool
+    stored: StoredFormat
+    weights: str
+    family: str
+    revision: str | None
+    normalise: bool
+    size: int
+    max_samples: int | None
+    sample_rate: int
+    code: str
+    libraries: dict[str, str]
+    layout: int = LAYOUT
+
+    @property
+    def states(self) -> int:
+        """Hidden states stored for each frame."""
+        return self.cut + 1 if self.layers else 1
+
+    @property
+    def bytes_per_frame(self) -> int:
+        """Bytes that each frame takes."""
+        return self.states * self.size * FORMATS[self.stored].itemsize
+
+    @property
+    def digest(self) -> str:
+        """The name of the cache: equal digests, equal frames."""
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def describe_trunk(encoder: Encoder, cut: int, *, stored: StoredFormat, layers: bool = False) -> Trunk:
+    """The trunk of an encoder below a cut.
+
+    Args:
+        encoder: The encoder; nothing below the cut may train.
+        cut: Where it is cut.
+        stored: Number format on the disk.
+        layers: Also store the states below the cut.
+    """
+    return Trunk(
+        cut=cut,
+        layers=layers,
+        stored=stored,
+        weights=_weights(encoder, cut),
+        family=encoder.identity.family,
+        revision=encoder.identity.revision,
+        normalise=encoder.identity.normalise,
+        size=encoder.cnn_size if cut == AFTER_CNN else encoder.size,
+        max_samples=encoder.max_samples,
+        sample_rate=SAMPLE_RATE,
+        code=_code(),
+        libraries={name: version(name) for name in LIBRARIES},
+    )
+
+
+def _weights(encoder: Encoder, cut: int) -> str:
+    digest = hashlib.sha256()
+    config = encoder.model.config
+    settings = {name: getattr(config, name, None) for name in COMPUTED_BY}
+    digest.update(json.dumps(settings, sort_keys=True, default=list).encode())
+    parts: dict[str, torch.nn.Module] = {"cnn": encoder.model.feature_extractor}
+    if cut > AFTER_CNN:
+        parts["projection"] = encoder.model.feature_projection
+        parts["positions"] = encoder.model.encoder.pos_conv_embed
+        if not encoder.pre_norm:
+            parts["norm"] = encoder.model.encoder.layer_norm
+        parts |= {f"block {index}": encoder.blocks[index] for index in range(cut)}
+    for part, module in parts.items():
+        for name, tensor in sorted(module.state_dict().items()):
+            digest.update(f"{part}/{name}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().float().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _code() -> str:
+    digest = hashlib.sha256()
+    for name in COMPUTED_IN:
+        digest.update(getsource(import_module(name)).encode())
+    return digest.hexdigest()[:16]

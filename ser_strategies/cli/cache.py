@@ -1,0 +1,138 @@
+"""`cache`: estimate, build, list, verify and prune what frozen encoders make of sounds."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ser_strategies.cache.catalogue import caches, look, remove, remove_damaged
+from ser_strategies.cache.store import Damage, FrameStore, default_folder
+from ser_strategies.cli import PROGRAM, MistypedError
+from ser_strategies.cli.words import KindParser
+
+ACTIONS = {
+    "estimate": "what building the cache of a configuration would cost, before anything is written",
+    "build": "build what the cache of a configuration lacks",
+    "list": "the caches that there are",
+    "verify": "read every byte and compare checksums; damaged files are set aside",
+    "prune": "delete caches, and files that were set aside",
+}
+
+
+def run(command: str, arguments: list[str]) -> None:
+    """Runs one action.
+
+    Args:
+        command: cache.
+        arguments: The words after it.
+    """
+    if not arguments or arguments[0] in {"-h", "--help"}:
+        print(_help())
+        return
+    action, *words = arguments
+    if action in {"estimate", "build"}:
+        from ser_strategies.cli.cacheplan import build, estimate
+
+        (estimate if action == "estimate" else build)(words)
+    elif action in ACTIONS:
+        _manage(action, words)
+    else:
+        msg = f"cache has no action {action!r}: expected one of {', '.join(ACTIONS)}."
+        raise MistypedError(msg)
+
+
+def _manage(action: str, words: list[str]) -> None:
+    parser = KindParser(prog=f"{PROGRAM} cache {action}", description=f"{ACTIONS[action]}.")
+    parser.add_argument("names", nargs="*", help="names of caches, as `list` shows them; none means all")
+    parser.add_argument(
+        "--cache", default=str(default_folder()), help="folder of all caches (default: %(default)s)"
+    )
+    if action == "prune":
+        parser.add_argument(
+            "--older_than", type=float, default=0.0, metavar="DAYS", help="only those not used for so long"
+        )
+        parser.add_argument("--yes", action="store_true", help="delete, rather than say what would go")
+    options = parser.parse_args(words)
+    stores = {store.folder.name: store for store in caches(Path(options.cache).expanduser())}
+    unknown = [name for name in options.names if name not in stores]
+    if unknown:
+        msg = f"no cache {unknown[0]} in {options.cache}: expected one of {', '.join(stores) or 'none'}."
+        raise ValueError(msg)
+    chosen = [stores[name] for name in options.names or stores]
+    if action == "list":
+        _list(chosen, options.cache)
+    elif action == "verify":
+        _verify(chosen)
+    else:
+        _prune(chosen, options)
+
+
+def _list(stores: list[FrameStore], root: str) -> None:
+    if not stores:
+        print(f"no caches in {root}")
+        return
+    for cache in map(look, stores):
+        tell_damage(cache.damage)
+        trunk = cache.store.trunk
+        below = "the CNN" if trunk.cut < 0 else f"{trunk.cut} blocks"
+        print(
+            f"{cache.store.folder.name}  {trunk.family} {trunk.weights[:8]}, {below}"
+            f"{' and all layers' if trunk.layers else ''}, {trunk.stored}: {cache.utterances:,} sounds, "
+            f"{cache.size / 1e9:.3f} GB, used {cache.days:.0f} days ago"
+        )
+
+
+def _verify(stores: list[FrameStore]) -> None:
+    wrong = 0
+    for store in stores:
+        damage = [*store.open(), *store.verify()]
+        foreign = look(store).foreign
+        wrong += len(damage)
+        tell_damage(damage)
+        for path in foreign:
+            print(f"foreign: {path} is no file of a cache; it is never read")
+        print(f"{store.folder.name}: {len(store.keys()):,} sounds in order, {len(damage)} files damaged")
+    if wrong:
+        sys.exit(1)
+
+
+def tell_damage(damage: Iterable[Damage]) -> None:
+    """Names files that were set aside.
+
+    Args:
+        damage: The files.
+    """
+    for each in damage:
+        print(f"damaged: {each.reason}; it was set aside, and is built anew when it is needed")
+
+
+def _prune(stores: list[FrameStore], options: Any) -> None:
+    going = [cache for cache in map(look, stores) if cache.days >= options.older_than]
+    total = sum(cache.size for cache in going)
+    for cache in going:
+        tell_damage(cache.damage)
+    for cache in going:
+        print(f"{cache.store.folder} ({cache.utterances:,} sounds, {cache.size / 1e9:.3f} GB)")
+    if not options.yes:
+        print(f"{len(going)} caches with {total / 1e9:.3f} GB would go: give --yes to delete them")
+        return
+    freed = sum(map(remove_damaged, stores))
+    for cache in going:
+        remove(cache.store)
+    print(f"{len(going)} caches deleted, {(total + freed) / 1e9:.3f} GB freed")
+
+
+def _help() -> str:
+    actions = "\n".join(f"  {name:<10}{what}" for name, what in ACTIONS.items())
+    return f"""usage: {PROGRAM} cache <action> [options]
+
+What the frozen part of an encoder makes of each sound, for CachedFineTuning.
+
+actions:
+{actions}
+
+examples:
+  {PROGRAM} cache estimate --config examples/cached.yaml
+  {PROGRAM} cache build --config examples/cached.yaml --trainer.devices 4
+  {PROGRAM} cache list
+  {PROGRAM} cache prune --older_than 30 --yes"""

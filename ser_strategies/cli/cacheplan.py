@@ -1,0 +1,80 @@
+"""`cache estimate` and `cache build`: the cache that a configuration of `fit` would use."""
+
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from ser_strategies.cache.build import estimate as estimate_build
+from ser_strategies.cli.cache import tell_damage
+from ser_strategies.cli.mistakes import check_configs, explained
+from ser_strategies.cli.record import RunRecord
+from ser_strategies.cli.training import StrategyCLI, quiet
+from ser_strategies.data.corpora import CORPORA
+from ser_strategies.strategies import STRATEGIES, Recognizer
+from ser_strategies.strategies.caching import FrameCaching, request
+
+
+class _Configured(StrategyCLI):
+    """Everything `fit` would use, and nothing run."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        del subcommand
+
+
+def estimate(words: list[str]) -> None:
+    """Prints what a build would cost.
+
+    Args:
+        words: What `fit` would be given.
+    """
+    configured, caching = _configured(words)
+    model: Any = configured.model
+    corpus: Any = configured.datamodule
+    corpus.prepare_data()
+    corpus.setup("fit")
+    model.to(configured.trainer.strategy.root_device)
+    wanted = request(corpus, caching.views)
+    store = caching.store(model.encoder)
+    tell_damage(store.open())
+    cost = estimate_build(store, model.encoder, wanted.sounds)
+    present = len(set(wanted.sounds.keys)) - cost.utterances
+    print(f"cache {store.folder}: {present:,} of the {len(set(wanted.sounds.keys)):,} sounds are there")
+    if not cost.utterances:
+        return
+    print(
+        f"missing: {cost.utterances:,} sounds, {cost.seconds / 3600:.2f} hours, {cost.needed / 1e9:.3f} GB "
+        f"({cost.free / 1e9:.1f} GB free), about {cost.minutes:.1f} minutes on "
+        f"{configured.trainer.strategy.root_device}"
+    )
+
+
+def build(words: list[str]) -> None:
+    """Does what `fit` does before it trains, on as many devices, and nothing else.
+
+    Args:
+        words: What `fit` would be given.
+    """
+    configured, caching = _configured(words)
+    trainer: Trainer = configured.trainer
+    trainer.callbacks = [each for each in trainer.callbacks if not isinstance(each, RunRecord)]  # type: ignore[attr-defined]
+    # A fit of no epochs: the cache is filled before the first, in all processes.
+    trainer.fit_loop.max_epochs = 0
+    trainer.loggers = []
+    trainer.fit(configured.model, datamodule=configured.datamodule)
+    if trainer.is_global_zero:
+        store = caching.store(configured.model.encoder)
+        store.open()
+        print(f"cache {store.folder}: {len(store.keys()):,} sounds, {store.size() / 1e9:.3f} GB")
+
+
+def _configured(words: list[str]) -> tuple[Any, FrameCaching]:
+    quiet()
+    check_configs(words)
+    with explained(STRATEGIES, CORPORA):
+        # No run is started, so a finished one in the same folder is not in the way.
+        configured = _Configured(["fit", *words, "--overwrite"])
+    model = configured.model
+    if not isinstance(model, Recognizer) or model.caching is None:
+        msg = f"{type(model).__name__} reads no cache: give --model CachedFineTuning."
+        raise ValueError(msg)
+    return configured, model.caching

@@ -1,0 +1,44 @@
+"""What the commands on a corpus share: the corpus that `--data` describes, without a model."""
+
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from ser_strategies.cli import PROGRAM, MistypedError
+from ser_strategies.cli.mistakes import explained, unwrapped
+from ser_strategies.data.corpora import CORPORA
+from ser_strategies.data.recorded import RecordedCorpus
+
+
+def corpus_parser(command: str, description: str) -> ArgumentParser:
+    """A parser that takes `--data` and its options, for a command to add its own.
+
+    Args:
+        command: The command.
+        description: What it does.
+    """
+    parser = ArgumentParser(
+        prog=f"{PROGRAM} {command}", description=description, exit_on_error=False, allow_abbrev=False
+    )
+    parser.add_subclass_arguments(RecordedCorpus, "data", required=True, help="the corpus, such as CREMAD")
+    return parser
+
+
+def parse_corpus(parser: ArgumentParser, arguments: list[str]) -> tuple[RecordedCorpus, Any]:
+    """The corpus, and the other options.
+
+    Args:
+        parser: What `corpus_parser` gave, with the command's own options.
+        arguments: The words of the command line.
+    """
+    recorded = [kind for kind in CORPORA if issubclass(kind, RecordedCorpus)]
+    given = {word.split("=")[0] for word in arguments}
+    if not given & {"--data", "--data.help", "--help", "-h"}:
+        names = ", ".join(kind.__name__ for kind in recorded)
+        msg = f"--data is missing: expected one of {names}, and what it needs, such as --data.root."
+        raise MistypedError(msg)
+    with explained((), recorded):
+        options = parser.parse_args(arguments)
+    with unwrapped():
+        corpus: RecordedCorpus = parser.instantiate_classes(options).data
+    return corpus, options

@@ -1,0 +1,56 @@
+"""What a run says of its data: gathered from all processes, written with every result, and told."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from ser_strategies.data.base import Corpus
+
+# Ids shown of what could not be read; the result names all of them.
+SHOWN = 3
+
+
+def data_facts(trainer: Trainer) -> dict[str, Any]:
+    """The facts of the trainer's corpus, under the key `data`; every process must call it.
+
+    Args:
+        trainer: The trainer, at work on a corpus.
+    """
+    corpus = getattr(trainer, "datamodule", None)
+    if not isinstance(corpus, Corpus):
+        return {}
+    facts = corpus.facts()
+    if trainer.world_size > 1:
+        gathered: list[Any] = [None] * trainer.world_size
+        torch.distributed.all_gather_object(gathered, facts["unreadable"])
+        facts["unreadable"] = {name: why for part in gathered for name, why in part.items()}
+    return {"data": facts}
+
+
+def told(facts: dict[str, Any]) -> Iterator[str]:
+    """Lines for the terminal: what is learned from, and everything that must be known beside the scores.
+
+    Args:
+        facts: What `data_facts` gave.
+    """
+    data = facts.get("data")
+    if data is None:
+        return
+    sizes = ", ".join(f"{name} {split['utterances']:,}" for name, split in data["splits"].items())
+    yield f"data: {data['task']} ({sizes}; digest {data['digest']})"
+    for brand in data["brands"]:
+        yield f"note: {brand}"
+    for reason, count in data["dropped"].items():
+        yield f"note: {count:,} utterances left out: {reason}"
+    for name, split in data["splits"].items():
+        if split["without_class"]:
+            yield f"note: {split['without_class']:,} {name} utterances have votes but no single class"
+    for difference in data["differences"]:
+        yield f"note: not as published: {difference}"
+    for check in data["unchecked"]:
+        yield f"note: not checked: {check}"
+    if data["unreadable"]:
+        names = list(data["unreadable"])
+        yield f"note: {len(names):,} utterances could not be read, such as {', '.join(names[:SHOWN])}"

@@ -1,0 +1,124 @@
+"""`doctor`: what is there of a corpus, what is wrong with it, what to do; exits with 1 on errors."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+
+from ser_strategies.cli.corpus import corpus_parser, parse_corpus
+from ser_strategies.cli.record import write_text
+from ser_strategies.data.doctor import Report, examine
+
+COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
+
+
+def run(command: str, arguments: list[str]) -> None:
+    """Examines a corpus and reports; exits with 1 where something keeps it from being used.
+
+    Args:
+        command: doctor.
+        arguments: The words after it.
+    """
+    parser = corpus_parser(
+        command,
+        "Tell what is there of a corpus, what is wrong with it and what to do. Exits with 1 on errors.",
+    )
+    parser.add_argument(
+        "--full", action="store_true", help="listen to every file, rather than read its header"
+    )
+    parser.add_argument("--threads", type=int, default=2 * (os.cpu_count() or 1), help="files read at a time")
+    parser.add_argument(
+        "--json", type=str | None, default=None, help="also write the report for programs; - prints only that"
+    )
+    corpus, options = parse_corpus(parser, arguments)
+    alone = options.json == "-"
+    if options.threads < 1:
+        msg = f"--threads must be at least 1, got {options.threads}."
+        raise ValueError(msg)
+    if options.json is not None and not alone and (Path(options.json).is_dir() or not options.json):
+        msg = f"--json must name a file, got {options.json!r}."
+        raise ValueError(msg)
+    console = Console(stderr=alone)
+    with _progress(console) as begin, _silent_libraries():
+        report = examine(corpus, full=options.full, threads=options.threads, begin=begin)
+    text = json.dumps(report.as_dict(), indent=2) + "\n"
+    if alone:
+        print(text, end="")
+    else:
+        show(report, console)
+        if options.json is not None:
+            write_text(Path(options.json), text)
+    if not report.healthy:
+        sys.exit(1)
+
+
+def show(report: Report, console: Console) -> None:
+    """The report as tables.
+
+    Args:
+        report: What was found.
+        console: Where to print.
+    """
+    console.print(f"[bold]{escape(report.corpus)}[/] in {escape(report.root)}")
+    console.print(
+        f"{report.utterances:,} utterances in the label files, {report.sounds:,} with a sound, "
+        f"{report.hours:,.2f} hours"
+    )
+    if any(split["utterances"] for split in report.splits.values()):
+        console.print(_splits(report))
+    for finding in report.findings:
+        colour = COLOURS[finding.severity]
+        count = f"{finding.count:,} " if finding.count > 1 and not finding.words[0].isdigit() else ""
+        console.print(f"[{colour}]{finding.severity:>7}[/]  {count}{escape(finding.words)}", soft_wrap=True)
+        if finding.examples:
+            more = " ..." if finding.count > len(finding.examples) else ""
+            console.print(f"         {escape(', '.join(finding.examples))}{more}", soft_wrap=True)
+        console.print(f"         [dim]{escape(finding.advice)}[/]", soft_wrap=True)
+    errors = sum(finding.severity == "error" for finding in report.findings)
+    sick = f"[red]{errors} error{'s' if errors > 1 else ''}[/]"
+    console.print(sick if errors else "[green]nothing keeps it from being used[/]")
+
+
+def _splits(report: Report) -> Table:
+    table = Table()
+    table.add_column("split")
+    for name in report.splits:
+        table.add_column(name, justify="right")
+    splits = list(report.splits.values())
+    table.add_row("utterances", *(f"{split['utterances']:,}" for split in splits))
+    table.add_row("hours", *(f"{split['hours']:.2f}" for split in splits))
+    table.add_row("speakers", *("—" if s["speakers"] is None else f"{s['speakers']:,}" for s in splits))
+    for label in splits[0]["classes"]:
+        table.add_row(escape(label), *(f"{split['classes'][label]:,}" for split in splits))
+    return table
+
+
+@contextmanager
+def _silent_libraries() -> Iterator[None]:
+    """Sends what C libraries say of damaged files to nowhere: the report says it, and better."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[int], Callable[[int], None]]]:
+    with Progress(console=console, transient=True) as bar:
+
+        def begin(total: int) -> Callable[[int], None]:
+            task = bar.add_task("reading sounds", total=total)
+            return lambda done: bar.advance(task, done)
+
+        yield begin

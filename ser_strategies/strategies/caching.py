@@ -1,0 +1,234 @@
+"""Training from stored frames: what a strategy asks of the cache, and of the corpus it trains on."""
+
+import hashlib
+import inspect
+import json
+import sys
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from rich.progress import Progress, TimeRemainingColumn
+
+from ser_strategies.cache.build import Sounds, build, compute
+from ser_strategies.cache.reader import StoredFrames
+from ser_strategies.cache.store import FrameStore, default_folder
+from ser_strategies.cache.trunk import FORMATS, StoredFormat, Trunk, describe_trunk
+from ser_strategies.encoder import Encoder
+
+SPLITS = ("train", "val")
+# Utterances computed anew before training and compared with what is stored.
+CHECKED = 3
+
+
+@dataclass(frozen=True)
+class FrameCaching:
+    """How a strategy keeps what lies below its cut.
+
+    Args:
+        folder: Folder of all caches; None takes the user's.
+        stored: Number format on the disk.
+        views: How many augmented versions of each training utterance are stored; 0 stores it as it is.
+        layers: Whether the states below the cut are stored too.
+    """
+
+    folder: str | None = None
+    stored: StoredFormat = "bfloat16"
+    views: int = 0
+    layers: bool = False
+
+    def store(self, encoder: Encoder) -> FrameStore:
+        """The cache of what lies below an encoder's cut.
+
+        Args:
+            encoder: The encoder.
+        """
+        root = default_folder() if self.folder is None else Path(self.folder).expanduser()
+        return FrameStore(root, describe_trunk(encoder, encoder.cut, stored=self.stored, layers=self.layers))
+
+
+@dataclass(frozen=True)
+class Request:
+    """The sounds that training needs, and which of them make up each split.
+
+    Args:
+        sounds: All of them.
+        views: For each split the keys of its utterances, once or once for each augmented view.
+    """
+
+    sounds: Sounds
+    views: dict[str, list[list[str]]]
+
+
+def request(corpus: Any, views: int) -> Request:
+    """What a corpus must have stored before it can be trained on.
+
+    Args:
+        corpus: The datamodule.
+        views: How many augmented versions of each training utterance.
+    """
+    missing = [name for name in ("split", "sound_keys", "use_frames") if not hasattr(corpus, name)]
+    if missing:
+        msg = (
+            f"training from a cache needs a corpus of this library, got {type(corpus).__name__}, which has "
+            f"no {missing[0]}: derive it from ser_strategies.Corpus, or use PartialFineTuning."
+        )
+        raise ValueError(msg)
+    if corpus.augmentation is not None and views == 0:
+        msg = (
+            "a cache keeps what the encoder makes of each sound, so sounds cannot change from epoch to "
+            "epoch: give --model.views to store several augmented versions, --data.augmentation null, or use "
+            "masking and dropout, which fall on the stored frames."
+        )
+        raise ValueError(msg)
+    if corpus.augmentation is None and views > 0:
+        msg = f"views is {views}, but nothing is augmented: give --data.augmentation, or --model.views 0."
+        raise ValueError(msg)
+    keys: list[str] = []
+    seconds: list[float] = []
+    origins: list[tuple[str, int, int | None]] = []
+    result: dict[str, list[list[str]]] = {}
+    for name in SPLITS:
+        rows = corpus.split(name)
+        plain = corpus.sound_keys(rows)
+        kinds: list[int | None] = list(range(views)) if views and name == "train" else [None]
+        result[name] = []
+        for view in kinds:
+            named = (
+                plain
+                if view is None
+                else [_view_key(corpus, k, n, view) for k, n in zip(plain, rows["id"], strict=True)]
+            )
+            result[name].append(named)
+            keys += named
+            seconds += rows["seconds"].tolist()
+            origins += [(name, position, view) for position in range(len(rows))]
+    sounds = Sounds(
+        keys=keys,
+        seconds=seconds,
+        read=lambda position: _read(corpus, *origins[position]),
+        name=lambda position: corpus.split(origins[position][0])["id"].iloc[origins[position][1]],
+    )
+    return Request(sounds, result)
+
+
+def _view_key(corpus: Any, key: str, name: str, view: int) -> str:
+    code = inspect.getsource(sys.modules[type(corpus.augmentation).__module__])
+    facts = [key, name, view, corpus.order_seed, asdict(corpus.augmentation), code]
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _read(corpus: Any, split: str, position: int, view: int | None) -> Any:
+    row = corpus.split(split).iloc[[position]].to_dict("records")[0]
+    sound = corpus.waveform(row)
+    if view is None:
+        return sound
+    return corpus.augmentation(sound, (corpus.order_seed, view, zlib.crc32(row["id"].encode())))
+
+
+def train_from_cache(caching: FrameCaching, encoder: Encoder, trainer: Trainer) -> None:
+    """Builds what a cache lacks, checks what it has, and lets the corpus read from it.
+
+    Args:
+        caching: How it is kept.
+        encoder: The encoder, on its device.
+        trainer: The trainer, before it has asked for a loader.
+    """
+    corpus: Any = getattr(trainer, "datamodule", None)
+    wanted = request(corpus, caching.views)
+    store = caching.store(encoder)
+    fill(store, encoder, wanted.sounds, trainer)
+    _compare(store, encoder, wanted.sounds)
+    frames: dict[str, StoredFrames] = {name: store.frames(views) for name, views in wanted.views.items()}
+    corpus.use_frames(frames)
+
+
+def fill(store: FrameStore, encoder: Encoder, sounds: Sounds, trainer: Trainer) -> None:
+    """Sets damaged files aside, and computes all that is missing, shared between processes.
+
+    Args:
+        store: The cache.
+        encoder: The encoder, on its device.
+        sounds: What must be there in the end.
+        trainer: Knows the processes.
+    """
+    with ExitStack() as held:
+        if trainer.global_rank == 0:
+            store.create()
+            held.enter_context(store.building())
+            damage = [*store.open(), *store.verify(set(sounds.keys))]
+            for each in damage:
+                warnings.warn(f"{each.reason}: it was set aside, and is built anew", stacklevel=2)
+        trainer.strategy.barrier("cache opened")
+        if trainer.global_rank != 0:
+            store.open()
+        with _progress(store, sounds, trainer) as progress:
+            build(
+                store,
+                encoder,
+                sounds,
+                rank=trainer.global_rank,
+                processes=trainer.world_size,
+                progress=progress,
+            )
+        trainer.strategy.barrier("cache built")
+    store.open()
+
+
+@contextmanager
+def _progress(store: FrameStore, sounds: Sounds, trainer: Trainer) -> Iterator[Any]:
+    present = store.keys()
+    missing = {key: s for key, s in zip(sounds.keys, sounds.seconds, strict=True) if key not in present}
+    if not missing or trainer.progress_bar_callback is None or trainer.global_rank != 0:
+        yield lambda seconds: None
+        return
+    columns = (*Progress.get_default_columns()[:3], TimeRemainingColumn())
+    with Progress(*columns, transient=True) as bar:
+        total = sum(missing.values()) / trainer.world_size
+        task = bar.add_task(f"storing frames of {len(missing):,} sounds", total=total)
+        yield partial(bar.advance, task)
+
+
+def _compare(store: FrameStore, encoder: Encoder, sounds: Sounds) -> None:
+    """Computes a few utterances anew; raises ValueError where something else is stored."""
+    chosen = np.random.default_rng(0).permutation(len(sounds.keys))[:CHECKED].tolist()
+    stored = store.frames([[sounds.keys[position] for position in chosen]])
+    modes = {module: module.training for module in encoder.modules()}
+    encoder.eval()
+    try:
+        for index, position in enumerate(chosen):
+            live = _live(store.trunk, encoder, sounds, position)
+            kept = stored.read(index, 0)[0]
+            if kept.shape != live.shape or not _close(kept, live, store.trunk):
+                msg = (
+                    f"the stored frames of {sounds.name(position)!r} in {store.folder} are not what the "
+                    f"encoder gives: remove that folder and start again."
+                )
+                raise ValueError(msg)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _live(trunk: Trunk, encoder: Encoder, sounds: Sounds, position: int) -> torch.Tensor:
+    device = next(encoder.parameters()).device
+    sound = torch.from_numpy(sounds.read(position))[None].to(device)
+    frames = compute(encoder, sound, torch.tensor([sound.shape[1]], device=device), trunk)
+    return (torch.stack(frames.layers, 2) if trunk.layers else frames.values)[0].cpu()
+
+
+def _close(kept: torch.Tensor, live: torch.Tensor, trunk: Trunk) -> bool:
+    """Whether two are the same up to rounding and the order in which a device adds up."""
+    rounding = torch.finfo(FORMATS[trunk.stored]).eps
+    scale = float(live.abs().max())
+    return torch.allclose(
+        kept.float(), live, rtol=rounding, atol=1e-3 * scale if live.is_cuda else 1e-4 * scale
+    )

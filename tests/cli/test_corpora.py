@@ -1,0 +1,143 @@
+"""Every corpus under every strategy, through the command line, on small made-up copies."""
+
+import json
+
+import pytest
+
+from ser_strategies.cli import main
+from ser_strategies.data.corpora import CORPORA
+from ser_strategies.data.synthetic import Synthetic
+from ser_strategies.strategies import STRATEGIES
+from tests.cli.conftest import CPU, ENCODER
+from tests.data import test_crema_d, test_iemocap, test_meld, test_msp_podcast
+
+COMMON = (
+    f"--model.encoder={ENCODER}",
+    *CPU,
+    "--data.batch_size=8",
+    "--trainer.max_epochs=1",
+    "--trainer.limit_train_batches=2",
+    "--trainer.num_sanity_val_steps=0",
+)
+
+
+def _iemocap(folder):
+    test_iemocap.lay_out(folder)
+    return "--data=IEMOCAP", f"--data.root={folder}"
+
+
+def _msp_podcast(folder):
+    test_msp_podcast.lay_out(folder)
+    return "--data=MSPPodcast", f"--data.root={folder}", "--data.labels=4-class"
+
+
+def _meld(folder):
+    test_meld.write_sounds(test_meld.write_tables(folder))
+    return "--data=MELD", f"--data.root={folder}"
+
+
+def _crema_d(folder):
+    test_crema_d.write(folder)
+    return "--data=CREMAD", f"--data.root={folder}", "--data.fold=3"
+
+
+def _manifest(folder):
+    Synthetic(speakers=5, utterances_per_speaker=4).save(folder)
+    return "--data=Manifest", f"--data.path={folder / 'manifest.csv'}", "--data.protocol=speaker-folds"
+
+
+def _synthetic(folder):
+    return "--data=Synthetic", "--data.speakers=3", "--data.utterances_per_speaker=4"
+
+
+TREES = {
+    "IEMOCAP": _iemocap,
+    "MSPPodcast": _msp_podcast,
+    "MELD": _meld,
+    "CREMAD": _crema_d,
+    "Manifest": _manifest,
+    "Synthetic": _synthetic,
+}
+
+
+@pytest.fixture(scope="module", params=TREES)
+def corpus(request, tmp_path_factory):
+    """The words that describe a corpus."""
+    return TREES[request.param](tmp_path_factory.mktemp("corpora") / request.param)
+
+
+def test_every_corpus_is_looked_at():
+    assert {kind.__name__ for kind in CORPORA} == TREES.keys()
+
+
+@pytest.mark.parametrize("strategy", [kind.__name__ for kind in STRATEGIES])
+def test_a_strategy_trains_and_tests_on_a_corpus(corpus, strategy, tmp_path, monkeypatch):
+    monkeypatch.setenv("SER_STRATEGIES_CACHE", str(tmp_path / "cache"))
+    words = (f"--model={strategy}", *corpus, *COMMON, f"--trainer.default_root_dir={tmp_path / 'run'}")
+    main(["fit", *words])
+    main(["test", *words])
+    fit, test = (
+        json.loads((tmp_path / "run" / name).read_text())["data"] for name in ("fit.json", "test.json")
+    )
+    assert fit == test
+    assert len(fit["digest"]) == 16
+    assert fit["task"].startswith(corpus[0].removeprefix("--data="))
+    assert all(split["utterances"] for split in fit["splits"].values())
+
+
+def test_a_checkpoint_is_not_tested_on_another_fold_of_its_corpus(tmp_path, capsys):
+    words = [
+        "--model=PartialFineTuning",
+        *_crema_d(tmp_path / "CREMA-D"),
+        *COMMON,
+        f"--trainer.default_root_dir={tmp_path / 'run'}",
+    ]
+    main(["fit", *words])
+    with pytest.raises(SystemExit) as stop:
+        main(["test", *words, "--data.fold=4"])
+    said = capsys.readouterr().err
+    assert stop.value.code == 1
+    assert "12 of the 12 test utterances were heard in training by the checkpoint" in said
+    assert "speaker-5fold-v1/fold-3: give the same options of --data" in said
+    assert not (tmp_path / "run" / "test.json").exists()
+    main(["test", *words, "--data.labels=voice"])  # another label set, the same speakers
+
+
+def test_what_is_left_out_and_what_splits_share_is_told(tmp_path, capsys):
+    root = tmp_path / "CREMA-D"
+    words = ["--model=PartialFineTuning", *_crema_d(root), *COMMON]
+    words = [word for word in words if not word.startswith("--data.fold")]
+    (root / "AudioWAV" / "1001_MTI_ANG_XX.wav").unlink()
+    main(
+        [
+            "fit",
+            *words,
+            "--data.damaged=skip",
+            "--data.protocol=emobox-speaker-dependent",
+            f"--trainer.default_root_dir={tmp_path / 'run'}",
+        ]
+    )
+    said = capsys.readouterr().out
+    assert "note: train and test share" in said
+    assert "note: 1 utterances left out: the sound is missing" in said
+    assert "note: not as published: in all: 60 utterances, published 7,442" in said
+    facts = json.loads((tmp_path / "run" / "fit.json").read_text())["data"]
+    assert facts["dropped"]["the sound is missing"] == 1
+    assert any("speakers" in brand for brand in facts["brands"])
+
+
+def test_an_unreadable_sound_stops_the_run_or_is_counted(tmp_path, capsys):
+    root = tmp_path / "CREMA-D"
+    words = ["--model=PartialFineTuning", *_crema_d(root), *COMMON]
+    words = [word for word in words if "limit_train" not in word]
+    damaged = root / "AudioWAV" / "1003_MTI_ANG_XX.wav"  # trains in fold 3
+    damaged.write_bytes(b"RIFF" + damaged.read_bytes()[4:20] + b"\0" * 300)
+    run = f"--trainer.default_root_dir={tmp_path / 'run'}"
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *words, run])
+    assert stop.value.code == 1
+    assert "utterance '1003_MTI_ANG_XX' of CREMAD cannot be used" in capsys.readouterr().err
+    main(["fit", *words, run, "--overwrite", "--data.damaged=skip"])
+    assert "1 utterances could not be read, such as 1003_MTI_ANG_XX" not in capsys.readouterr().err
+    facts = json.loads((tmp_path / "run" / "fit.json").read_text())["data"]
+    assert list(facts["unreadable"]) == ["1003_MTI_ANG_XX"]
