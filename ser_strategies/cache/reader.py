@@ -11,6 +11,8 @@ from ser_strategies.cache.shard import DamagedShardError, Header, OpenShard, che
 
 # After this many bytes a process gives the pages it has read back, so that its memory does not grow.
 KEPT = 256_000_000
+# What the system may map around the frames that are asked for: up to one large page.
+AROUND = 2_097_152
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,17 @@ class StoredFrames:
         places = self.views[epoch % len(self.views)]
         header = places.headers[places.shard[position]]
         shard = self._shard(header)
-        frames = shard.frames(int(places.first[position]), int(places.last[position]))
+        try:
+            frames = shard.frames(int(places.first[position]), int(places.last[position]))
+        except DamagedShardError as error:
+            raise DamagedShardError(f"{error}: start again, and it is rebuilt.") from error
         if checksum(frames) != places.checksum[position]:
             msg = (
                 f"{header.path} was changed since the run began, so its frames are not read: start again, "
                 f"and it is rebuilt."
             )
             raise DamagedShardError(msg)
-        self._touched += frames.nbytes
+        self._touched += frames.nbytes + AROUND
         return frames, int(places.samples[position])
 
     def _shard(self, header: Header) -> OpenShard:

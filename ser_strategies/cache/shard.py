@@ -195,6 +195,9 @@ class OpenShard:
             first: The first.
             last: The one after the last.
         """
+        # A look at a page that a shorter file no longer has would end the process, without a word.
+        if self._map.size() < len(self._map):
+            raise DamagedShardError(f"{self.header.path} became shorter while it was read")
         return self._frames[first:last]
 
     def forget(self) -> None:

@@ -1,5 +1,6 @@
 """`fit`, `validate` and `test`, and `predict` on a corpus: LightningCLI in subclass mode."""
 
+import atexit
 import logging
 import re
 import warnings
@@ -53,12 +54,20 @@ def run(command: str, arguments: list[str]) -> None:
     with explained(STRATEGIES, CORPORA):
         try:
             StrategyCLI([command, *arguments])
+            if torch.distributed.is_available() and torch.distributed.is_initialized():
+                atexit.register(_leave_group)
         except MisconfigurationException as error:
             raise ValueError(" ".join(str(error).split())) from error
         except torch.OutOfMemoryError as error:
             reason = str(error).splitlines()[0]
             msg = f"the GPU is out of memory ({reason}): give a smaller --data.batch_size or batch_seconds."
             raise ValueError(msg) from error
+
+
+def _leave_group() -> None:
+    """Ends the threads of the process group while Python is whole: at its very end they could abort it."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def quiet() -> None:

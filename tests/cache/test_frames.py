@@ -1,5 +1,6 @@
 """What is read back is what the encoder gives for a clip alone."""
 
+import os
 import pickle
 import zlib
 from dataclasses import replace
@@ -14,7 +15,7 @@ from torch import Tensor
 from ser_strategies.cache import build as building
 from ser_strategies.cache import reader
 from ser_strategies.cache.build import estimate, expected_bytes, plan_shards
-from ser_strategies.cache.shard import Stored, checksum, read_header, write_shard
+from ser_strategies.cache.shard import DamagedShardError, Stored, checksum, read_header, write_shard
 from ser_strategies.cache.store import FrameStore
 from ser_strategies.cache.trunk import describe_trunk
 from ser_strategies.encoder import Encoder
@@ -241,6 +242,17 @@ def test_frames_are_views_of_the_file_and_their_bytes_are_checked_each_time(fort
     first, again = frames.read(8, 0)[0], frames.read(8, 0)[0]
     assert first.data_ptr() == again.data_ptr()
     assert first.is_contiguous()
+
+
+def test_a_file_that_becomes_shorter_while_it_is_mapped_is_named(forty_megabytes):
+    store, keys = forty_megabytes
+    frames = store.frames([keys])
+    assert frames.read(0, 0)[0][0, 0] == 0
+    path = next(iter(frames._open.values())).header.path
+    os.truncate(path, path.stat().st_size // 2)
+    message = rf"{path} became shorter while it was read: start again, and it is rebuilt"
+    with pytest.raises(DamagedShardError, match=message):
+        frames.read(396, 0)  # beyond the new end, where a look would be a bus error
 
 
 def open_files() -> int:
