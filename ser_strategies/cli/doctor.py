@@ -66,7 +66,7 @@ def show(report: Report, console: Console) -> None:
         report: What was found.
         console: Where to print.
     """
-    console.print(f"[bold]{escape(report.corpus)}[/] in {escape(report.root)}")
+    console.print(f"[bold]{escape(report.corpus)}[/] in {escape(report.root)}", soft_wrap=True)
     console.print(
         f"{report.utterances:,} utterances in the label files, {report.sounds:,} with a sound, "
         f"{report.hours:,.2f} hours"

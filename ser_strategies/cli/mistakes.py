@@ -17,11 +17,13 @@ import yaml
 from lightning.pytorch import Trainer
 
 from ser_strategies.cli import MistypedError
+from ser_strategies.cli.hints import annotation, choices, takes
+from ser_strategies.data.augmentation import Augmentation
 
 # What jsonargparse says, and which part of it matters. The first that matches is reported.
 UNKNOWN_ARGUMENT = re.compile(r"unrecognized arguments: (.+)")
 UNKNOWN_KEY = re.compile(r"Subcommand '\w+' does not accept option '([\w.]+)'")
-UNKNOWN_OPTION = re.compile(r"class_path '[\w.]*?(\w+)':\s+Option '([\w.]+)' is not accepted")
+UNKNOWN_OPTION = re.compile(r"class_path '[\w.]*?(\w+)':\s+Option '([^']+)' is not accepted")
 UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 KEY = re.compile(r"Parser key \"([\w.]+)\"")
 WRONG_CHOICE = re.compile(
@@ -36,6 +38,15 @@ WRONG_TYPE = re.compile(
     r"(?:(?!Parser key).)*?(?:Got|Given) value: (.+)",
     re.DOTALL,
 )
+# What was given for an option of a class: the innermost class, the option, and all that is said of it.
+WRONG_VALUE = re.compile(
+    r"given class_path '[\w.]*?(\w+)':\s+Parser key \"(\w+)\":((?:(?!Parser key|given class_path).)*)",
+    re.DOTALL,
+)
+# Of a list, jsonargparse names the element that is wrong; where there are alternatives, then all of it.
+GOT = re.compile(r"Got value: ([^\n]*)")
+GIVEN = re.compile(r"Given value: ([^\n]*)")
+NO_VALUE = re.compile(r"argument (--[\w.]+): expected one argument")
 ABSTRACT = re.compile(r"Parser key \"(\w+)\":.*?is abstract.*?NestedArg\(key='([\w.]+)'", re.DOTALL)
 TYPES = {
     "int": "a whole number",
@@ -47,17 +58,23 @@ TYPES = {
 
 
 @contextmanager
-def explained(models: Sequence[type], corpora: Sequence[type]) -> Iterator[None]:
+def explained(
+    models: Sequence[type], corpora: Sequence[type], arguments: Sequence[str] = ()
+) -> Iterator[None]:
     """Raises `MistypedError` with one sentence where the command line or a configuration file is wrong.
 
     Args:
         models: The strategies that can be named.
         corpora: The corpora that can be named.
+        arguments: The words of the command line.
     """
     try:
         yield
     except ArgumentError as error:
-        classes = {kind.__name__: kind for kind in (*models, *corpora)}
+        if found := NO_VALUE.search(str(error)):
+            option = _without_value(found[1], arguments)
+            raise MistypedError(f"{option} has no value: give one behind it, or leave it out.") from error
+        classes = {kind.__name__: kind for kind in (*models, *corpora, Augmentation)}
         known: dict[str, Sequence[str]] = {
             "model": [kind.__name__ for kind in models],
             "data": [kind.__name__ for kind in corpora],
@@ -78,17 +95,24 @@ def explain(report: str, classes: dict[str, type], known: Mapping[str, Sequence[
         known: Their names, by the option that takes them.
     """
     if found := UNKNOWN_ARGUMENT.search(report):
-        return _unknown_argument(found[1].split()[0].split("=")[0], classes)
+        return _unknown_argument(found[1].split()[0].split("=")[0], classes, known)
     if found := UNKNOWN_KEY.search(report):
-        return _unknown_argument(f"--{found[1]}", classes)
+        return _unknown_argument(f"--{found[1]}", classes, known)
     if found := UNKNOWN_OPTION.search(report):
         name, option = found[1], found[2]
         options = _options(classes[name]) if name in classes else ["class_path", "init_args", "dict_kwargs"]
-        return f"{name} has no option {option!r}{nearest(option, options)}"
+        # A corpus may settle what its base leaves open, and so not take it.
+        hint = nearest(option, [each for each in options if each != option])
+        group = next((part for part in ("model", "data") if name in known.get(part, ())), None)
+        if hint == "." and group:
+            hint = f": --{group}.help {name} lists what it has."
+        return f"{name} has no option {option!r}{hint}"
+    if message := _wrong_value(report, classes):
+        return message
     if found := WRONG_CHOICE.search(report):
-        choices = [choice.strip().strip("'\"") for choice in found[2].split(",")]
+        known_words = [choice.strip().strip("'\"") for choice in found[2].split(",")]
         option, value = found[1], found[3].strip()
-        return f"{option} must be one of {', '.join(choices)}, got {value!r}{nearest(value, choices)}"
+        return f"{option} must be one of {', '.join(known_words)}, got {value!r}{nearest(value, known_words)}"
     if found := MISSING_PARTS.search(report):
         missing = sorted((part.partition(".")[2] for part in found[1].split(", ")), reverse=True)
         hints = "; ".join(f"--{part}: one of {', '.join(known[part])}" for part in missing)
@@ -96,7 +120,11 @@ def explain(report: str, classes: dict[str, type], known: Mapping[str, Sequence[
     if found := MISSING_OPTION.search(report):
         key = ".".join(KEY.findall(report[: found.start()])) or "model"
         return f"{found[1]} needs {found[2]}: give --{key}.{found[2]} or put it in the --config file."
-    if found := UNKNOWN_CLASS.search(report):
+    wrong_type = WRONG_TYPE.search(report)
+    # An optimizer's rate may be a tensor, for which any word is looked up as if it named a class.
+    if (found := UNKNOWN_CLASS.search(report)) and not (
+        wrong_type and wrong_type[1] == KEY.findall(report)[-1]
+    ):
         # The innermost key names the option: a class may be wanted inside another, as an optimizer is.
         option = KEY.findall(report[: found.start()])[-1].rpartition(".")[2]
         name, names = found[1], known.get(option, [])
@@ -107,28 +135,62 @@ def explain(report: str, classes: dict[str, type], known: Mapping[str, Sequence[
         return f"--{found[1]} is not chosen yet where {found[2]!r} is given: put --{found[1]} first."
     if "trainer.precision" in report:
         return _wrong_precision(report)
-    if found := WRONG_TYPE.search(report):
-        return f"{found[1]} must be {TYPES.get(found[2], found[2])}, got {found[3].splitlines()[0]!r}."
+    if wrong_type:
+        value = wrong_type[3].splitlines()[0].partition(". Got value")[0]
+        return f"{wrong_type[1]} must be {TYPES.get(wrong_type[2], wrong_type[2])}, got {value!r}."
     return _first_lines(report)
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """The end of a sentence: `; did you mean ...?` where a known name is near, else a full stop."""
-    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]}?" if matches else "."
+    plain = {re.sub(r"\W", "", each).casefold(): each for each in reversed(known)}
+    typed = re.sub(r"\W", "", name).casefold()
+    begin = [each for each in plain if typed and each.startswith(typed)]
+    matches = difflib.get_close_matches(typed, begin or plain, n=1, cutoff=0.0 if begin else 0.5)
+    return f"; did you mean {plain[matches[0]]}?" if matches else "."
 
 
-def _unknown_argument(argument: str, classes: dict[str, type]) -> str:
+def _wrong_value(report: str, classes: dict[str, type]) -> str | None:
+    """One sentence where a class of ours was given a value that its option does not take."""
+    found = list(WRONG_VALUE.finditer(report))
+    keys = KEY.findall(report)
+    if not found or found[-1][1] not in classes or found[-1][2] != keys[-1]:
+        return None
+    kind, option, said = classes[found[-1][1]], found[-1][2], found[-1][3]
+    single = said.lstrip().startswith("Expected")
+    expected, value = takes(kind, option), (GOT if single else GIVEN).search(said)
+    if expected is None or value is None:
+        return None
+    got = value[1]
+    words = choices(annotation(kind, option))
+    # What cannot be taken for a word of the sentence needs no quotation marks.
+    shown = got if (got[:1], got[-1:]) in {("[", "]"), ("{", "}")} else repr(got)
+    hint = nearest(got, words) if words else "."
+    return f"--{'.'.join(keys)} must be {expected}, got {shown}{hint}"
+
+
+def _without_value(option: str, arguments: Sequence[str]) -> str:
+    """The option as it was typed: jsonargparse names only the group that it belongs to."""
+    pairs = pairwise([*arguments, "--"])
+    typed = [word for word, after in pairs if word.startswith(option) and after.startswith("--")]
+    return next((word for word in typed if "=" not in word), option)
+
+
+def _unknown_argument(argument: str, classes: dict[str, type], known: Mapping[str, Sequence[str]]) -> str:
     key = argument.lstrip("-")
     group, _, option = key.partition(".")
     if group == "trainer" and option:
         options = list(inspect.signature(Trainer.__init__).parameters)
         return f"the trainer has no option {option!r}{nearest(option, options)}"
     top = ["config", "seed_everything", "trainer", "model", "data", "ckpt_path", "overwrite", "output"]
+    everything = {
+        part: sorted({f"{part}.{name}" for kind in known.get(part, ()) for name in _options(classes[kind])})
+        for part in ("model", "data")
+    }
     if group not in top:
-        return f"{group!r} is no option here{nearest(group, top)}"
-    everything = sorted({f"{group}.{name}" for kind in classes.values() for name in _options(kind)})
-    return f"{key!r} is no option here{nearest(key, everything)}"
+        whole = [each for names in everything.values() for each in names if each.endswith(f".{key}")]
+        return f"{group!r} is no option here{f'; did you mean {whole[0]}?' if whole else nearest(group, top)}"
+    return f"{key!r} is no option here{nearest(key, everything.get(group, []))}"
 
 
 def _options(kind: type) -> list[str]:

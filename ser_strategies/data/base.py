@@ -3,7 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -15,10 +15,12 @@ from ser_strategies.batch import Batch
 from ser_strategies.data.augmentation import Augmentation
 from ser_strategies.data.batching import BatchPlan
 from ser_strategies.data.facts import describe
+from ser_strategies.data.heard import leaks, utterance_numbers
 from ser_strategies.data.leakage import Leak, check_leaks, find_leaks
 from ser_strategies.data.loading import Batches, FrameSource, Loader, Sound, as_it_is, collate, hash_sound
 from ser_strategies.data.protocol import OWN, Protocol
 from ser_strategies.data.rules import SPLITS, Split
+from ser_strategies.data.share import drop_from_train
 from ser_strategies.data.table import VOTE, check_labels, complete
 
 NEEDED: Mapping[str, tuple[Split, ...]] = {
@@ -36,7 +38,8 @@ class Corpus(LightningDataModule, ABC):
         batch_size: Utterances in a batch of each process at most.
         batch_seconds: Seconds in a batch of each process at most, padding included; null sets no limit.
         workers: Processes that read ahead; 0 reads in the training process.
-        order_seed: What the order of training and its augmentation are drawn from.
+        order_seed: What the order of training, its augmentation and its share are drawn from.
+        train_share: Share of each class of the train split to train on, such as 0.05; the rest is left out.
         augmentation: Changes to the sound of training utterances; null leaves them as they are.
         allow_leakage: Go on although splits share speakers or more; the result is branded.
     """
@@ -63,6 +66,7 @@ class Corpus(LightningDataModule, ABC):
         batch_seconds: float | None = None,
         workers: int = 0,
         order_seed: int = 0,
+        train_share: float = 1.0,
         augmentation: Augmentation | None = None,
         allow_leakage: bool = False,
     ) -> None:
@@ -78,6 +82,10 @@ class Corpus(LightningDataModule, ABC):
         if batch_seconds is not None and batch_seconds <= 0:
             msg = f"batch_seconds must be more than 0, got {batch_seconds}."
             raise ValueError(msg)
+        if not 0 < train_share <= 1:
+            msg = f"train_share must be more than 0 and at most 1, got {train_share}."
+            raise ValueError(msg)
+        self.train_share = train_share
         self.batch_size = batch_size
         self.batch_seconds = batch_seconds
         self.workers = workers
@@ -91,6 +99,7 @@ class Corpus(LightningDataModule, ABC):
         self._splits: dict[Split, pd.DataFrame] = {}
         self._leaks: list[Leak] = []
         self._heard: list[str] = []
+        self._origins: list[dict[str, Any]] = []
         self._frames: dict[Split, FrameSource] = {}
         self._interrupted: tuple[int, int] | None = None
 
@@ -147,6 +156,8 @@ class Corpus(LightningDataModule, ABC):
                 corpus=f"{name} ({self.protocol.name})",
                 alternatives=self.alternatives(),
             )
+            if self.train_share < 1:
+                table["split"] = drop_from_train(table, self.train_share, self.order_seed)
             self._everything = table
         return self._everything
 
@@ -185,7 +196,8 @@ class Corpus(LightningDataModule, ABC):
     @property
     def task(self) -> str:
         """The whole name of what is learned and scored here."""
-        return "/".join(filter(None, (type(self).__name__, self.label_set, self.split_name)))
+        share = None if self.train_share == 1 else f"train-{self.train_share:g}"
+        return "/".join(filter(None, (type(self).__name__, self.label_set, self.split_name, share)))
 
     @property
     def split_name(self) -> str:
@@ -304,19 +316,15 @@ class Corpus(LightningDataModule, ABC):
             "epoch": epoch.processed,
             "batches": batches.processed if inside else 0,
             "splits": self.split_name,
-            "heard": {name: self._hashes(name) for name in ("train", "val")},
+            "heard": {
+                name: utterance_numbers(self.scope(), self.split(name)["id"]) for name in NEEDED["fit"]
+            },
+            "origins": self._origins,
         }
 
     def scope(self) -> str:
         """What makes ids of this corpus different from equal ones of another."""
         return type(self).__name__
-
-    def _hashes(self, name: Split) -> torch.Tensor:
-        """A number for each utterance of a split, the same wherever it is split and labelled otherwise."""
-        digests = (
-            hashlib.blake2b(f"{self.scope()}/{i}".encode(), digest_size=8) for i in self.split(name)["id"]
-        )
-        return torch.tensor([int.from_bytes(d.digest(), "big", signed=True) for d in digests])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Remembers which batches an interrupted epoch has had, and what a checkpoint has heard."""
@@ -325,29 +333,36 @@ class Corpus(LightningDataModule, ABC):
         self._interrupted = (state_dict["epoch"], state_dict["batches"])
         heard = state_dict.get("heard")
         if heard is not None and self.trainer is not None:
-            self._check_heard(heard, state_dict["splits"])
+            self._check_heard(heard, f"the checkpoint, which learned from {state_dict['splits']}")
+            for origin in state_dict.get("origins", ()):
+                by = f"an encoder that the checkpoint comes from, which learned from {origin['splits']}"
+                self._check_heard(origin["heard"], by)
 
-    def _check_heard(self, heard: Mapping[str, torch.Tensor], trained: str) -> None:
+    def note_origins(self, origins: Sequence[Mapping[str, Any]], source: str) -> None:
+        """Refuses to start from what has heard the utterances that are to be scored, or brands the result.
+
+        Args:
+            origins: For each training behind the source, which splits it had and what it heard.
+            source: The checkpoint that training starts from.
+        """
+        for origin in origins:
+            self._origins.append(dict(origin))
+            self._check_heard(origin["heard"], f"{source}, which learned from {origin['splits']}")
+
+    def _check_heard(self, heard: Mapping[str, torch.Tensor], by: str) -> None:
         """Refuses to score a checkpoint on what it was trained or chosen on, or brands the result."""
         function: Any = self.trainer and self.trainer.state.fn
         stage = str(getattr(function, "value", function))
         scored: tuple[Split, ...] = ("val", "test") if stage == "fit" else NEEDED[stage]
-        for name in scored:
-            known = heard["train"] if name == "val" else torch.cat([heard["train"], heard["val"]])
-            count = int(torch.isin(self._hashes(name), known).sum())
-            if not count:
-                continue
-            phrase = (
-                f"{count:,} of the {len(self.split(name)):,} {name} utterances were heard in training by the "
-                f"checkpoint, which learned from {trained}"
-            )
+        for phrase in leaks(self, scored, heard, by):
             if not self.allow_leakage:
                 msg = (
                     f"{phrase}: give the same options of --data, or --data.allow_leakage true, which brands "
                     f"the result."
                 )
                 raise ValueError(msg)
-            self._heard.append(phrase)
+            if phrase not in self._heard:
+                self._heard.append(phrase)
 
     def _resume(self, plan: BatchPlan) -> None:
         """Tells a plan its first epoch, since workers read ahead of Lightning, and what is done of it."""

@@ -1,6 +1,7 @@
 """CREMA-D: actors say twelve sentences in six emotions; what they meant and what raters heard differ."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, Unpack, final
 
 import pandas as pd
@@ -35,6 +36,8 @@ INTENDED = {
 }
 VOTES = {code[0]: name for code, name in INTENDED.items()}
 FOUR = {letter: name for letter, name in VOTES.items() if letter in "AHNS"}
+SUMMARY, COUNTED = "processedResults/summaryTable.csv", "processedResults/tabulatedVotes.csv"
+PEOPLE = "VideoDemographics.csv"
 # The leading digit of a row's number in tabulatedVotes.csv, and the query type in finishedResponses.csv.
 MODES = {"voice": 1, "audio-visual": 3}
 
@@ -84,10 +87,15 @@ class CREMAD(RecordedCorpus):
         """The intended emotion in three letters, a vote in one."""
         return frozenset(INTENDED) | frozenset(VOTES)
 
+    def label_files(self) -> list[Path]:
+        """The names of the clips, who speaks, and the votes if they are asked for."""
+        votes = [] if self.label_set == "intended" else [COUNTED]
+        return [self.find(name) for name in (SUMMARY, PEOPLE, *votes)]
+
     def annotations(self) -> pd.DataFrame:
         """Every clip that the summary of the votes names."""
-        summary = read_table(self.find("processedResults/summaryTable.csv"), ["FileName"])
-        people = read_table(self.find("VideoDemographics.csv"), ["ActorID", "Sex"])
+        summary = read_table(self.find(SUMMARY), ["FileName"])
+        people = read_table(self.find(PEOPLE), ["ActorID", "Sex"])
         parts = summary["FileName"].str.extract(r"^(\d{4})_([A-Z]{3})_([A-Z]{3})_[A-Z]{2}$")
         strange = summary["FileName"][parts[0].isna()]
         if len(strange):
@@ -120,7 +128,7 @@ class CREMAD(RecordedCorpus):
 
     def _votes(self) -> pd.DataFrame:
         """Share of the votes of each emotion for each clip, in the mode that is asked for."""
-        path = self.find("processedResults/tabulatedVotes.csv")
+        path = self.find(COUNTED)
         counts = read_table(path, ["", *VOTES, "fileName"], numbers=list(VOTES))
         counts = counts[counts[""].str.startswith(str(self._mode()))].drop_duplicates("fileName")
         counts = counts.set_index("fileName")[list(VOTES)]

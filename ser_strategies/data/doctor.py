@@ -12,6 +12,7 @@ from ser_strategies.data.facts import summary
 from ser_strategies.data.inspection import PROBLEMS, AudioFacts, inspect_all
 from ser_strategies.data.leakage import find_leaks, is_declared
 from ser_strategies.data.listing import files_in, identical
+from ser_strategies.data.reading import odd_encoding
 from ser_strategies.data.recorded import RecordedCorpus
 from ser_strategies.data.rules import SPLITS
 from ser_strategies.data.table import complete
@@ -136,6 +137,13 @@ def _labels(corpus: RecordedCorpus, table: pd.DataFrame) -> Iterator[Finding]:
         names = tuple(repeated.head(SHOWN))
         advice = "Take the rows out that should not be there."
         yield Finding("repeated-id", "error", "utterances named twice", len(repeated), names, advice)
+    odd = {path: how for path in corpus.label_files() if (how := odd_encoding(path)) is not None}
+    if odd:
+        advice = "Nothing, where names and text look right; where they do not, save the file as UTF-8."
+        names = tuple(f"{path.relative_to(corpus.root)} ({how})" for path, how in list(odd.items())[:SHOWN])
+        words = "label files in an unexpected encoding"
+        yield Finding("label-encoding", "note", words, len(odd), names, advice)
+    yield from _dimensions(corpus, table)
     differences = corpus.differences()
     if differences:
         advice = "See whether the corpus is complete, and which release it is."
@@ -143,6 +151,19 @@ def _labels(corpus: RecordedCorpus, table: pd.DataFrame) -> Iterator[Finding]:
         yield Finding(
             "not-as-published", "warning", words, len(differences), tuple(differences[:SHOWN]), advice
         )
+
+
+def _dimensions(corpus: RecordedCorpus, table: pd.DataFrame) -> Iterator[Finding]:
+    if corpus.card.scale is None:
+        return
+    low, high = corpus.card.scale
+    for name in filter(table.columns.__contains__, corpus.dimensions):
+        outside = table[(table[name] < low) | (table[name] > high)]
+        if len(outside):
+            values = tuple(f"{row['id']}: {row[name]:g}" for _, row in outside.head(SHOWN).iterrows())
+            words = f"values of {name} outside the scale from {low:g} to {high:g}"
+            advice = "Correct the label files: they may be on another scale, or in another order."
+            yield Finding("dimension-scale", "warning", words, len(outside), values, advice)
 
 
 def _missing(corpus: RecordedCorpus, table: pd.DataFrame) -> Iterator[Finding]:

@@ -84,6 +84,12 @@ class IEMOCAP(RecordedCorpus):
             turns += [self._describe(sheet, turn, texts) for turn, _ in _turns(sheet)]
         return pd.DataFrame(turns)
 
+    def label_files(self) -> list[Path]:
+        """The sheets of the dialogues, and what is said in them."""
+        sheets = list(self._sheets())
+        scripts = [sheet.parents[1] / "transcriptions" / sheet.name for sheet in sheets]
+        return [*sheets, *(script for script in scripts if script.is_file())]
+
     def ratings(self) -> pd.DataFrame:
         """What single raters said: a row for each class that one chose, and a row for one's dimensions.
 

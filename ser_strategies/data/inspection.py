@@ -1,6 +1,5 @@
 """What is wrong with sound files: missing, cut short, silent, clipped. A bad file is a finding, no error."""
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +42,6 @@ class AudioFacts:
         channels: 1 for mono.
         problems: Keys of `PROBLEMS`, in its order, the gravest first.
         detail: What only this file has to say about its problems, such as the words of libsndfile.
-        digest: BLAKE2 of the bytes of a file that was decoded to its end, else None.
     """
 
     path: str
@@ -53,7 +51,6 @@ class AudioFacts:
     channels: int | None = None
     problems: tuple[str, ...] = ()
     detail: str = ""
-    digest: str | None = None
 
 
 _AGAIN = "copy or download it again, or take it out."
@@ -213,14 +210,9 @@ def _listened(file: Path, facts: AudioFacts, found: dict[str, str], *, decode: b
             found["odd-rate"] = ""
         if sound.channels > 1:
             found["several-channels"] = f"{sound.channels} channels"
-        if not decode or sound.frames == 0:
-            return facts
-        _decode(sound, found)
-    if "undecodable" in found:
-        return facts
-    with file.open("rb") as content:
-        digest = hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-    return replace(facts, digest=digest)
+        if decode and sound.frames:
+            _decode(sound, found)
+    return facts
 
 
 def _decode(sound: Any, found: dict[str, str]) -> None:

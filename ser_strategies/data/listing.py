@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,8 @@ SAMPLED = 16
 # More candidates than this are not compared: it would open as many files before training starts.
 MOST_COMPARED = 20_000
 WAV_HEADER = 44
+# Frames of a flac that was written to a pipe, according to libsndfile.
+UNKNOWN = 2**63 - 1
 GLANCE = 512
 
 
@@ -79,11 +82,17 @@ def estimate_seconds(root: Path, paths: pd.Series, sizes: pd.Series) -> pd.Serie
 
 
 def _seconds_per_byte(path: Path, size: float) -> float | None:
+    header = _header(path)
+    return header.frames / header.samplerate / size if size and header is not None else None
+
+
+def _header(path: Path) -> Any:
+    """What libsndfile says of a file; None where it is no sound, or one of no or of unknown length."""
     try:
         header = soundfile.info(path)
     except (soundfile.LibsndfileError, OSError, TypeError, ValueError):
         return None
-    return header.frames / header.samplerate / size if size and header.frames else None
+    return header if 0 < header.frames < UNKNOWN else None
 
 
 def audio_keys(root: Path, table: pd.DataFrame) -> pd.Series | None:
@@ -108,6 +117,9 @@ def audio_keys(root: Path, table: pd.DataFrame) -> pd.Series | None:
 def identical(root: Path, table: pd.DataFrame) -> pd.Series:
     """A key for every sound that is the same as another; empty where it is the only one of its kind.
 
+    Files that are alike but no sound, such as a page of a web server's saved under many names, are damaged
+    rather than shared.
+
     Args:
         root: The folder of the corpus.
         table: Utterances with path and bytes, of files that are there.
@@ -119,7 +131,11 @@ def identical(root: Path, table: pd.DataFrame) -> pd.Series:
     glances = {path: (size, _glance(root / path, int(size))) for path, size in sizes.items()}
     looks = Counter(glances.values())
     hashes = {path: _hash_of(root / path) for path, look in glances.items() if looks[look] > 1}
-    keys = alike["path"].map(lambda path: hashes.get(path, path))
+    once = {key: path for path, key in hashes.items()}
+    copied = {key for key, count in Counter(hashes.values()).items() if count > 1}
+    no_sound = {key for key in copied if _header(root / once[key]) is None}
+    alike = alike[~alike["path"].isin([path for path, key in hashes.items() if key in no_sound])]
+    keys = alike["path"].map({path: hashes.get(path, path) for path in sizes})
     return keys[keys.duplicated(keep=False)].reindex(table.index).astype(TEXT)
 
 

@@ -36,8 +36,16 @@ class Source(Protocol):
 class FrameSource(Protocol):
     """What knows the frames of a split without its sounds: a cache."""
 
+    @property
+    def unreadable(self) -> Mapping[int, str]:
+        """Positions of utterances without frames, as their sounds cannot be read, each with the reason."""
+
     def read(self, position: int, epoch: int) -> tuple[Tensor, int]:
         """Frames of an utterance, and how many samples they were made of."""
+
+
+class StoredFramesError(ValueError):
+    """Stored frames cannot be read: the end of a run, whatever becomes of sounds."""
 
 
 class Loaded(NamedTuple):
@@ -46,10 +54,12 @@ class Loaded(NamedTuple):
     Args:
         batch: What could be read; None where nothing could.
         unreadable: Ids of what could not, each with the reason.
+        failure: Why no more can be read at all, for the main process to raise in one sentence.
     """
 
     batch: Batch | None
     unreadable: dict[str, str]
+    failure: str = ""
 
 
 class Batches(Dataset[Loaded]):
@@ -87,25 +97,24 @@ class Batches(Dataset[Loaded]):
 
     def __getitem__(self, planned: PlannedBatch) -> Loaded:
         unreadable: dict[str, str] = {}
+        read = self._sounds if self.frames is None else self._stored
         positions = list(planned.positions)
-        if self.frames is not None:
-            try:
-                stored = [self.frames.read(position, planned.epoch) for position in positions]
-            except (ValueError, OSError) as error:
-                return Loaded(None, {"": str(error)})  # for the main process to raise, in one sentence
-            return Loaded(
-                _with_frames(self.source.collate(self.rows.iloc[positions], []), stored), unreadable
-            )
-        sounds = self._read(positions, planned.epoch, unreadable)
-        candidate = positions[-1]
-        while self.refill and not sounds and len(unreadable) < len(self.rows):
-            candidate = (candidate + 1) % len(self.rows)
-            sounds = self._read([candidate], planned.epoch, unreadable)
-        if not sounds:
+        try:
+            found: dict[int, Any] = read(positions, planned.epoch, unreadable)
+            candidate = positions[-1]
+            while self.refill and not found and len(unreadable) < len(self.rows):
+                candidate = (candidate + 1) % len(self.rows)
+                found = read([candidate], planned.epoch, unreadable)
+        except StoredFramesError as error:
+            return Loaded(None, {}, failure=str(error))
+        if not found:
             return Loaded(None, unreadable)
-        return Loaded(self.source.collate(self.rows.iloc[list(sounds)], list(sounds.values())), unreadable)
+        rows, values = self.rows.iloc[list(found)], list(found.values())
+        if self.frames is None:
+            return Loaded(self.source.collate(rows, values), unreadable)
+        return Loaded(_with_frames(self.source.collate(rows, []), values), unreadable)
 
-    def _read(self, positions: list[int], epoch: int, unreadable: dict[str, str]) -> dict[int, Sound]:
+    def _sounds(self, positions: list[int], epoch: int, unreadable: dict[str, str]) -> dict[int, Sound]:
         """The sounds at some positions; what cannot be read is added to `unreadable`."""
         sounds = {}
         rows: list[dict[str, Any]] = self.rows.iloc[positions].to_dict("records")  # type: ignore[assignment]
@@ -119,6 +128,22 @@ class Batches(Dataset[Loaded]):
                 sound = self.augmentation(sound, (self.seed, epoch, zlib.crc32(row["id"].encode())))
             sounds[position] = sound
         return sounds
+
+    def _stored(
+        self, positions: list[int], epoch: int, unreadable: dict[str, str]
+    ) -> dict[int, tuple[Tensor, int]]:
+        """The frames at some positions; those without any, for want of a sound, are added to `unreadable`."""
+        source: Any = self.frames
+        frames = {}
+        for position in positions:
+            if position in source.unreadable:
+                unreadable[self.rows["id"].iloc[position]] = source.unreadable[position]
+                continue
+            try:
+                frames[position] = source.read(position, epoch)
+            except (ValueError, OSError) as error:
+                raise StoredFramesError(str(error)) from error
+        return frames
 
 
 def collate(
@@ -179,9 +204,9 @@ class Loader(DataLoader[Loaded]):
         """The batches of an epoch, without those of which nothing could be read."""
         batches: Batches = self.dataset  # type: ignore[assignment]
         empty = True
-        for batch, unreadable in super().__iter__():
-            if unreadable and batches.frames is not None:
-                raise ValueError(next(iter(unreadable.values())))
+        for batch, unreadable, failure in super().__iter__():
+            if failure:
+                raise ValueError(failure)
             if unreadable:
                 batches.source.take_note(unreadable)
             if batch is not None:

@@ -72,6 +72,14 @@ class MELD(RecordedCorpus):
         """Every utterance of the three tables."""
         return pd.concat([self._part(official) for official in FOLDERS], ignore_index=True)
 
+    def label_files(self) -> list[Path]:
+        """The three tables."""
+        return [self._sheet(official) for official in FOLDERS]
+
+    def _sheet(self, official: str) -> Path:
+        name = f"{official}_sent_emo.csv"
+        return self.find(name, f"*/{name}", f"*/*/{name}")
+
     def clips_to_prepare(self) -> list[Path]:
         """The clips as they are published: as video."""
         self.check_root()
@@ -87,8 +95,7 @@ class MELD(RecordedCorpus):
 
     def _part(self, official: str) -> pd.DataFrame:
         """The utterances of train, dev or test."""
-        name = f"{official}_sent_emo.csv"
-        path = self.find(name, f"*/{name}", f"*/*/{name}")
+        path = self._sheet(official)
         table = read_table(path, COLUMNS, encodings=("utf-8-sig", "cp1252"))[list(COLUMNS)]
         table = table.apply(lambda column: column.str.translate(MOJIBAKE).str.strip())
         for column in ("Dialogue_ID", "Utterance_ID", "Season", "Episode"):

@@ -98,6 +98,10 @@ class MSPPodcast(RecordedCorpus):
             table["text"] = pd.array(list(_texts(self.find("Transcripts"), names)), TEXT)
         return table.join(self._shares(), on="id") if self.votes else table
 
+    def label_files(self) -> list[Path]:
+        """The consensus, and the single ratings if their votes are asked for."""
+        return [self._labels(kind) for kind in ("con?ensus", *(["detailed"] if self.votes else []))]
+
     def ratings(self) -> pd.DataFrame | None:
         """What single raters said; the label is empty where it is none of the chosen classes."""
         try:

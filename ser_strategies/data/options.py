@@ -16,6 +16,7 @@ class CorpusOptions(TypedDict, total=False):
     batch_seconds: float | None
     workers: int
     order_seed: int
+    train_share: float
     augmentation: Augmentation | None
     allow_leakage: bool
 

@@ -84,7 +84,13 @@ class Protocol:
         return state.hexdigest()[:16]
 
 
-OWN = Protocol("own", 1, "the splits that the corpus' table names", ByValue("split", {s: s for s in SPLITS}))
+# Of a corpus, or a manifest, whose table has a column split.
+OWN = Protocol(
+    "own",
+    1,
+    "The column split of the table says who trains, validates and tests.",
+    ByValue("split", {split: split for split in SPLITS}),
+)
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,7 @@ class Card:
         counts: Published counts.
         damaged: Utterances known to be useless in the published corpus, and why; they are never used.
         absent: Utterances known to be missing from some release; they are used where they are there.
+        scale: The lowest and the highest value that dimensions can have; None where that is not known.
     """
 
     name: str
@@ -137,6 +144,7 @@ class Card:
     counts: tuple[Count, ...] = ()
     damaged: Mapping[str, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
+    scale: tuple[float, float] | None = None
 
     def choose(self, name: str | None) -> Protocol:
         """The protocol of a name, or the default one.
@@ -166,10 +174,16 @@ def load_card(name: str) -> Card:
     facts: dict[str, Any] = json.loads(text)
     facts["protocols"] = tuple(_protocol(each) for each in facts["protocols"])
     facts["counts"] = tuple(Count(**each) for each in facts.get("counts", ()))
+    facts["scale"] = tuple(facts["scale"]) if "scale" in facts else None
     return Card(**facts)
 
 
 def _protocol(facts: dict[str, Any]) -> Protocol:
     rule = dict(facts["rule"])
     kind = RULES[rule.pop("kind")]
-    return Protocol(**facts | {"rule": kind(**rule), "shares": facts.get("shares", {})})
+    try:
+        built = kind(**rule)
+    except ValueError as error:
+        msg = f"the protocol {facts['name']} cannot be used: {error}"
+        raise ValueError(msg) from error
+    return Protocol(**facts | {"rule": built, "shares": facts.get("shares", {})})

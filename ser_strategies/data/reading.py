@@ -1,6 +1,7 @@
 """Reading the label files of corpora: everything as text at first, so that nothing is guessed about it."""
 
 import codecs
+import re
 from collections import Counter
 from collections.abc import Sequence
 from csv import reader
@@ -10,6 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
+
+# What stands in Latin-1 where Windows has quotation marks and dashes; no text needs it.
+CONTROLS = re.compile("[\x80-\x9f]")
 
 
 def read_table(
@@ -43,7 +47,8 @@ def _parse(path: Path, columns: Sequence[str], encodings: Sequence[str], separat
         raise ValueError(msg)
     encoding = next((each for each in encodings if _fits(content, each)), None)
     if encoding is None:
-        msg = f"{path} is not written in {' or '.join(encodings)}: save it as UTF-8."
+        named = " or ".join("UTF-8" if each == "utf-8-sig" else each for each in encodings)
+        msg = f"{path} is not written in {named}: save it as UTF-8."
         raise ValueError(msg)
     if not content.partition(b"\n")[0].strip():
         msg = f"{path} starts with an empty line: expected the names of its columns there."
@@ -100,6 +105,24 @@ def _fits(content: bytes, encoding: str) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def odd_encoding(path: Path) -> str | None:
+    """What is unexpected about the encoding of a label file; None where it is UTF-8 and nothing else.
+
+    Args:
+        path: The file.
+    """
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        return f"not UTF-8 in line {line}, so it is read as Windows' code page"
+    if found := CONTROLS.search(text):
+        line = text.count("\n", 0, found.start()) + 1
+        return f"characters of Windows' code page written as if they were Latin-1, first in line {line}"
+    return None
 
 
 def check_columns(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> None:

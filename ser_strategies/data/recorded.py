@@ -18,6 +18,7 @@ from ser_strategies.data.channels import RuleName
 from ser_strategies.data.listing import audio_keys, estimate_seconds, sizes_of
 from ser_strategies.data.loading import Sound
 from ser_strategies.data.options import CorpusOptions
+from ser_strategies.data.paths import expanded
 from ser_strategies.data.protocol import Card
 from ser_strategies.data.table import TEXT, check_ids, complete
 
@@ -56,7 +57,7 @@ class RecordedCorpus(Corpus):
         **options: Unpack[CorpusOptions],
     ) -> None:
         super().__init__(**options)
-        self.root = Path(root).expanduser()
+        self.root = expanded("root", root)
         self.label_set = _choose(labels, self.label_sets)
         self.labels = tuple(sorted(set(self.label_sets[labels].values())))
         self.protocol = self.card.choose(protocol)
@@ -85,6 +86,10 @@ class RecordedCorpus(Corpus):
     @abstractmethod
     def codes(self) -> frozenset[str]:
         """Every code that the label files may use."""
+
+    def label_files(self) -> list[Path]:
+        """The files that say what the utterances are, as far as their encoding is not the user's choice."""
+        return []
 
     def annotated(self) -> pd.DataFrame:
         """What the label files say, read once, and the size of each file: `bytes`, empty if it is missing."""

@@ -14,6 +14,8 @@ from ser_strategies.data.table import TEXT
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+# One tests, the next validates; with fewer nobody would train.
+FEWEST_FOLDS = 3
 
 
 class Rule(Protocol):
@@ -75,6 +77,21 @@ class HeldOut:
     val: Sequence[Sequence[str]]
     left_out: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        """Refuses lists by which a fold would have nobody to train on."""
+        if not self.test or len(self.test) != len(self.val):
+            counts = f"{len(self.test)} that test and {len(self.val)} that validate"
+            msg = f"a fold needs two lists by {self.column}, of what tests and what validates: got {counts}."
+            raise ValueError(msg)
+        known = {group for groups in self.test for group in groups}
+        for number, (test, val) in enumerate(zip(self.test, self.val, strict=True), 1):
+            if known <= {*test, *val}:
+                msg = (
+                    f"every {self.column} tests or validates in fold {number} of {len(self.test)}, so that "
+                    f"nobody trains: expected {FEWEST_FOLDS} folds or more, or lists that leave some out."
+                )
+                raise ValueError(msg)
+
     @property
     def folds(self) -> int:
         """One for each list."""
@@ -118,6 +135,15 @@ class Drawn:
     column: str = "label"
     folds = 1
 
+    def __post_init__(self) -> None:
+        """Refuses shares that leave nobody to train on."""
+        for name, share in (("test", self.test), ("val", self.val)):
+            if not 0 <= share < 1:
+                msg = (
+                    f"the share {name} must be at least 0 and below 1, so that somebody trains, got {share}."
+                )
+                raise ValueError(msg)
+
     def assign(self, table: pd.DataFrame, fold: int) -> pd.Series:
         """Draws within each class."""
         strata = table[self.column].fillna("").to_numpy(dtype=object)
@@ -140,7 +166,7 @@ class GroupFolds:
     The largest groups go first, each into the fold where it disturbs the balance least.
 
     Args:
-        folds: How many folds.
+        folds: How many folds; three or more.
         column: What groups utterances, such as speaker.
         seed: What decides between groups of the same size.
     """
@@ -148,6 +174,15 @@ class GroupFolds:
     folds: int = 5
     column: str = "speaker"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses as many folds as leave nobody to train on."""
+        if self.folds < FEWEST_FOLDS:
+            msg = (
+                f"folds must be {FEWEST_FOLDS} or more (one tests, the next validates, the others train), "
+                f"got {self.folds}."
+            )
+            raise ValueError(msg)
 
     def assign(self, table: pd.DataFrame, fold: int) -> pd.Series:
         """Shares out the groups, then takes two of the folds."""

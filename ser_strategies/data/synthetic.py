@@ -11,6 +11,7 @@ import soundfile
 from ser_strategies.data.base import Corpus
 from ser_strategies.data.loading import Sound
 from ser_strategies.data.options import CorpusOptions
+from ser_strategies.data.paths import expanded
 from ser_strategies.data.population import (
     DIMENSIONS,
     LABELS,
@@ -82,7 +83,7 @@ class Synthetic(Corpus):
     def prepare_data(self) -> None:
         """Writes the corpus to disk, if asked."""
         if self.save_to is not None:
-            self.save(Path(self.save_to))
+            self.save(expanded("save_to", self.save_to))
 
     def table(self) -> pd.DataFrame:
         """Every utterance, split by speaker."""

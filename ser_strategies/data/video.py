@@ -40,17 +40,6 @@ class Extraction:
     failed: dict[str, str]
 
 
-def find_videos(folder: Path) -> list[Path]:
-    """The mp4 files in a folder and all folders below it, in order.
-
-    Args:
-        folder: Where to look.
-    """
-    # macOS leaves files named ._x beside x, which are no video.
-    files = (file for file in folder.rglob("*") if not file.name.startswith("._"))
-    return sorted(file for file in files if file.suffix.lower() == ".mp4" and file.is_file())
-
-
 def extract_sound(video: Path, target: Path, *, channel: ChannelRule) -> float:
     """Writes the sound of a clip as 16 kHz mono FLAC, whole or not at all; gives its seconds.
 

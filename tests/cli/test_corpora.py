@@ -7,7 +7,7 @@ import pytest
 from ser_strategies.cli import main
 from ser_strategies.data.corpora import CORPORA
 from ser_strategies.data.synthetic import Synthetic
-from ser_strategies.strategies import STRATEGIES
+from ser_strategies.strategies import STRATEGIES, Recognizer
 from tests.cli.conftest import CPU, ENCODER
 from tests.data import test_crema_d, test_iemocap, test_meld, test_msp_podcast
 
@@ -70,7 +70,7 @@ def test_every_corpus_is_looked_at():
     assert {kind.__name__ for kind in CORPORA} == TREES.keys()
 
 
-@pytest.mark.parametrize("strategy", [kind.__name__ for kind in STRATEGIES])
+@pytest.mark.parametrize("strategy", [kind.__name__ for kind in STRATEGIES if issubclass(kind, Recognizer)])
 def test_a_strategy_trains_and_tests_on_a_corpus(corpus, strategy, tmp_path, monkeypatch):
     monkeypatch.setenv("SER_STRATEGIES_CACHE", str(tmp_path / "cache"))
     words = (f"--model={strategy}", *corpus, *COMMON, f"--trainer.default_root_dir={tmp_path / 'run'}")
@@ -83,6 +83,23 @@ def test_a_strategy_trains_and_tests_on_a_corpus(corpus, strategy, tmp_path, mon
     assert len(fit["digest"]) == 16
     assert fit["task"].startswith(corpus[0].removeprefix("--data="))
     assert all(split["utterances"] for split in fit["splits"].values())
+
+
+def test_an_encoder_is_adapted_to_a_corpus(corpus, tmp_path):
+    """By a teacher's units; they ask the most of a corpus."""
+    teacher, run = tmp_path / "teacher", tmp_path / "run"
+    main(["fit", "--model=PartialFineTuning", *corpus, *COMMON, f"--trainer.default_root_dir={teacher}"])
+    words = [
+        *("--model=PTAPT", f"--model.teacher={teacher / 'best.ckpt'}", "--model.clusters=[2,3]"),
+        *("--model.kmeans_passes=2", "--model.mask_time_length=2", *corpus, *COMMON),
+        f"--trainer.default_root_dir={run}",
+    ]
+    main(["fit", *words])
+    main(["validate", *words])
+    fit, validated = (json.loads((run / name).read_text()) for name in ("fit.json", "val.json"))
+    assert validated["metrics"]["val/loss"] == pytest.approx(fit["best"]["score"], abs=1e-5)
+    assert fit["data"] == validated["data"]
+    assert fit["units"]["utterances"] <= fit["data"]["splits"]["train"]["utterances"]
 
 
 def test_a_checkpoint_is_not_tested_on_another_fold_of_its_corpus(tmp_path, capsys):
@@ -141,3 +158,28 @@ def test_an_unreadable_sound_stops_the_run_or_is_counted(tmp_path, capsys):
     assert "1 utterances could not be read, such as 1003_MTI_ANG_XX" not in capsys.readouterr().err
     facts = json.loads((tmp_path / "run" / "fit.json").read_text())["data"]
     assert list(facts["unreadable"]) == ["1003_MTI_ANG_XX"]
+
+
+def test_a_cached_run_counts_and_names_what_an_uncached_one_does(tmp_path, capsys):
+    root = tmp_path / "CREMA-D"
+    words = [*_crema_d(root), *COMMON, "--data.damaged=skip"]
+    words = [word for word in words if "limit_train" not in word]
+    damaged = root / "AudioWAV" / "1003_MTI_ANG_XX.wav"  # trains in fold 3
+    damaged.write_bytes(b"RIFF" + damaged.read_bytes()[4:20] + b"\0" * 300)
+    (root / "AudioWAV" / "1003_MTI_DIS_XX.wav").unlink()
+    cached = ["--model=CachedFineTuning", *words, f"--model.cache={tmp_path / 'frames'}"]
+    note = "note: 1 utterances could not be read, such as 1003_MTI_ANG_XX\n"
+    main(["cache", "estimate", *cached])
+    main(["cache", "build", *cached])
+    assert capsys.readouterr().out.endswith(note)
+    facts = []
+    for name, run in (("cached", cached), ("live", ["--model=PartialFineTuning", *words])):
+        main(["fit", *run, f"--trainer.default_root_dir={tmp_path / name}"])
+        assert note in capsys.readouterr().out
+        facts.append(json.loads((tmp_path / name / "fit.json").read_text())["data"])
+    assert facts[0] == facts[1]
+    assert list(facts[0]["unreadable"]) == ["1003_MTI_ANG_XX"]
+    assert facts[0]["dropped"]["the sound is missing"] == 1
+    with pytest.raises(SystemExit) as stop:
+        main(["cache", "build", *cached, "--data.damaged=stop"])
+    assert stop.value.code == 1

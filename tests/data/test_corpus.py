@@ -428,7 +428,7 @@ def test_facts_say_what_a_result_depends_on():
     assert facts == {
         "task": f"Handmade/{corpus.split_name}",
         "sounds": {},
-        "words": "the splits that the corpus' table names",
+        "words": "The column split of the table says who trains, validates and tests.",
         "splits": {
             "train": {
                 "utterances": 3,
@@ -576,7 +576,7 @@ def attached(corpus, *, epoch=3, inside=True, batches=2, stage="fit"):
 def test_a_checkpoint_says_where_training_stands_and_what_it_learns_from():
     state = attached(folded(fold=2)).state_dict()
     heard = state.pop("heard")
-    assert state == {"epoch": 3, "batches": 2, "splits": "3-fold-v2/fold-2"}
+    assert state == {"epoch": 3, "batches": 2, "splits": "3-fold-v2/fold-2", "origins": []}
     corpus = folded(fold=2)
     assert {name: len(hashes) for name, hashes in heard.items()} == {
         name: len(corpus.split(name)) for name in ("train", "val")

@@ -2,6 +2,7 @@
 
 import math
 import os
+import struct
 
 import numpy as np
 import pandas as pd
@@ -199,7 +200,24 @@ def test_few_files_are_opened(tmp_path, monkeypatch):
 
 # Sounds that two splits share -------------------------------------------------------------------------------
 
-SOUND = bytes(range(256)) * 20
+
+def wav(samples):
+    """Bytes of a wav file of 16 bits with these bytes of samples."""
+    about = struct.pack("<HHIIHH", 1, 1, 16_000, 32_000, 2, 16)
+    size = struct.pack("<I", len(samples))
+    return (
+        b"RIFF"
+        + struct.pack("<I", 36 + len(samples))
+        + b"WAVEfmt \x10\0\0\0"
+        + about
+        + b"data"
+        + size
+        + samples
+    )
+
+
+SAMPLES = bytes(range(256)) * 20
+SOUND = wav(SAMPLES)
 OTHER = SOUND[:-1] + b"\x00"  # differs at its end, where no glance into the middle sees it
 ODD = SOUND[:2_500] + b"\x00" * 10 + SOUND[2_510:]
 
@@ -272,7 +290,31 @@ def test_what_is_missing_or_left_out_is_not_compared(tmp_path):
 
 
 def test_the_shortest_sounds_are_compared_as_well(tmp_path):
-    assert alike(keys_of(tmp_path, ("train", b"a"), ("test", b"a"), ("test", b"b"))) == [[0, 1]]
+    one, other = wav(b"aa"), wav(b"bb")
+    assert alike(keys_of(tmp_path, ("train", one), ("test", one), ("test", other))) == [[0, 1]]
+
+
+NO_SOUNDS = {
+    "a page": b"<html><body>404 Not Found</body></html>\n" * 20,
+    "a pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 72804\n",
+    "a header alone": wav(b""),
+    "half a header": SOUND[:30],
+    "zeros": bytes(5_000),
+}
+
+
+@pytest.mark.parametrize("content", NO_SOUNDS.values(), ids=NO_SOUNDS)
+def test_files_that_are_alike_but_no_sound_are_not_shared(tmp_path, content):
+    rows = [("train", content), ("test", content), ("val", SOUND), ("test", SOUND), ("train", content)]
+    assert alike(keys_of(tmp_path, *rows)) == [[2, 3]]
+
+
+def test_of_alike_sounds_one_header_is_read(tmp_path, monkeypatch):
+    opened = []
+    info = soundfile.info
+    monkeypatch.setattr(listing.soundfile, "info", lambda path: opened.append(path.name) or info(path))
+    keys_of(tmp_path, *((("train", "test")[n % 2], SOUND) for n in range(9)))
+    assert len(opened) == 1
 
 
 def test_files_that_vanish_meanwhile_are_like_nothing(tmp_path):

@@ -418,7 +418,7 @@ def test_a_copy_of_a_corpus_makes_the_batches_that_the_corpus_makes():
     corpus.trainer = Heavy()
     copy = pickle.loads(pickle.dumps(dataset))
     for planned in (PlannedBatch(0, [0, 1]), PlannedBatch(3, [2, 5]), PlannedBatch(1, [2])):
-        (batch, unreadable), (again, once_more) = dataset[planned], copy[planned]
+        (batch, unreadable, _), (again, once_more, _) = dataset[planned], copy[planned]
         assert told(batch) == told(again)
         assert unreadable == once_more
 

@@ -350,9 +350,33 @@ def test_a_corpus_may_split_itself():
         OWN.assign(table.assign(split="dev"), 1)
 
 
+UNTRAINED = {
+    "two folds": ({"kind": "group-folds", "folds": 2}, "folds must be 3 or more .*, got 2"),
+    "two lists": (
+        {"kind": "held-out", "column": "speaker", "test": [["a"], ["b"]], "val": [["b"], ["a"]]},
+        "every speaker tests or validates in fold 1 of 2, so that nobody trains: expected 3 folds or more",
+    ),
+    "all of it": (
+        {"kind": "drawn", "test": 1.0, "val": 0.0},
+        "the share test must be at least 0 and below 1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("rule", "message"), UNTRAINED.values(), ids=UNTRAINED)
+def test_a_card_by_which_nobody_would_train_is_refused_when_it_is_read(rule, message, monkeypatch, tmp_path):
+    facts = json.loads((FOLDER / "crema_d.json").read_text(encoding="utf-8"))
+    facts["protocols"].append({"name": "mine", "version": 1, "words": "…", "rule": rule})
+    (tmp_path / "protocols").mkdir()
+    (tmp_path / "protocols" / "crema_d.json").write_text(json.dumps(facts), encoding="utf-8")
+    monkeypatch.setattr("ser_strategies.data.protocol.files", lambda package: tmp_path)
+    with pytest.raises(ValueError, match=f"the protocol mine cannot be used: {message}"):
+        load_card("crema_d")
+
+
 # Digests ----------------------------------------------------------------------------------------------------
 
-RULE = HeldOut("speaker", test=[["s"], ["t"]], val=[["t"], ["s"]])
+RULE = HeldOut("speaker", test=[["s"], ["t"], ["u"]], val=[["t"], ["u"], ["s"]])
 PROTOCOL = Protocol("made", 1, "Words.", RULE)
 PINNED = {
     "crema_d/speaker-5fold": "636e4aebde97097f",
@@ -439,7 +463,7 @@ def test_the_digest_does_not_depend_on_what_is_left_out():
 
 
 def test_the_digest_does_not_depend_on_words_nor_on_lists_or_tuples():
-    tuples = HeldOut("speaker", test=(("s",), ("t",)), val=(("t",), ("s",)))
+    tuples = HeldOut("speaker", test=(("s",), ("t",), ("u",)), val=(("t",), ("u",), ("s",)))
     assert replace(PROTOCOL, words="Others.", rule=tuples).digest(tiny(), 1) == PROTOCOL.digest(tiny(), 1)
 
 

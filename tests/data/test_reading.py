@@ -1,11 +1,12 @@
 """Reading label files: nothing is guessed, and what cannot be meant is refused with file and line."""
 
 import math
+import re
 
 import pandas as pd
 import pytest
 
-from ser_strategies.data.reading import read_table, to_numbers
+from ser_strategies.data.reading import odd_encoding, read_table, to_numbers
 
 nan = math.nan
 
@@ -95,8 +96,25 @@ def test_the_first_encoding_that_fits_is_taken(read):
 @pytest.mark.parametrize("lines", [1, 50_000], ids=["short", "late in a long file"])
 def test_a_wrong_encoding_is_refused_with_what_to_do(read, encoding, lines):
     content = ("id,text\n" + "u1,x\n" * lines + "u2,ä\n").encode(encoding)
-    with pytest.raises(ValueError, match=r"Labels 1\.csv is not written in utf-8-sig: save it as UTF-8"):
+    with pytest.raises(ValueError, match=r"Labels 1\.csv is not written in UTF-8: save it as UTF-8"):
         read(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "how"),
+    [
+        ("id,text\nu1,\u201cGr\u00f6\u00dfe\u201d\n".encode(), None),
+        ("id,text\nu1,\u201cyes\u201d\n".encode("utf-8-sig"), None),
+        (b"", None),
+        (b"id,text\nu1,that\x92s\n", "not UTF-8 in line 2, so it is read as Windows' code page"),
+        ("id\nu1\nthat\x92s\n".encode(), "characters of Windows' code page .* Latin-1, first in line 3"),
+        ("id\nwait\x85\n".encode(), "characters of Windows' code page .* Latin-1, first in line 2"),
+    ],
+)
+def test_an_encoding_that_nobody_expects_is_told(tmp_path, content, how):
+    (tmp_path / "labels.csv").write_bytes(content)
+    found = odd_encoding(tmp_path / "labels.csv")
+    assert found is how is None or re.fullmatch(how, found)
 
 
 # Numbers ----------------------------------------------------------------------------------------------------

@@ -151,16 +151,13 @@ def test_listed_groups_test_and_validate_and_all_others_train(fold):
 
 def test_groups_may_be_left_out():
     table = corpus()
-    without = HeldOut(
-        "speaker",
-        test=[LISTED[0], LISTED[1]],
-        val=[LISTED[1], LISTED[0]],
-        left_out=[*LISTED[2], *LISTED[3][1:]],
-    )
+    without = HeldOut("speaker", test=LISTED[:3], val=[*LISTED[1:3], LISTED[0]], left_out=LISTED[3][1:])
     with pytest.raises(ValueError, match=f"have the speaker '{LISTED[3][0]}', which stands in no list"):
         without.assign(table, 1)
-    splits = replace(without, left_out=[*LISTED[2], *LISTED[3]]).assign(table, 1)
-    means = dict.fromkeys(LISTED[0], "test") | dict.fromkeys(LISTED[1], "val")
+    splits = replace(without, left_out=LISTED[3]).assign(table, 1)
+    means = dict(
+        zip(LISTED[0] + LISTED[1] + LISTED[2], 6 * ["test"] + 6 * ["val"] + 6 * ["train"], strict=True)
+    )
     assert splits.tolist() == [means.get(speaker, pd.NA) for speaker in table["speaker"]]
 
 
@@ -329,6 +326,37 @@ def test_fewer_groups_than_folds_are_refused():
     table = corpus(groups=4)
     with pytest.raises(ValueError, match=r"5 folds need 5 values of speaker or more, got 4"):
         GroupFolds().assign(table, 1)
+
+
+@pytest.mark.parametrize("folds", [2, 1, 0, -1])
+def test_folds_that_leave_nobody_to_train_on_are_refused(folds):
+    with pytest.raises(
+        ValueError, match=rf"^folds must be 3 or more \(.*, the others train\), got {folds}\.$"
+    ):
+        GroupFolds(folds=folds)
+
+
+@pytest.mark.parametrize("lists", [LISTED[:1], LISTED[:2]], ids=["one fold", "two folds"])
+def test_lists_that_leave_nobody_to_train_on_are_refused(lists):
+    with pytest.raises(
+        ValueError, match=rf"in fold 1 of {len(lists)}, so that nobody trains: expected 3 folds"
+    ):
+        HeldOut("speaker", test=lists, val=[*lists[1:], lists[0]])
+
+
+@pytest.mark.parametrize(("test", "val"), [([], []), (LISTED, LISTED[:3])])
+def test_every_fold_needs_its_two_lists(test, val):
+    got = f"got {len(test)} that test and {len(val)} that validate"
+    with pytest.raises(ValueError, match=f"a fold needs two lists by speaker, .*: {got}"):
+        HeldOut("speaker", test=test, val=val)
+
+
+@pytest.mark.parametrize(
+    "shares", [{"test": 1, "val": 0}, {"test": 0, "val": 1.0}, {"test": -0.1, "val": 0.1}]
+)
+def test_shares_that_leave_nobody_to_train_on_are_refused(shares):
+    with pytest.raises(ValueError, match="must be at least 0 and below 1, so that somebody trains, got"):
+        Drawn(**shares)
 
 
 def test_three_folds_are_enough_for_all_splits():

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from ser_strategies.data.channels import dialogue_channel
-from ser_strategies.data.video import Extraction, extract_all, extract_sound, find_videos
+from ser_strategies.data.video import Extraction, extract_all, extract_sound
 
 RATE = 48_000
 PITCHES = [
@@ -328,7 +328,7 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 from ser_strategies.data.channels import dialogue_channel
-from ser_strategies.data.video import extract_all, find_videos
+from ser_strategies.data.video import extract_all
 
 def slow(sound):
     time.sleep(0.03)
@@ -336,7 +336,7 @@ def slow(sound):
 
 if __name__ == "__main__":
     try:
-        extract_all(find_videos(Path(sys.argv[1])), channel=slow, processes=2, progress=None)
+        extract_all(sorted(Path(sys.argv[1]).glob("*.mp4")), channel=slow, processes=2, progress=None)
     except KeyboardInterrupt:
         sys.exit(130)
 """
@@ -400,14 +400,3 @@ def test_an_interrupt_within_this_process_leaves_whole_files_alone(made, tmp_pat
         extract(videos, progress=interrupt)
     assert [path.name for path in tmp_path.glob("*.flac")] == ["c00.flac"]
     assert hidden(tmp_path) == []
-
-
-# Finding ----------------------------------------------------------------------------------------------------
-
-
-def test_clips_are_found_deeply_and_in_order(tmp_path):
-    names = ["b.mp4", "a.MP4", "deep/er/c.Mp4"]
-    for name in [*names, "._b.mp4", "deep/._c.mp4", "a.flac", "mp4", "folder.mp4/notes.txt"]:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    assert find_videos(tmp_path) == sorted(tmp_path / name for name in names)

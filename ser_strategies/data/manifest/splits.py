@@ -5,27 +5,24 @@ from typing import Literal, NoReturn, get_args
 import numpy as np
 import pandas as pd
 
-from ser_strategies.data.manifest_sheet import Sheet
-from ser_strategies.data.protocol import Protocol
-from ser_strategies.data.rules import SPLITS, ByValue, Drawn, GroupFolds, HeldOut
+from ser_strategies.data.manifest.sheet import Sheet
+from ser_strategies.data.protocol import OWN, Protocol
+from ser_strategies.data.rules import FEWEST_FOLDS, SPLITS, Drawn, GroupFolds, HeldOut
 from ser_strategies.data.table import TEXT
 
 ProtocolName = Literal["own", "speaker-folds", "random", "test-only"]
 # Each protocol writes its decision into a column, going by all rows of the manifest: if it went by those in
 # use, a missing file could move others from test to training.
 SPLIT, FOLD = "split", "fold"
-BY_SPLIT = ByValue(SPLIT, {split: split for split in SPLITS})
-OWN = Protocol("own", 1, "The column split of the manifest says who trains, validates and tests.", BY_SPLIT)
 RANDOM = Protocol(
     "random",
     1,
     "A fifth of each class tests and a tenth validates, drawn by chance, whoever speaks.",
-    BY_SPLIT,
+    OWN.rule,
 )
-TEST_ONLY = Protocol("test-only", 1, "Every utterance tests.", BY_SPLIT, splits=("test",))
+TEST_ONLY = Protocol("test-only", 1, "Every utterance tests.", OWN.rule, splits=("test",))
 OTHER_WORDS = ("valid", "validation", "dev", "development")
 WORDS = {split: split for split in SPLITS} | dict.fromkeys(OTHER_WORDS, "val")
-FEWEST_FOLDS = 3
 
 
 def choose_protocol(sheet: Sheet, table: pd.DataFrame, name: str | None, folds: int) -> Protocol:

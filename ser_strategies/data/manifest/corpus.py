@@ -13,11 +13,12 @@ import pandas as pd
 from ser_strategies.data.audio import read_audio
 from ser_strategies.data.base import NEEDED
 from ser_strategies.data.loading import Sound
-from ser_strategies.data.manifest_rows import Rows, understand
-from ser_strategies.data.manifest_sheet import canonical, read_sheet
-from ser_strategies.data.manifest_splits import FOLD, OWN, SPLIT, TEST_ONLY, ProtocolName, choose_protocol
+from ser_strategies.data.manifest.rows import Rows, understand
+from ser_strategies.data.manifest.sheet import canonical, read_sheet
+from ser_strategies.data.manifest.splits import FOLD, SPLIT, TEST_ONLY, ProtocolName, choose_protocol
 from ser_strategies.data.options import RecordedOptions
-from ser_strategies.data.protocol import Card, Protocol
+from ser_strategies.data.paths import expanded
+from ser_strategies.data.protocol import OWN, Card, Protocol
 from ser_strategies.data.recorded import NO_CLASSES, RecordedCorpus
 from ser_strategies.data.rules import SPLITS
 from ser_strategies.data.table import TEXT, VOTE
@@ -73,8 +74,8 @@ class Manifest(RecordedCorpus):
         encoding: str | None = None,
         **options: Unpack[RecordedOptions],
     ) -> None:
-        self.path = Path(path).expanduser()
-        folder = self.path.parent if root is None else Path(root).expanduser()
+        self.path = expanded("path", path)
+        folder = self.path.parent if root is None else expanded("root", root)
         self._how: dict[str, Any] = {
             "root": folder,
             "classes": _names("classes", classes),

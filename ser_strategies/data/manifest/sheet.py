@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ser_strategies.data.manifest_file import ENDINGS, LONGEST, read_file
+from ser_strategies.data.manifest.file import ENDINGS, LONGEST, read_file
 from ser_strategies.data.table import TEXT
 
 DIMENSIONS = ("activation", "valence", "dominance")

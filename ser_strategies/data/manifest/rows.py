@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ser_strategies.data.manifest_sheet import DIMENSIONS, NUMBERS, WORDS, Sheet
+from ser_strategies.data.manifest.sheet import DIMENSIONS, NUMBERS, WORDS, Sheet
 from ser_strategies.data.table import NOBODY, TEXT, VOTE
 
 ABSOLUTE = r"^(?:/|[A-Za-z]:/)"
