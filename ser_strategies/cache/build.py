@@ -34,12 +34,14 @@ class Sounds:
         seconds: About how long each is.
         read: Gives a sound by its position.
         name: Gives a name for messages by position.
+        skips: Whether a sound that cannot be read is left out rather than the end of the build.
     """
 
     keys: Sequence[str]
     seconds: Sequence[float]
     read: Reader
     name: Callable[[int], str]
+    skips: bool = False
 
 
 def plan_shards(sounds: Sounds, trunk: Trunk) -> list[list[int]]:
@@ -92,7 +94,7 @@ def build(
     Args:
         store: The cache, opened.
         encoder: The encoder, on the device that is to compute.
-        sounds: What must be there in the end.
+        sounds: What must be there in the end, as far as it can be read.
         batch_seconds: Seconds of sound in a batch, padding included.
         rank: Number of this process; each takes shards of its own.
         processes: How many processes build.
@@ -111,6 +113,8 @@ def build(
             for batch in _batches(shard, sounds.seconds, batch_seconds):
                 utterances += _compute(encoder, sounds, batch, store.trunk)
                 progress(sum(sounds.seconds[position] for position in batch))
+            if not utterances:
+                continue
             keys = "\n".join(sorted(each.key for each in utterances))
             name = hashlib.sha256(keys.encode()).hexdigest()[:16]
             try:
@@ -154,13 +158,18 @@ def _batches(shard: Sequence[int], seconds: Sequence[float], limit: float) -> li
 
 def _compute(encoder: Encoder, sounds: Sounds, batch: Sequence[int], trunk: Trunk) -> list[Stored]:
     device = next(encoder.parameters()).device
-    waves = []
+    waves, readable = [], []
     for position in batch:
         try:
             waves.append(torch.from_numpy(sounds.read(position)))
+            readable.append(position)
         except (ValueError, OSError) as error:
+            if sounds.skips:
+                continue
             msg = f"utterance {sounds.name(position)!r} cannot be stored: {error}"
             raise ValueError(msg) from error
+    if not waves:
+        return []
     lengths = torch.tensor([len(wave) for wave in waves])
     padded = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
     frames = compute(encoder, padded.to(device), lengths.to(device), trunk)
@@ -170,7 +179,7 @@ def _compute(encoder: Encoder, sounds: Sounds, batch: Sequence[int], trunk: Trun
     return [
         # A copy of its own: a view would keep the padding of the whole batch alive.
         Stored(sounds.keys[position], stored[index, : counts[index]].clone(), int(lengths[index]))
-        for index, position in enumerate(batch)
+        for index, position in enumerate(readable)
     ]
 
 

@@ -1,14 +1,13 @@
 """All caches in a folder: what they hold, and what of them can go."""
 
 import json
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from ser_strategies.cache.shard import ENDING
 from ser_strategies.cache.store import DAMAGED, FACTS, LOCK, Damage, FrameStore
-from ser_strategies.cache.trunk import Trunk
+from ser_strategies.cache.trunk import LAYOUT, Trunk
 
 
 @dataclass(frozen=True)
@@ -32,24 +31,42 @@ class Cache:
     damage: tuple[Damage, ...]
 
 
-def caches(root: Path) -> list[FrameStore]:
-    """The caches in a folder, by their names.
+@dataclass(frozen=True)
+class Strange:
+    """A folder among the caches that is none of this version. No build and no run ever looks into it.
+
+    Args:
+        folder: The folder.
+        reason: Why it is none.
+    """
+
+    folder: Path
+    reason: str
+
+
+def caches(root: Path) -> tuple[list[FrameStore], list[Strange]]:
+    """The caches in a folder, and what only looks like one, both by their names.
 
     Args:
         root: The folder of all caches.
     """
-    found = []
+    found, strange = [], []
     for facts in sorted(root.glob(f"*/{FACTS}")):
         try:
             trunk = Trunk(**json.loads(facts.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            msg = f"{facts} is not what this version writes: remove {facts.parent}, and it is built anew."
-            raise ValueError(msg) from error
-        if trunk.digest != facts.parent.name:
-            msg = f"{facts} was changed, so its cache cannot be trusted: remove {facts.parent}."
-            raise ValueError(msg)
-        found.append(FrameStore(root, trunk))
-    return found
+        except (ValueError, TypeError):
+            strange.append(Strange(facts.parent, f"its {FACTS} is of another version, or of something else"))
+            continue
+        except OSError as error:
+            strange.append(Strange(facts.parent, f"its {FACTS} cannot be read ({error.strerror})"))
+            continue
+        if trunk.layout != LAYOUT:
+            strange.append(Strange(facts.parent, f"its layout is {trunk.layout}, here it is {LAYOUT}"))
+        elif trunk.digest != facts.parent.name:
+            strange.append(Strange(facts.parent, f"its {FACTS} or its name was changed"))
+        else:
+            found.append(FrameStore(root, trunk))
+    return found, strange
 
 
 def look(store: FrameStore) -> Cache:
@@ -59,25 +76,38 @@ def look(store: FrameStore) -> Cache:
         store: The cache; damaged files of it are set aside.
     """
     damage = tuple(store.open())
-    known = {FACTS, LOCK}
-    foreign = [
-        path
-        for path in sorted(store.folder.iterdir())
-        if path.name not in known and path.suffix not in {ENDING, DAMAGED, ".partial"}
-    ]
-    used = (store.folder / FACTS).stat().st_mtime
-    return Cache(
-        store, len(store.keys()), store.size(), (time.time() - used) / 86_400, tuple(foreign), damage
-    )
+    foreign = filter(_is_foreign, sorted(store.folder.iterdir()))
+    return Cache(store, len(store.keys()), store.size(), days_unused(store.folder), tuple(foreign), damage)
 
 
-def remove(store: FrameStore) -> None:
-    """Deletes a cache.
+def days_unused(folder: Path) -> float:
+    """Days since a run last opened a cache.
 
     Args:
-        store: The cache.
+        folder: Its folder.
     """
-    shutil.rmtree(store.folder)
+    return (time.time() - (folder / FACTS).stat().st_mtime) / 86_400
+
+
+def remove(folder: Path) -> list[Path]:
+    """Deletes a cache, and gives what stays: files in its folder that no cache writes.
+
+    Args:
+        folder: Its folder.
+    """
+    for path in folder.iterdir():
+        if not _is_foreign(path):
+            path.unlink()
+    left = sorted(folder.iterdir())
+    if not left:
+        folder.rmdir()
+    return left
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether no cache writes files of such a name."""
+    ours = path.name in {FACTS, LOCK} or path.suffix in {ENDING, DAMAGED, ".partial"}
+    return not ours or (path.is_dir() and not path.is_symlink())
 
 
 def remove_damaged(store: FrameStore) -> int:
@@ -86,7 +116,8 @@ def remove_damaged(store: FrameStore) -> int:
     Args:
         store: The cache.
     """
-    left = [*store.folder.glob(f"*{DAMAGED}"), *store.folder.glob(".*.partial")]
+    found = [*store.folder.glob(f"*{DAMAGED}"), *store.folder.glob(".*.partial")]
+    left = [path for path in found if not _is_foreign(path)]
     size = sum(path.stat().st_size for path in left)
     for path in left:
         path.unlink()

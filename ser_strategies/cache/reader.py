@@ -1,5 +1,7 @@
 """Stored frames by position in a split: mapped into memory, checked whenever they are read."""
 
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,29 +43,34 @@ class StoredFrames:
 
     Args:
         views: Where they are, once for each augmented view; epochs take the views in turn.
+        unreadable: Positions of utterances that have none, as their sounds cannot be read, each with the
+            reason; they are left out of the views.
     """
 
-    def __init__(self, views: tuple[Places, ...]) -> None:
+    def __init__(self, views: tuple[Places, ...], unreadable: Mapping[int, str] | None = None) -> None:
         self.views = views
+        self.unreadable = dict(unreadable or {})
+        self._gaps = sorted(self.unreadable)
         self._open: dict[str, OpenShard] = {}
         self._touched = 0
 
     def __getstate__(self) -> dict[str, Any]:
         """Where everything is; another process opens it itself."""
-        return {"views": self.views, "_open": {}, "_touched": 0}
+        return self.__dict__ | {"_open": {}, "_touched": 0}
 
     def __len__(self) -> int:
         """Utterances in the split."""
-        return len(self.views[0].shard)
+        return len(self.views[0].shard) + len(self._gaps)
 
     def read(self, position: int, epoch: int) -> tuple[Tensor, int]:
         """Frames of an utterance, a view of the file, and how many samples they were made of.
 
         Args:
-            position: Its position in the split.
+            position: Its position in the split; not one of the unreadable.
             epoch: Which decides on the view.
         """
         places = self.views[epoch % len(self.views)]
+        position -= bisect_left(self._gaps, position)
         header = places.headers[places.shard[position]]
         shard = self._shard(header)
         try:
@@ -93,3 +100,18 @@ class StoredFrames:
                 msg = f"{error}: start again, and it is rebuilt."
                 raise DamagedShardError(msg) from error
         return self._open[name]
+
+
+def stored_bytes(frames: Iterable[StoredFrames]) -> int:
+    """Bytes on the disk of the frames of some splits; what several of them share counts once.
+
+    Args:
+        frames: The frames of each split, of one cache.
+    """
+    found: dict[tuple[str, int], int] = {}
+    for places in (view for split in frames for view in split.views):
+        names = [str(header.path) for header in places.headers]
+        sizes = [header.bytes_per_frame for header in places.headers]
+        for shard, first, last in zip(places.shard, places.first, places.last, strict=True):
+            found[names[shard], int(first)] = int(last - first) * sizes[shard]
+    return sum(found.values())

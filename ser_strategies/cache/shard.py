@@ -22,7 +22,13 @@ NAME = "frames"
 LARGEST_HEADER = 100_000_000
 WRITTEN = ("trunk", "utterances", "checksum")
 # What the format calls the number formats.
-TYPES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32"}
+TYPES = {
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.float32: "F32",
+    torch.int16: "I16",  # units of frames rather than frames
+    torch.int32: "I32",
+}
 
 
 class DamagedShardError(ValueError):

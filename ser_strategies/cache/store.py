@@ -3,12 +3,12 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +33,26 @@ DAMAGED = ".damaged"
 def default_folder() -> Path:
     """Where caches are kept if nothing else is said: $SER_STRATEGIES_CACHE, or the user's cache folder."""
     if chosen := os.environ.get("SER_STRATEGIES_CACHE"):
-        return Path(chosen).expanduser()
+        return as_folder(chosen)
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "ser_strategies" / "frames"
+    return as_folder(base) / "ser_strategies" / "frames"
+
+
+def as_folder(written: str) -> Path:
+    """A folder of caches as users write it, with ~ for a home folder.
+
+    Args:
+        written: What was written.
+    """
+    try:
+        return Path(written).expanduser()
+    except RuntimeError as error:
+        home = Path(written).parts[0]
+        msg = (
+            f"no home folder is known for {home} in {written}, the folder of all caches: write it out, with "
+            f"--model.cache, --cache or $SER_STRATEGIES_CACHE."
+        )
+        raise ValueError(msg) from error
 
 
 @dataclass(frozen=True)
@@ -51,17 +68,31 @@ class Damage:
     reason: str
 
 
-class FrameStore:
+class Described(Protocol):
+    """What says exactly what a store holds."""
+
+    @property
+    def digest(self) -> str:
+        """Equal digests, equal contents."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+
+
+class ShardStore:
     """A folder of shards.
 
     Args:
-        root: The folder of all caches.
-        trunk: What computed the frames; its digest names the folder.
+        root: The folder of all stores.
+        contents: What is stored; its digest names the folder.
+        advice: What to do where the folder cannot be written.
     """
 
-    def __init__(self, root: Path, trunk: Trunk) -> None:
-        self.trunk = trunk
-        self.folder = root / trunk.digest
+    def __init__(self, root: Path, contents: Described, advice: str) -> None:
+        self.contents = contents
+        self.digest = contents.digest
+        self.folder = root / self.digest
+        self.advice = advice
         self._headers: dict[Path, Header] = {}
 
     def open(self) -> list[Damage]:
@@ -70,7 +101,7 @@ class FrameStore:
         damage = []
         for path in self.shards():
             try:
-                self._headers[path] = read_header(path, self.trunk.digest)
+                self._headers[path] = read_header(path, self.digest)
             except DamagedShardError as error:
                 damage.append(self.set_aside(path, str(error)))
         return damage
@@ -84,7 +115,7 @@ class FrameStore:
             if facts.exists():
                 facts.touch()  # when it was last used
             else:
-                partial.write_text(json.dumps(self.trunk.as_dict(), indent=2) + "\n", encoding="utf-8")
+                partial.write_text(json.dumps(self.contents.as_dict(), indent=2) + "\n", encoding="utf-8")
                 partial.replace(facts)
             (self.folder / LOCK).touch()
         except OSError as error:
@@ -104,7 +135,7 @@ class FrameStore:
             name: What to call it, without its ending.
             utterances: What to store.
         """
-        write_shard(self.folder / f"{name}{ENDING}", self.trunk.digest, utterances)
+        write_shard(self.folder / f"{name}{ENDING}", self.digest, utterances)
 
     def keys(self) -> set[str]:
         """What sounds are stored."""
@@ -163,13 +194,18 @@ class FrameStore:
             checksum=column(lambda header, index: header.checksums[index], np.uint32),
         )
 
-    def frames(self, views: Sequence[Sequence[str]]) -> StoredFrames:
+    def frames(
+        self, views: Sequence[Sequence[str]], unreadable: Mapping[int, str] | None = None
+    ) -> StoredFrames:
         """The stored frames of a split.
 
         Args:
             views: What the sounds of the split are, in its order: once, or once for each augmented view.
+            unreadable: Positions of sounds that cannot be read, and so are not stored, each with the reason.
         """
-        return StoredFrames(tuple(self.places(keys) for keys in views))
+        gaps = unreadable or {}
+        stored = [[key for position, key in enumerate(keys) if position not in gaps] for keys in views]
+        return StoredFrames(tuple(map(self.places, stored)), gaps)
 
     def size(self) -> int:
         """Bytes on the disk."""
@@ -192,6 +228,18 @@ class FrameStore:
             yield
 
     def _unwritable(self, error: OSError) -> OSError:
-        return OSError(
-            f"the cache {self.folder} cannot be written ({error.strerror}): give another --model.cache."
-        )
+        return OSError(f"the cache {self.folder} cannot be written ({error.strerror}): {self.advice}.")
+
+
+class FrameStore(ShardStore):
+    """The cache of what one trunk makes of sounds.
+
+    Args:
+        root: The folder of all caches.
+        trunk: What computed the frames.
+        advice: What to do where the folder cannot be written.
+    """
+
+    def __init__(self, root: Path, trunk: Trunk, advice: str = "give another --model.cache") -> None:
+        super().__init__(root, trunk, advice)
+        self.trunk = trunk

@@ -2,11 +2,10 @@
 
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-from ser_strategies.cache.catalogue import caches, look, remove, remove_damaged
-from ser_strategies.cache.store import Damage, FrameStore, default_folder
+from ser_strategies.cache.catalogue import Strange, caches, days_unused, look, remove, remove_damaged
+from ser_strategies.cache.store import Damage, FrameStore, as_folder, default_folder
 from ser_strategies.cli import PROGRAM, MistypedError
 from ser_strategies.cli.words import KindParser
 
@@ -53,22 +52,30 @@ def _manage(action: str, words: list[str]) -> None:
         )
         parser.add_argument("--yes", action="store_true", help="delete, rather than say what would go")
     options = parser.parse_args(words)
-    stores = {store.folder.name: store for store in caches(Path(options.cache).expanduser())}
-    unknown = [name for name in options.names if name not in stores]
+    found, odd = caches(as_folder(options.cache))
+    stores = {store.folder.name: store for store in found}
+    strange = {each.folder.name: each for each in odd}
+    names = [*stores, *strange]
+    unknown = [name for name in options.names if name not in names]
     if unknown:
-        msg = f"no cache {unknown[0]} in {options.cache}: expected one of {', '.join(stores) or 'none'}."
+        msg = f"no cache {unknown[0]} in {options.cache}: expected one of {', '.join(names) or 'none'}."
         raise ValueError(msg)
-    chosen = [stores[name] for name in options.names or stores]
+    wanted = dict.fromkeys(options.names or names)
+    chosen = [stores[name] for name in wanted if name in stores]
+    aside = [strange[name] for name in wanted if name in strange]
+    for each in aside:
+        what = f"not a cache of this version: {each.folder} ({each.reason})"
+        print(f"{what}; it is never read, and pruned only if it is named")
     if action == "list":
-        _list(chosen, options.cache)
+        _list(chosen, options.cache, empty=not names)
     elif action == "verify":
-        _verify(chosen)
+        _verify(chosen, strange=len(aside))
     else:
-        _prune(chosen, options)
+        _prune(chosen, aside if options.names else [], options)
 
 
-def _list(stores: list[FrameStore], root: str) -> None:
-    if not stores:
+def _list(stores: list[FrameStore], root: str, *, empty: bool) -> None:
+    if empty:
         print(f"no caches in {root}")
         return
     for cache in map(look, stores):
@@ -82,8 +89,8 @@ def _list(stores: list[FrameStore], root: str) -> None:
         )
 
 
-def _verify(stores: list[FrameStore]) -> None:
-    wrong = 0
+def _verify(stores: list[FrameStore], *, strange: int) -> None:
+    wrong = strange
     for store in stores:
         damage = [*store.open(), *store.verify()]
         foreign = look(store).foreign
@@ -106,20 +113,25 @@ def tell_damage(damage: Iterable[Damage]) -> None:
         print(f"damaged: {each.reason}; it was set aside, and is built anew when it is needed")
 
 
-def _prune(stores: list[FrameStore], options: Any) -> None:
+def _prune(stores: list[FrameStore], strange: list[Strange], options: Any) -> None:
     going = [cache for cache in map(look, stores) if cache.days >= options.older_than]
+    old = [each.folder for each in strange if days_unused(each.folder) >= options.older_than]
+    folders = [*(cache.store.folder for cache in going), *old]
     total = sum(cache.size for cache in going)
     for cache in going:
         tell_damage(cache.damage)
     for cache in going:
         print(f"{cache.store.folder} ({cache.utterances:,} sounds, {cache.size / 1e9:.3f} GB)")
+    for folder in old:
+        print(f"{folder} (unknown contents)")
     if not options.yes:
-        print(f"{len(going)} caches with {total / 1e9:.3f} GB would go: give --yes to delete them")
+        print(f"{len(folders)} caches with {total / 1e9:.3f} GB would go: give --yes to delete them")
         return
     freed = sum(map(remove_damaged, stores))
-    for cache in going:
-        remove(cache.store)
-    print(f"{len(going)} caches deleted, {(total + freed) / 1e9:.3f} GB freed")
+    for folder in folders:
+        for path in remove(folder):
+            print(f"foreign: {path} is no file of a cache; it stays")
+    print(f"{len(folders)} caches deleted, {(total + freed) / 1e9:.3f} GB freed")
 
 
 def _help() -> str:

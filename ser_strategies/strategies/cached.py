@@ -1,9 +1,10 @@
 """Fine-tuning from stored frames: the frozen part of the encoder runs once, not once an epoch."""
 
-from typing import Literal, Unpack, final
+from numbers import Integral
+from typing import Any, Literal, Unpack, final
 
 from ser_strategies.cache.trunk import StoredFormat
-from ser_strategies.encoder import freeze_cnn, train_top_blocks
+from ser_strategies.encoder import Encoder, freeze_cnn, train_top_blocks
 from ser_strategies.parts.choices import check_choice, check_range
 from ser_strategies.strategies.caching import FrameCaching
 from ser_strategies.strategies.options import RecognizerOptions
@@ -47,6 +48,19 @@ class CachedFineTuning(Recognizer):
         if top_blocks == "all":
             freeze_cnn(self.encoder)
         else:
+            _check_blocks(top_blocks, self.encoder)
             train_top_blocks(self.encoder, top_blocks)
         layers = self.mix is not None and top_blocks != "all"
         self.caching = FrameCaching(folder=cache, stored=stored, views=views, layers=layers)
+
+
+def _check_blocks(top_blocks: Any, encoder: Encoder) -> None:
+    # True is an int to Python, and would train one block.
+    whole = isinstance(top_blocks, Integral) and not isinstance(top_blocks, bool)
+    if not whole or not 0 <= top_blocks <= encoder.block_count:
+        msg = (
+            f"top_blocks must be a whole number from 0 to {encoder.block_count}, the blocks of "
+            f'{encoder.identity.source}, or "all", got {top_blocks!r}: give 0 to train the head alone, '
+            f'"all" to train everything above the convolutions.'
+        )
+        raise ValueError(msg)

@@ -10,17 +10,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from lightning.pytorch import Trainer
 from rich.progress import Progress, TimeRemainingColumn
 
 from ser_strategies.cache.build import Sounds, build, compute
 from ser_strategies.cache.reader import StoredFrames
-from ser_strategies.cache.store import FrameStore, default_folder
+from ser_strategies.cache.store import FrameStore, as_folder, default_folder
 from ser_strategies.cache.trunk import FORMATS, StoredFormat, Trunk, describe_trunk
 from ser_strategies.encoder import Encoder
 
@@ -51,7 +51,7 @@ class FrameCaching:
         Args:
             encoder: The encoder.
         """
-        root = default_folder() if self.folder is None else Path(self.folder).expanduser()
+        root = default_folder() if self.folder is None else as_folder(self.folder)
         return FrameStore(root, describe_trunk(encoder, encoder.cut, stored=self.stored, layers=self.layers))
 
 
@@ -60,20 +60,22 @@ class Request:
     """The sounds that training needs, and which of them make up each split.
 
     Args:
-        sounds: All of them.
-        views: For each split the keys of its utterances, once or once for each augmented view.
+        sounds: All of them that can be named.
+        views: For each split the keys of its utterances, once or once for each augmented view; empty where a
+            file could not even be hashed.
     """
 
     sounds: Sounds
     views: dict[str, list[list[str]]]
 
 
-def request(corpus: Any, views: int) -> Request:
+def request(corpus: Any, views: int, *, skips: bool = False) -> Request:
     """What a corpus must have stored before it can be trained on.
 
     Args:
         corpus: The datamodule.
         views: How many augmented versions of each training utterance.
+        skips: Whether an utterance that cannot be read is left out rather than refused.
     """
     missing = [name for name in ("split", "sound_keys", "use_frames") if not hasattr(corpus, name)]
     if missing:
@@ -98,26 +100,49 @@ def request(corpus: Any, views: int) -> Request:
     result: dict[str, list[list[str]]] = {}
     for name in SPLITS:
         rows = corpus.split(name)
-        plain = corpus.sound_keys(rows)
+        plain = _sound_keys(corpus, rows, skips=skips)
         kinds: list[int | None] = list(range(views)) if views and name == "train" else [None]
         result[name] = []
         for view in kinds:
             named = (
                 plain
                 if view is None
-                else [_view_key(corpus, k, n, view) for k, n in zip(plain, rows["id"], strict=True)]
+                else [k and _view_key(corpus, k, n, view) for k, n in zip(plain, rows["id"], strict=True)]
             )
             result[name].append(named)
-            keys += named
-            seconds += rows["seconds"].tolist()
-            origins += [(name, position, view) for position in range(len(rows))]
+            known = [position for position, key in enumerate(named) if key]
+            keys += [named[position] for position in known]
+            seconds += rows["seconds"].iloc[known].tolist()
+            origins += [(name, position, view) for position in known]
     sounds = Sounds(
         keys=keys,
         seconds=seconds,
         read=lambda position: _read(corpus, *origins[position]),
         name=lambda position: corpus.split(origins[position][0])["id"].iloc[origins[position][1]],
+        skips=skips,
     )
     return Request(sounds, result)
+
+
+def _sound_keys(corpus: Any, rows: pd.DataFrame, *, skips: bool) -> list[str]:
+    """A key for each row, empty where its sound cannot be read and is to be skipped."""
+    try:
+        keys: list[str] = corpus.sound_keys(rows)
+    except (ValueError, OSError):
+        # One of them, so each on its own tells which.
+        keys = [_sound_key(corpus, rows.iloc[[position]], skips=skips) for position in range(len(rows))]
+    return keys
+
+
+def _sound_key(corpus: Any, row: pd.DataFrame, *, skips: bool) -> str:
+    try:
+        key: str = corpus.sound_keys(row)[0]
+    except (ValueError, OSError) as error:
+        if skips:
+            return ""
+        msg = f"utterance {row['id'].iloc[0]!r} cannot be stored: {error}"
+        raise ValueError(msg) from error
+    return key
 
 
 def _view_key(corpus: Any, key: str, name: str, view: int) -> str:
@@ -134,8 +159,8 @@ def _read(corpus: Any, split: str, position: int, view: int | None) -> Any:
     return corpus.augmentation(sound, (corpus.order_seed, view, zlib.crc32(row["id"].encode())))
 
 
-def train_from_cache(caching: FrameCaching, encoder: Encoder, trainer: Trainer) -> None:
-    """Builds what a cache lacks, checks what it has, and lets the corpus read from it.
+def train_from_cache(caching: FrameCaching, encoder: Encoder, trainer: Trainer) -> dict[str, StoredFrames]:
+    """Builds what a cache lacks, checks what it has, lets the corpus read from it, and gives what is read.
 
     Args:
         caching: How it is kept.
@@ -143,12 +168,43 @@ def train_from_cache(caching: FrameCaching, encoder: Encoder, trainer: Trainer) 
         trainer: The trainer, before it has asked for a loader.
     """
     corpus: Any = getattr(trainer, "datamodule", None)
-    wanted = request(corpus, caching.views)
+    wanted = request(corpus, caching.views, skips=getattr(corpus, "skips_damaged", False))
     store = caching.store(encoder)
     fill(store, encoder, wanted.sounds, trainer)
     _compare(store, encoder, wanted.sounds)
-    frames: dict[str, StoredFrames] = {name: store.frames(views) for name, views in wanted.views.items()}
+    unreadable = _left_out(corpus, wanted, store)
+    frames: dict[str, StoredFrames] = {
+        name: store.frames(views, unreadable[name]) for name, views in wanted.views.items()
+    }
     corpus.use_frames(frames)
+    return frames
+
+
+def _left_out(corpus: Any, wanted: Request, store: FrameStore) -> dict[str, dict[int, str]]:
+    """For each split the positions of utterances without frames, and why they cannot be read.
+
+    They keep their places, so that a run with a cache makes the batches of one without. Every process asks
+    for the reasons itself, as any of them may have built the rest. The corpus hears of them all at once.
+    """
+    present = store.keys()
+    result: dict[str, dict[int, str]] = {}
+    for name, views in wanted.views.items():
+        absent = sorted({p for keys in views for p, key in enumerate(keys) if key not in present})
+        result[name] = {position: _reason(corpus, name, position) for position in absent}
+        if absent:
+            names = corpus.split(name)["id"].iloc[absent]
+            corpus.take_note(dict(zip(names, result[name].values(), strict=True)))
+    return result
+
+
+def _reason(corpus: Any, split: str, position: int) -> str:
+    try:
+        _read(corpus, split, position, None)
+    except (ValueError, OSError) as error:
+        return str(error)
+    name = corpus.split(split)["id"].iloc[position]
+    msg = f"utterance {name!r} could not be read while the cache was built, but now it can: start again."
+    raise ValueError(msg)
 
 
 def fill(store: FrameStore, encoder: Encoder, sounds: Sounds, trainer: Trainer) -> None:
@@ -199,7 +255,9 @@ def _progress(store: FrameStore, sounds: Sounds, trainer: Trainer) -> Iterator[A
 
 def _compare(store: FrameStore, encoder: Encoder, sounds: Sounds) -> None:
     """Computes a few utterances anew; raises ValueError where something else is stored."""
-    chosen = np.random.default_rng(0).permutation(len(sounds.keys))[:CHECKED].tolist()
+    present = store.keys()
+    there = [position for position, key in enumerate(sounds.keys) if key in present]
+    chosen = np.random.default_rng(0).permutation(there)[:CHECKED].tolist()
     stored = store.frames([[sounds.keys[position] for position in chosen]])
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()

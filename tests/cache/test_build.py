@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ser_strategies.cache import build as building
@@ -281,10 +283,17 @@ def test_an_utterance_outside_the_splits_of_a_run_need_not_be_readable(computed)
     assert len(computed) == 12
 
 
-@pytest.mark.parametrize(("top_blocks", "got"), [(5, "5"), (-1, "-1"), (12, "12")])
-def test_a_cut_out_of_range_is_refused(top_blocks, got):
-    with pytest.raises(ValueError, match=f"top_blocks must be between 0 and 4 for random:{KIND}, got {got}"):
+@pytest.mark.parametrize("top_blocks", [5, -1, "most", "All", True, False, 2.5, 2.0, None, [2]])
+def test_blocks_that_cannot_train_are_refused_with_what_to_do(top_blocks):
+    expected = f'top_blocks must be a whole number from 0 to 4, the blocks of random:{KIND}, or "all"'
+    got = re.escape(f"{expected}, got {top_blocks!r}: give 0 to train the head alone")
+    with pytest.raises(ValueError, match=got):
         cached(top_blocks=top_blocks)
+
+
+@pytest.mark.parametrize(("top_blocks", "cut"), [(0, 4), (4, 0), (np.int64(3), 1), ("all", -1)])
+def test_blocks_that_can_train_are_taken(top_blocks, cut):
+    assert cached(top_blocks=top_blocks).encoder.cut == cut
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from lightning.pytorch import Callback
 from safetensors.torch import save_file
 
 from ser_strategies.cache import build as building
-from ser_strategies.cache.catalogue import caches, look, remove_damaged
+from ser_strategies.cache.catalogue import caches, look, remove, remove_damaged
 from ser_strategies.cache.shard import DamagedShardError, Stored, read_header, write_shard
 from ser_strategies.cache.store import FACTS, FrameStore
-from ser_strategies.cli import main
+from ser_strategies.cache.trunk import LAYOUT, Trunk
 from tests.cache.conftest import (
     KIND,
     WARNINGS,
@@ -140,7 +140,7 @@ def test_a_foreign_file_is_named_and_never_read(several_shards, tmp_path):
     foreign = several_shards / "notes.txt"
     foreign.write_text("mine")
     assert fit_again() == []
-    (store,) = caches(several_shards.parent)
+    ((store,), _) = caches(several_shards.parent)
     assert look(store).foreign == (foreign,)
     assert contents(several_shards) == before | {"notes.txt": sha256(b"mine").hexdigest()}
 
@@ -293,30 +293,54 @@ def test_stored_frames_that_are_not_the_encoders_stop_a_run_before_it_trains(sev
 # The folder of all caches -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("change", ["another trunk", "no JSON", "a field too many", "another layout"])
-def test_a_changed_description_is_refused_with_what_to_do(change, several_shards, root, capsys):
+CHANGES: dict[str, Callable[[Path, dict[str, Any]], Any]] = {
+    "another trunk": lambda facts, known: facts.write_text(json.dumps(known | {"cut": 3})),
+    "no JSON": lambda facts, known: facts.write_text(facts.read_text()[:-20]),
+    "a field too many": lambda facts, known: facts.write_text(json.dumps(known | {"colour": "red"})),
+    "a field too few": lambda facts, known: facts.write_text(json.dumps({"cut": 3})),
+    "a list": lambda facts, known: facts.write_text("[1, 2]"),
+    "no text": lambda facts, known: facts.write_bytes(b"\xff\xfe\x00"),
+    "a folder": lambda facts, known: (facts.unlink(), facts.mkdir()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_is_no_cache_of_this_version_is_told_apart_and_hides_no_other(change, several_shards, root):
+    fitted(cached(top_blocks="all"), clips(), max_epochs=1)
     facts = several_shards / FACTS
-    known = json.loads(facts.read_text())
-    changed = {
-        "another trunk": json.dumps(known | {"cut": 3}),
-        "no JSON": facts.read_text()[:-20],
-        "a field too many": json.dumps(known | {"colour": "red"}),
-        "another layout": json.dumps(known | {"layout": 99}),
-    }
-    facts.write_text(changed[change])
-    with pytest.raises(
-        ValueError, match=f"{facts} (is not what this version writes|was changed).*: remove {several_shards}"
-    ):
-        caches(root)
-    with pytest.raises(SystemExit) as stopped:
-        main(["cache", "list", "--cache", str(root)])
-    assert stopped.value.code == 1
-    assert "Traceback" not in capsys.readouterr().err
+    CHANGES[change](facts, json.loads(facts.read_text()))
+    stores, (strange,) = caches(root)
+    assert [store.trunk.cut for store in stores] == [-1]
+    assert strange.folder == several_shards
+    assert strange.reason.startswith(f"its {FACTS} ")
+
+
+def test_a_cache_of_another_layout_is_none_of_this_version_though_its_name_is_right(several_shards, root):
+    facts = json.loads((several_shards / FACTS).read_text()) | {"layout": 99}
+    name = Trunk(**facts).digest
+    (several_shards / FACTS).write_text(json.dumps(facts))
+    several_shards.replace(root / name)
+    stores, (strange,) = caches(root)
+    assert stores == []
+    assert (strange.folder.name, strange.reason) == (name, f"its layout is 99, here it is {LAYOUT}")
+
+
+def test_a_cache_goes_and_what_is_none_of_it_stays(several_shards, root):
+    (several_shards / "notes.txt").write_text("mine")
+    (several_shards / "folder.safetensors").mkdir()
+    ((store,), _) = caches(root)
+    assert remove(several_shards) == [several_shards / "folder.safetensors", several_shards / "notes.txt"]
+    assert caches(root) == ([], [])
+    assert remove_damaged(store) == 0
+    (several_shards / "notes.txt").unlink()
+    (several_shards / "folder.safetensors").rmdir()
+    assert remove(several_shards) == []
+    assert not several_shards.exists()
 
 
 def test_caches_are_listed_with_what_they_hold(several_shards, root):
     fitted(cached(top_blocks="all"), clips(), max_epochs=1)
-    found = {store.trunk.cut: look(store) for store in caches(root)}
+    found = {store.trunk.cut: look(store) for store in caches(root)[0]}
     assert set(found) == {-1, 2}
     for cache in found.values():
         assert cache.utterances == 12
@@ -332,7 +356,7 @@ def test_what_was_set_aside_or_left_behind_can_be_removed(several_shards, root):
     cut_to(path, size - 1)
     fit_again()
     (several_shards / ".left.safetensors.1.partial").write_bytes(b"123")
-    (store,) = caches(root)
+    ((store,), _) = caches(root)
     assert remove_damaged(store) == size - 1 + 3
     assert contents(several_shards) == before
 

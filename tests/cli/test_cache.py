@@ -255,15 +255,63 @@ def test_damage_is_named_whoever_finds_it(first, built, capsys):
     )
 
 
-def test_a_folder_that_is_no_cache_of_this_version_is_named_and_stops_no_build(built, capsys, computed):
-    strange = built.parent / "0123456789abcdef"
-    strange.mkdir()
-    (strange / "cache.json").write_text("{}")
-    code, said = refusal(capsys, "cache", "verify", *CACHE)
-    assert code == 1
-    assert f"remove frames/{strange.name}" in said
+@pytest.fixture
+def strange(built):
+    """A folder beside the cache that some other version wrote, and somebody put a file into."""
+    folder = built.parent / "0123456789abcdef"
+    folder.mkdir()
+    (folder / "cache.json").write_text('{"cut": 3}')
+    (folder / "old.safetensors").write_bytes(b"frames")
+    (folder / "mine.txt").write_text("mine")
+    return folder
+
+
+def test_a_folder_that_is_no_cache_of_this_version_is_named_and_stops_nothing(
+    built, strange, capsys, computed
+):
+    before = contents(strange)
+    line = f"not a cache of this version: frames/{strange.name} (its cache.json is of another version, or of "
+    main(["cache", "list", *CACHE])
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith(line)
+    assert said[1].startswith(f"{built.name}  wav2vec2 ")
+    with pytest.raises(SystemExit) as stop:
+        main(["cache", "verify", *CACHE])
+    assert stop.value.code == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith(line)
+    assert said[1:] == [f"{built.name}: {STORED} sounds in order, 0 files damaged"]
+    main(["cache", "verify", built.name, *CACHE])
     main(["cache", "build", *RUN])
     assert computed == []
+    assert contents(strange) == before
+
+
+def test_prune_leaves_what_it_does_not_understand_unless_it_is_named(built, strange, capsys):
+    before = contents(strange)
+    main(["cache", "prune", "--yes", *CACHE])
+    said = capsys.readouterr().out
+    assert f"not a cache of this version: frames/{strange.name}" in said
+    assert "1 caches deleted" in said
+    assert not built.exists()
+    assert contents(strange) == before
+    main(["cache", "prune", strange.name, *CACHE])
+    main(["cache", "prune", strange.name, "--yes", "--older_than=1", *CACHE])
+    assert contents(strange) == before
+    main(["cache", "prune", strange.name, strange.name, "--yes", *CACHE])
+    assert (
+        f"foreign: frames/{strange.name}/mine.txt is no file of a cache; it stays" in capsys.readouterr().out
+    )
+    assert [path.name for path in strange.iterdir()] == ["mine.txt"]
+
+
+def test_prune_leaves_files_that_are_none_of_a_cache(built, capsys):
+    (built / "mine.txt").write_text("mine")
+    main(["cache", "prune", "--yes", *CACHE])
+    assert f"foreign: frames/{built.name}/mine.txt is no file of a cache; it stays" in capsys.readouterr().out
+    assert [path.name for path in built.iterdir()] == ["mine.txt"]
+    main(["cache", "list", *CACHE])
+    assert capsys.readouterr().out == "no caches in frames\n"
 
 
 def test_prune_says_what_would_go_and_deletes_it_if_told(built, capsys):

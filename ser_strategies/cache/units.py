@@ -1,0 +1,78 @@
+"""Which clusterings a store of units holds: everything that could change them, in one digest."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from inspect import getsource
+from typing import Any
+
+import torch
+
+from ser_strategies.cache.trunk import LAYOUT, Trunk
+from ser_strategies.parts import clustering, framestream, nearest, seeding
+
+# The largest number of clusters whose units fit into two bytes.
+TWO_BYTES = 2**15
+
+
+@dataclass(frozen=True)
+class Clusterings:
+    """What the units of frames come from.
+
+    Args:
+        trunk: What made the frames that were clustered.
+        heard: SHA-256 over the keys of the sounds whose frames were clustered, in their order.
+        clusters: Units in each clustering.
+        passes: Most passes of k-means.
+        seed: Where its draws came from.
+        code: SHA-256 over the source of what clusters.
+        layout: Version of the files.
+    """
+
+    trunk: dict[str, Any]
+    heard: str
+    clusters: tuple[int, ...]
+    passes: int
+    seed: int
+    code: str
+    layout: int = LAYOUT
+
+    @property
+    def digest(self) -> str:
+        """The name of the store: equal digests, equal units."""
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of stored units."""
+        return torch.int16 if max(self.clusters) <= TWO_BYTES else torch.int32
+
+
+def describe_clusterings(
+    trunk: Trunk, heard: Sequence[str], clusters: tuple[int, ...], *, passes: int, seed: int
+) -> Clusterings:
+    """What the units of frames will come from.
+
+    Args:
+        trunk: What makes the frames.
+        heard: Keys of the sounds whose frames are clustered, in their order.
+        clusters: Units in each clustering.
+        passes: Most passes of k-means.
+        seed: Where its draws come from.
+    """
+    keys = hashlib.sha256("\n".join(heard).encode()).hexdigest()
+    return Clusterings(trunk.as_dict(), keys, clusters, passes, seed, _code())
+
+
+@lru_cache(maxsize=1)
+def _code() -> str:
+    digest = hashlib.sha256()
+    for module in (clustering, framestream, nearest, seeding):
+        digest.update(getsource(module).encode())
+    return digest.hexdigest()[:16]
