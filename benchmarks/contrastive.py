@@ -23,24 +23,11 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import _sample_negative_indi
 from ser_strategies.encoder import Encoder
 from ser_strategies.encoder.encoder import AFTER_CNN
 from ser_strategies.encoder.frames import frame_counts, normalise_waveforms, valid_mask
-from ser_strategies.encoder.masking import SpecAugment, span_mask
+from ser_strategies.encoder.masking import span_mask
 from ser_strategies.parts.contrastive import ContrastiveObjective, mask_probability, sample_negatives
 
 NEGATIVES = 100
 SPAN = 10
-
-
-class GivenMask(SpecAugment):
-    """Masks the frames it is told to."""
-
-    def __init__(self, masked: Tensor) -> None:
-        super().__init__()
-        self.masked = masked
-
-    def forward(self, frames: Tensor, mask: Tensor, fill: Tensor | None = None) -> Tensor:
-        """Frames with the given ones replaced."""
-        assert fill is not None
-        return torch.where(self.masked.unsqueeze(2), fill, frames)
 
 
 class Given(nn.Module):
@@ -75,7 +62,7 @@ class Sides:
         counts = frame_counts(self.lengths, self.encoder.kernels, self.encoder.strides)
         total = int(counts.max())
         self.masked = span_mask(counts, total, probability=probability, length=SPAN, minimum=2)
-        self.encoder.masking = GivenMask(self.masked)
+        self.encoder.masking.eval()  # channels are never masked here, and frames are given
         np.random.seed(0)
         self.sampled = torch.from_numpy(_sampled(self.masked)).long()
         self.negatives = sample_negatives(self.masked, NEGATIVES)
@@ -83,8 +70,8 @@ class Sides:
     def our_step(self) -> None:
         """Forward and backward of encoder and objective."""
         below = self.encoder.lower(self.waveforms, self.lengths, AFTER_CNN)
-        features = self.encoder.model.feature_projection.layer_norm(below.values)
-        hidden = self.encoder.upper(below, AFTER_CNN).values
+        features = self.encoder.quantiser_features(below)
+        hidden = self.encoder.upper(below, AFTER_CNN, masked=self.masked).values
         self.our_objective(hidden, features)
 
     def our_objective(self, hidden: Tensor, features: Tensor) -> None:

@@ -4,11 +4,13 @@ from ser_strategies.encoder.encoder import AFTER_CNN, WAVEFORM, ClipCounts, Enco
 from ser_strategies.encoder.identity import EncoderIdentity
 from ser_strategies.encoder.lora import LoRASettings
 from ser_strategies.encoder.masking import SpecAugment, span_mask
+from ser_strategies.encoder.quantiser import load_quantiser
 from ser_strategies.encoder.tuning import (
     add_lora,
     freeze,
     freeze_cnn,
     thaw,
+    train_mask_vector,
     train_top_blocks,
     trains_whole,
 )
@@ -25,8 +27,10 @@ __all__ = [
     "add_lora",
     "freeze",
     "freeze_cnn",
+    "load_quantiser",
     "span_mask",
     "thaw",
+    "train_mask_vector",
     "train_top_blocks",
     "trains_whole",
 ]

@@ -138,24 +138,46 @@ class Encoder(nn.Module):
                 return Frames(features, mask)
             return self._run(self._enter(features, mask), mask, 0, cut, (), keep=layers)
 
-    def upper(self, frames: Frames, cut: int, *, layers: bool = False) -> Frames:
+    def upper(
+        self, frames: Frames, cut: int, *, layers: bool = False, masked: Tensor | None = None
+    ) -> Frames:
         """What lies above a cut. Frames are masked on the way in, if masking is in training mode.
 
         Args:
             frames: What `lower` made at the same cut, live or stored.
             cut: The cut.
             layers: Also return the input of the first block and the output of each, as far as they are known.
+            masked: Exactly the frames to mask, (batch, frames), in whatever mode; None lets masking draw.
         """
         values, mask = frames.values, frames.mask
         if cut <= AFTER_CNN:
-            values, first = self._enter(values, mask, masking=True), 0
+            values, first = self._enter(values, mask, masking=True, masked=masked), 0
         else:
-            values, first = self.masking(values, mask), cut
+            values, first = self.masking(values, mask, hidden=masked), cut
         result = self._run(values, mask, first, self.block_count, frames.layers, keep=layers)
         if not self.pre_norm:
             return result
         values = self.model.encoder.layer_norm(result.values)
         return Frames(values, mask, (*result.layers[:-1], values) if layers else ())
+
+    def quantiser_features(self, frames: Frames) -> Tensor:
+        """What wav2vec2's quantiser sees of the CNN's output: the same, normalised; never masked.
+
+        Args:
+            frames: What `lower` made at cut -1.
+        """
+        features: Tensor = self.model.feature_projection.layer_norm(frames.values)
+        return features
+
+    def count_frames(self, lengths: Tensor) -> Tensor:
+        """How many frames clips of so many samples give, padded and cut short as `forward` does.
+
+        Args:
+            lengths: True number of samples of each clip, (batch,).
+        """
+        lengths = lengths.clamp(min=self.receptive_field, max=self.max_samples)
+        # Padding comes last, so that a limit shorter than the receptive field still gives a frame.
+        return frame_counts(lengths.clamp(min=self.receptive_field), self.kernels, self.strides)
 
     def clip_counts(self, lengths: Tensor) -> ClipCounts:
         """How many of these clips are padded to the receptive field, and how many are cut short."""
@@ -186,13 +208,15 @@ class Encoder(nn.Module):
                 features = layer(features)
         return features.transpose(1, 2)
 
-    def _enter(self, features: Tensor, mask: Tensor, *, masking: bool = False) -> Tensor:
+    def _enter(
+        self, features: Tensor, mask: Tensor, *, masking: bool = False, masked: Tensor | None = None
+    ) -> Tensor:
         """From the CNN to the first block: projection, masking, positional convolution."""
         projected = self.model.feature_projection(features)
         # HuBERT's returns the projection alone, the others also what the quantiser would see.
         hidden: Tensor = projected if isinstance(projected, Tensor) else projected[0]
         if masking:
-            hidden = self.masking(hidden, mask, self.model.masked_spec_embed)
+            hidden = self.masking(hidden, mask, self.model.masked_spec_embed, masked)
         # The positional convolution looks 64 frames to each side: past a clip's end it must see zeros.
         hidden = hidden.masked_fill(~mask.unsqueeze(2), 0)
         encoder = self.model.encoder

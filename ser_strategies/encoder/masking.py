@@ -6,7 +6,15 @@ from torch import Tensor, nn
 from ser_strategies.encoder.frames import valid_mask
 
 
-def span_mask(counts: Tensor, total: int, *, probability: float, length: int, minimum: int) -> Tensor:
+def span_mask(
+    counts: Tensor,
+    total: int,
+    *,
+    probability: float,
+    length: int,
+    minimum: int,
+    generator: torch.Generator | None = None,
+) -> Tensor:
     """Random spans, True where masked, (batch, total), by the formula of transformers.
 
     `probability` is about the fraction of steps masked, before overlaps: a clip of n steps gets
@@ -20,15 +28,17 @@ def span_mask(counts: Tensor, total: int, *, probability: float, length: int, mi
         probability: About the fraction of steps to mask.
         length: Steps of one span.
         minimum: Spans a clip gets at least, if they fit.
+        generator: Where the draws come from; the global generator if None.
     """
     most = min(max(int(probability * total / length + 1), minimum), total // length)
     batch, device = counts.shape[0], counts.device
     if most == 0 or (probability == 0 and minimum == 0):
         return torch.zeros(batch, total, dtype=torch.bool, device=device)
-    wanted = (probability * counts / length + torch.rand(batch, device=device)).long().clamp(min=minimum)
+    fractions = torch.rand(batch, device=device, generator=generator)
+    wanted = (probability * counts / length + fractions).long().clamp(min=minimum)
     spans = torch.minimum(wanted, counts // length)
     can_start = valid_mask(counts - length + 1, total)
-    scores = torch.rand(batch, total, device=device).masked_fill(~can_start, -1.0)
+    scores = torch.rand(batch, total, device=device, generator=generator).masked_fill(~can_start, -1.0)
     chosen = scores.topk(most, dim=1).indices
     starts = torch.zeros(batch, total + length, dtype=torch.int32, device=device)
     starts.scatter_(1, chosen + length, valid_mask(spans, most).int())
@@ -70,34 +80,49 @@ class SpecAugment(nn.Module):
         self.channel_length = channel_length
         self.channel_minimum = channel_minimum
 
-    def forward(self, frames: Tensor, mask: Tensor, fill: Tensor | None = None) -> Tensor:
+    def draw(self, counts: Tensor, total: int, generator: torch.Generator | None = None) -> Tensor:
+        """Which frames of each clip to mask, (batch, total).
+
+        Args:
+            counts: Valid frames of each clip, (batch,).
+            total: Frames of the padded batch.
+            generator: Where the draws come from; the global generator if None.
+        """
+        return span_mask(
+            counts,
+            total,
+            probability=self.time_probability,
+            length=self.time_length,
+            minimum=self.time_minimum,
+            generator=generator,
+        )
+
+    def forward(
+        self, frames: Tensor, mask: Tensor, fill: Tensor | None = None, hidden: Tensor | None = None
+    ) -> Tensor:
         """Frames with spans replaced.
 
         Args:
             frames: (batch, frames, size).
             mask: True where a frame is valid, (batch, frames).
             fill: What a masked frame becomes, (size,); zeros if None. Masked channels always become zero.
+            hidden: Which frames to mask, in whatever mode; None draws them, in training mode only.
         """
-        if not self.training:
+        if not self.training and hidden is None:
             return frames
         batch, total, size = frames.shape
-        if self.time_probability > 0:
-            hidden = span_mask(
-                mask.sum(1),
-                total,
-                probability=self.time_probability,
-                length=self.time_length,
-                minimum=self.time_minimum,
-            )
+        if hidden is None and self.time_probability > 0:
+            hidden = self.draw(mask.sum(1), total)
+        if hidden is not None:
             replacement = frames.new_zeros(size) if fill is None else fill.to(frames.dtype)
             frames = torch.where(hidden.unsqueeze(2), replacement, frames)
-        if self.channel_probability > 0:
-            hidden = span_mask(
+        if self.training and self.channel_probability > 0:
+            channels = span_mask(
                 torch.full((batch,), size, device=frames.device),
                 size,
                 probability=self.channel_probability,
                 length=self.channel_length,
                 minimum=self.channel_minimum,
             )
-            frames = frames.masked_fill(hidden.unsqueeze(1), 0)
+            frames = frames.masked_fill(channels.unsqueeze(1), 0)
         return frames

@@ -29,6 +29,15 @@ def freeze_cnn(encoder: Encoder, *, projection: bool = False) -> None:
     encoder.cut = max(encoder.cut, AFTER_CNN)
 
 
+def train_mask_vector(encoder: Encoder) -> None:
+    """Lets the vector that stands for masked frames train, which only pre-training does.
+
+    Args:
+        encoder: The encoder.
+    """
+    encoder.model.masked_spec_embed.requires_grad_(True)
+
+
 def train_top_blocks(encoder: Encoder, top_blocks: int) -> None:
     """Freezes all but the last `top_blocks` blocks, and the norm above them where the encoder has one.
 

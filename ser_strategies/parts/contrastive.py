@@ -12,22 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ser_strategies.parts.choices import check_choice
+from ser_strategies.parts.quantiser import GumbelQuantiser, Quantised, wide
+from ser_strategies.parts.sharing import shared_count, shared_sum
 
 DiversityScaling = Literal["mean", "per_frame", "once"]
-
-
-class Quantised(NamedTuple):
-    """What a quantiser makes of frames.
-
-    Args:
-        vectors: The chosen code vectors, groups side by side, (batch, frames, code_size).
-        codes: Which entry of each group was chosen, (batch, frames, groups).
-        perplexity: How many entries are in use, summed over the groups: `groups` to `groups * entries`.
-    """
-
-    vectors: Tensor
-    codes: Tensor
-    perplexity: Tensor
 
 
 class ContrastiveLoss(NamedTuple):
@@ -41,6 +29,9 @@ class ContrastiveLoss(NamedTuple):
         perplexity: Entries of the codebooks in use, summed over the groups.
         masked_frames: How many frames were scored.
         left_out: How many masked frames were not, having no other in their clip to be told from.
+        cross_entropy: Sum over the frames of this process.
+        hits: How many of them were nearer to their true frame than to every negative with another code.
+        usage: How often each entry of each codebook stood for one of them, (groups, entries).
     """
 
     loss: Tensor
@@ -50,53 +41,9 @@ class ContrastiveLoss(NamedTuple):
     perplexity: Tensor
     masked_frames: Tensor
     left_out: Tensor
-
-
-class GumbelQuantiser(nn.Module):
-    """Product quantisation: each group picks an entry of its codebook, and their vectors stand side by side.
-
-    In training the pick is drawn from the global generator (Gumbel softmax, straight-through); in evaluation
-    it is the likeliest entry. Parameters are called, shaped and initialised as in transformers'
-    `Wav2Vec2GumbelVectorQuantizer`.
-
-    Args:
-        input_size: Size of a frame.
-        groups: Number of codebooks.
-        entries: Entries of each.
-        code_size: Size of the vectors of all groups together.
-    """
-
-    def __init__(self, input_size: int, *, groups: int = 2, entries: int = 320, code_size: int = 256) -> None:
-        super().__init__()
-        if code_size % groups:
-            msg = f"code_size must be a multiple of groups, got {code_size} and {groups}."
-            raise ValueError(msg)
-        self.groups = groups
-        self.entries = entries
-        self.temperature = 2.0  # follows `gumbel_temperature` in training
-        self.codevectors = nn.Parameter(torch.rand(1, groups * entries, code_size // groups))
-        self.weight_proj = nn.Linear(input_size, groups * entries)
-        # With torch's own, smaller, draw all entries would be about equally likely whatever the frame.
-        nn.init.normal_(self.weight_proj.weight)
-        nn.init.zeros_(self.weight_proj.bias)
-
-    def forward(self, features: Tensor, mask: Tensor) -> Quantised:
-        """Quantises frames (batch, frames, size), in float32 (or float64 if given).
-
-        Only frames where the mask (batch, frames) is True count for the perplexity: in training that of their
-        mean distribution without the noise, which has a gradient; in evaluation that of the picks.
-        """
-        logits = self.weight_proj(features).unflatten(-1, (self.groups, self.entries))
-        with torch.autocast(features.device.type, enabled=False):
-            logits = _wide(logits)
-            if self.training:
-                picks = F.gumbel_softmax(logits, tau=self.temperature, hard=True)
-                distribution = logits.softmax(dim=-1)
-            else:
-                picks = distribution = F.one_hot(logits.argmax(dim=-1), self.entries).to(logits.dtype)
-            codebooks = self.codevectors.to(logits.dtype).view(self.groups, self.entries, -1)
-            vectors = torch.einsum("btgv,gvd->btgd", picks, codebooks).flatten(2)
-            return Quantised(vectors, picks.argmax(dim=-1), _perplexity(distribution, mask))
+    cross_entropy: Tensor
+    hits: Tensor
+    usage: Tensor
 
 
 class ContrastiveObjective(nn.Module):
@@ -176,17 +123,32 @@ class ContrastiveObjective(nn.Module):
             # A frame whose negatives all have its own code was told from nothing.
             hits = (positive > best) & (best > -torch.inf) & scored
             left_out = (counts == 1).sum()
-            return self._add_up(losses.sum(), hits.sum(), quantised.perplexity, scored.sum(), left_out)
+            return self._add_up(losses.sum(), hits.sum(), quantised, scored.sum(), left_out)
 
     def _add_up(
-        self, total: Tensor, hits: Tensor, perplexity: Tensor, scored: Tensor, left_out: Tensor
+        self, cross_entropy: Tensor, hits: Tensor, quantised: Quantised, own: Tensor, left_out: Tensor
     ) -> ContrastiveLoss:
+        # Processes that evaluate may have unlike numbers of batches, so only those that train wait here.
+        total = shared_sum(cross_entropy) if self.training else cross_entropy
+        scored = shared_count(own) if self.training else own
+        perplexity = quantised.perplexity
         contrastive = total / scored.clamp(min=1) if self.scaling == "mean" else total
         unused = 1 - perplexity / (self.quantizer.groups * self.quantizer.entries)
         diversity = unused * (scored if self.scaling == "per_frame" else scored.clamp(max=1))
         loss = contrastive + self.diversity_weight * diversity
-        accuracy = hits / scored.clamp(min=1)
-        return ContrastiveLoss(loss, contrastive, diversity, accuracy, perplexity, scored, left_out)
+        accuracy = hits / own.clamp(min=1)
+        return ContrastiveLoss(
+            loss,
+            contrastive,
+            diversity,
+            accuracy,
+            perplexity,
+            own,
+            left_out,
+            cross_entropy.detach(),
+            hits,
+            quantised.usage,
+        )
 
 
 def sample_negatives(masked: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
@@ -212,11 +174,6 @@ def sample_negatives(masked: Tensor, count: int, generator: torch.Generator | No
     # The n - 1 others are numbered without a gap: from the frame itself on, they are one further.
     numbers += numbers >= torch.arange(rows, device=masked.device).unsqueeze(1)
     return numbers.clamp_(max=rows - 1)  # an only one has no other
-
-
-def gumbel_temperature(step: int, *, start: float = 2.0, end: float = 0.5, decay: float = 0.999995) -> float:
-    """Temperature of the quantiser's draw after so many steps: a factor less each step, down to `end`."""
-    return float(max(start * decay**step, end))
 
 
 def mask_probability(starts: float, length: int) -> float:
@@ -251,19 +208,10 @@ def _similarities(
 ) -> tuple[Tensor, Tensor]:
     """Cosines of predictions with their targets and their negatives, -inf for one with the target's code."""
     # All pairs of a clip in one product: the vectors of all negatives would take many times the memory.
-    predictions = F.normalize(_wide(predictions), dim=-1)
-    cosines = predictions @ F.normalize(_wide(targets), dim=-1).transpose(1, 2)
+    predictions = F.normalize(wide(predictions), dim=-1)
+    cosines = predictions @ F.normalize(wide(targets), dim=-1).transpose(1, 2)
     same = (codes.unsqueeze(2) == codes.unsqueeze(1)).all(dim=-1)
     return cosines.diagonal(dim1=1, dim2=2), cosines.masked_fill(same, -torch.inf).gather(2, negatives)
-
-
-def _perplexity(distribution: Tensor, mask: Tensor) -> Tensor:
-    """Exponential of the entropy of the mean distribution of the frames in the mask, summed over groups."""
-    weights = mask.to(distribution.dtype) / mask.sum().clamp(min=1)
-    mean = (distribution * weights[:, :, None, None]).sum(dim=(0, 1))
-    # The slope of x log x is infinite at zero, which an entry far from every frame reaches.
-    entropy = -(mean * mean.clamp(min=torch.finfo(mean.dtype).tiny).log()).sum(dim=-1)
-    return entropy.exp().sum()
 
 
 def _taken(values: Tensor, places: Tensor, keep: Tensor) -> Tensor:
@@ -271,7 +219,3 @@ def _taken(values: Tensor, places: Tensor, keep: Tensor) -> Tensor:
     taken = values.gather(1, places.unsqueeze(2).expand(-1, -1, values.shape[2]))
     # Filling, because infinity or NaN in the padding times zero would still be NaN.
     return taken.masked_fill(~keep.unsqueeze(2), 0.0)
-
-
-def _wide(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()

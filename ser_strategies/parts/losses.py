@@ -63,6 +63,36 @@ def soft_cross_entropy(
         return _ratio(losses.masked_fill(~known, 0.0).sum(), (distribution * weights).sum())
 
 
+def frame_cross_entropy(
+    logits: Tensor,
+    mask: Tensor,
+    distribution: Tensor,
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Cross-entropy of an utterance's target at each of its frames, in float32.
+
+    The mean over the valid frames of an utterance, then the weighted mean over utterances.
+
+    Args:
+        logits: Logits of each frame, (batch, frames, classes).
+        mask: True where a frame is valid, (batch, frames).
+        distribution: Distribution over the classes, (batch, classes); a row of NaN where unknown.
+        class_weights: Weight of each class, (classes,); 1 for all if None.
+        label_smoothing: Share of each target that is spread evenly over all classes.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        logits, weights = _with_weights(logits, class_weights)
+        share = mask / mask.sum(1, keepdim=True).clamp(min=1)
+        # Linear in the log-probabilities, so their mean over the frames is all that is needed.
+        mean = (logits.log_softmax(-1).masked_fill(~mask.unsqueeze(2), 0) * share.unsqueeze(2)).sum(1)
+        known = ~distribution.isnan().any(1, keepdim=True)
+        target = distribution.to(mean.dtype).masked_fill(~known, 0)
+        smooth = label_smoothing / logits.shape[-1]
+        smoothed = torch.where(known, (1 - label_smoothing) * target + smooth, target)
+        return _ratio(-(smoothed * weights * mean).sum(), (target * weights).sum())
+
+
 def ccc_loss(predictions: Tensor, targets: Tensor) -> Tensor:
     """Mean over the dimensions of 1 - CCC over the batch, in float32, with population variances (ddof 0).
 

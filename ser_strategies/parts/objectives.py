@@ -16,6 +16,7 @@ from ser_strategies.parts.losses import (
     ccc_loss,
     class_weights,
     cross_entropy,
+    frame_cross_entropy,
     soft_cross_entropy,
 )
 from ser_strategies.parts.metrics import ClassScores, DimensionScores
@@ -47,6 +48,16 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """What the outputs say, by column name, (batch,) each."""
+
+    def frame_loss(self, logits: Tensor, mask: Tensor, batch: Batch) -> Tensor:
+        """Loss of logits of the classes for each frame, (batch, frames, classes), a scalar in float32.
+
+        Args:
+            logits: What a head says of each frame.
+            mask: True where a frame is valid, (batch, frames).
+            batch: The batch.
+        """
+        raise ValueError(f"The objective '{self.name}' has no classes that frames could be told by.")
 
     def set_class_counts(self, counts: Tensor | Sequence[int]) -> None:
         """Takes the number of training utterances of each class, (classes,), for class weights."""
@@ -111,6 +122,18 @@ class Classes(Objective):
             self.check(batch)
         return cross_entropy(
             outputs, labels, class_weights=self.class_weights, label_smoothing=self.label_smoothing
+        )
+
+    def frame_loss(self, logits: Tensor, mask: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy of the utterance's class at each frame; each utterance weighs the same."""
+        if self.soft_labels:
+            targets = required(batch, "soft_labels", self.name, self.size)
+        else:
+            labels = required(batch, "labels", self.name)
+            chosen = nn.functional.one_hot(labels.clamp(min=0), self.size).to(logits.dtype)
+            targets = chosen.masked_fill((labels < 0).unsqueeze(1), torch.nan)
+        return frame_cross_entropy(
+            logits, mask, targets, class_weights=self.class_weights, label_smoothing=self.label_smoothing
         )
 
     def scores(self) -> Metric:
@@ -198,6 +221,10 @@ class ClassesAndDimensions(Objective):
         classes, dimensions = outputs.tensor_split([self.classes.size], dim=-1)
         weighted = self.dimension_weight * self.dimensions.loss(dimensions, batch)
         return self.classes.loss(classes, batch) + weighted
+
+    def frame_loss(self, logits: Tensor, mask: Tensor, batch: Batch) -> Tensor:
+        """That of the classes."""
+        return self.classes.frame_loss(logits, mask, batch)
 
     def scores(self) -> Metric:
         """Fresh scores of both, and their `mean`, (ua + ccc) / 2."""

@@ -10,6 +10,7 @@ from ser_strategies.encoder import (
     Frames,
     SpecAugment,
     freeze_cnn,
+    train_mask_vector,
     train_top_blocks,
 )
 from ser_strategies.encoder.families import random_shape
@@ -260,6 +261,161 @@ def test_frames_masked_before_the_first_block_become_the_vector_of_the_encoder(s
     assert hidden.any(1).all()
     assert not hidden[~frames.mask].any()
     assert (seen[0][~frames.mask] == 0).all()
+
+
+CLIPS = [5_000, 9_000, 300]
+
+
+def masked_at_random(counts: Tensor, seed: int = 0) -> Tensor:
+    """Any frames, among them frames of padding, for which a mask must have no effect."""
+    generator = torch.Generator().manual_seed(seed)
+    masked = torch.rand(len(counts), int(counts.max()), generator=generator) < 0.3
+    masked[0, -1] = True
+    return masked
+
+
+def entering(encoder: Encoder, module: nn.Module) -> list[Tensor]:
+    """Collects what a module of the encoder is given."""
+    seen: list[Tensor] = []
+    module.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    return seen
+
+
+@every_kind
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_frames_that_are_told_become_the_mask_vector_and_no_others_do(size, training):
+    encoder = lively(size, dropout=0.0, masking=SpecAugment(time_probability=0.5, time_length=3))
+    encoder.train(training)
+    seen = entering(encoder, encoder.model.encoder.pos_conv_embed)
+    sound, lengths = padded([noise(samples, samples) for samples in CLIPS])
+    below = encoder.lower(sound, lengths, AFTER_CNN)
+    masked = masked_at_random(below.mask.sum(1))
+    assert masked[~below.mask].any()
+    with torch.no_grad():
+        encoder.upper(below, AFTER_CNN, masked=torch.zeros_like(masked))
+        encoder.upper(below, AFTER_CNN, masked=masked)
+        projected = encoder.model.feature_projection(below.values)
+    projected = projected if isinstance(projected, Tensor) else projected[0]
+    plain = projected.masked_fill(~below.mask.unsqueeze(2), 0)
+    # Told to mask nothing it masks nothing, although it would draw masks by itself.
+    assert torch.equal(seen[0], plain)
+    hidden = masked & below.mask
+    vector = encoder.model.masked_spec_embed
+    assert torch.equal(seen[1][hidden], vector.expand(int(hidden.sum()), -1))
+    assert torch.equal(seen[1][~hidden], plain[~hidden])
+
+
+@every_kind
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("cut", [0, 2])
+def test_frames_that_are_told_enter_the_first_block_above_a_cut_as_zeros(size, training, cut):
+    encoder = lively(size, dropout=0.0, masking=SpecAugment(time_probability=0.5, time_length=3))
+    encoder.train(training)
+    seen = entering(encoder, encoder.blocks[cut])
+    below = encoder.lower(*padded([noise(samples, samples) for samples in CLIPS]), cut)
+    masked = masked_at_random(below.mask.sum(1))
+    seen.clear()
+    encoder.upper(below, cut, masked=masked)
+    assert torch.equal(seen[0], below.values.masked_fill(masked.unsqueeze(2), 0))
+
+
+@every_kind
+def test_a_mask_on_padding_changes_nothing(size):
+    encoder = lively(size)
+    below = encoder.lower(*padded([noise(samples, samples) for samples in CLIPS]), AFTER_CNN)
+    masked = masked_at_random(below.mask.sum(1))
+    with torch.no_grad():
+        found = encoder.upper(below, AFTER_CNN, masked=masked).values[below.mask]
+        assert torch.equal(
+            found, encoder.upper(below, AFTER_CNN, masked=masked & below.mask).values[below.mask]
+        )
+
+
+@every_kind
+def test_masked_frames_of_a_clip_do_not_depend_on_its_batch(size):
+    encoder = lively(size)
+    clips = [noise(samples, samples) for samples in CLIPS]
+    with torch.no_grad():
+        below = encoder.lower(*padded(clips, JUNK), AFTER_CNN)
+        masked = masked_at_random(below.mask.sum(1))
+        together = encoder.upper(below, AFTER_CNN, masked=masked)
+        for row, clip in enumerate(clips):
+            by_itself = encoder.lower(*alone(clip), AFTER_CNN)
+            count = by_itself.values.shape[1]
+            expected = encoder.upper(by_itself, AFTER_CNN, masked=masked[row : row + 1, :count]).values[0]
+            assert error(together.values[row, :count], expected) < TOLERANCE
+
+
+@every_kind
+def test_the_mask_vector_learns_from_the_frames_it_stands_for_once_it_is_to_train(size):
+    encoder = lively(size, dropout=0.0).train()
+    below = encoder.lower(*padded([noise(samples, samples) for samples in CLIPS]), AFTER_CNN)
+    masked = masked_at_random(below.mask.sum(1))
+    vector = encoder.model.masked_spec_embed
+    seen = entering(encoder, encoder.model.encoder.pos_conv_embed)
+
+    def learn() -> None:
+        frames = encoder.upper(below, AFTER_CNN, masked=masked)
+        seen[-1].retain_grad()
+        project(frames.values, frames.mask).backward(retain_graph=True)
+
+    learn()
+    assert vector.grad is None
+    train_mask_vector(encoder)
+    learn()
+    # The vector is each of these frames, so their gradients add up to its own.
+    expected = seen[-1].grad[masked & below.mask].sum(0)
+    assert expected.norm() > 0
+    assert error(vector.grad, expected) < TOLERANCE
+
+
+@every_kind
+def test_channels_are_masked_in_train_mode_only_whatever_frames_are_told(size):
+    masking = SpecAugment(channel_probability=0.3, channel_length=8)
+    encoder = lively(size, dropout=0.0, masking=masking)
+    seen = entering(encoder, encoder.model.encoder.pos_conv_embed)
+    below = encoder.lower(*padded([noise(samples, samples) for samples in CLIPS]), AFTER_CNN)
+    masked = masked_at_random(below.mask.sum(1))
+    for training in (False, True):
+        encoder.train(training)
+        encoder.upper(below, AFTER_CNN, masked=masked)
+    dark = [(values[0][below.mask[0]] == 0).all(0).sum().item() for values in seen]
+    assert dark[0] == 0
+    assert dark[1] >= 8
+
+
+# Counting frames --------------------------------------------------------------------------------------------
+
+EVERY_LENGTH = torch.arange(1, 2_001)
+# Whole; then limits below, at, just above and well above the receptive field of 400 samples.
+LIMITS = [None, 0.01, 0.025, 401 / 16_000, 0.0625]
+
+
+@every_kind
+@pytest.mark.parametrize("seconds", LIMITS)
+def test_the_number_of_frames_is_counted_as_the_encoder_makes_them(size, seconds):
+    encoder = Encoder(f"random:{size}", max_seconds=seconds).eval()
+    counted = encoder.count_frames(EVERY_LENGTH)
+    some = slice(None, None, 1 if size == "wav2vec2-tiny" else 9)  # one family takes the time of all lengths
+    lengths = EVERY_LENGTH[some]
+    with torch.no_grad():
+        frames = encoder(torch.zeros(len(lengths), 2_000), lengths)
+        assert torch.equal(frames.mask.sum(1), counted[some])
+        assert frames.values.shape[1] == encoder.count_frames(torch.tensor([2_000])).item()
+        # What the convolutions really give of a clip alone, wherever the count changes.
+        steps = 1 + (counted[1:] != counted[:-1]).nonzero()[:, 0]
+        for index in {0, 1, 398, 399, 400, 1_998, 1_999, *steps.tolist(), *(steps - 1).tolist()}:
+            samples = int(EVERY_LENGTH[index])
+            alone_frames = encoder(torch.zeros(1, samples), torch.tensor([samples])).values
+            assert alone_frames.shape[1] == counted[index], samples
+
+
+@every_kind
+def test_long_clips_are_counted_by_the_formula_of_the_convolutions(size):
+    encoder, whole = Encoder(f"random:{size}", max_seconds=10.0), Encoder(f"random:{size}")
+    lengths = torch.tensor([16_000, 80_000, 159_999, 160_000, 160_001, 480_000])
+    assert whole.count_frames(lengths).tolist() == [49, 249, 499, 499, 499, 1_499]
+    assert encoder.count_frames(lengths).tolist() == [49, 249, 499, 499, 499, 499]
 
 
 @every_kind

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import ks_2samp
 from torch import Tensor
 from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices
 
@@ -129,6 +130,110 @@ def test_a_whole_batch_shorter_than_a_span_is_left_alone():
     assert not span_mask(torch.tensor([3, 14]), 14, **SETTINGS).any()
 
 
+# The reference formula, written anew ------------------------------------------------------------------------
+
+# What the paper's adaptations and wav2vec2's own pre-training use: probability, length, minimum.
+RECIPES = [(0.65, 10, 2), (0.05, 10, 2), (0.06, 15, 2), (0.08, 15, 2), (0.3, 4, 0)]
+ALL_LENGTHS = np.arange(10, 1_501)
+
+
+def spans_wanted(count: int, uniform: float, recipe: tuple[float, int, int]) -> int:
+    """Spans of a clip alone, for the uniform number that rounds them."""
+    probability, length, minimum = recipe
+    wanted = max(int(probability * count / length + uniform), minimum)
+    if wanted * length > count:
+        wanted = count // length
+    return min(wanted, max(count - length + 1, 0))
+
+
+def mask_from(starts: np.ndarray, count: int, length: int) -> np.ndarray:
+    mask = np.zeros(count, dtype=bool)
+    for start in starts:
+        mask[start : start + length] = True
+    return mask
+
+
+def reference_mask(count: int, recipe: tuple[float, int, int]) -> np.ndarray:
+    """A mask of a clip alone, drawn from numpy's global generator as transformers draws it."""
+    _, length, _ = recipe
+    if count < length:
+        return np.zeros(count, dtype=bool)
+    wanted = spans_wanted(count, np.random.rand(1).item(), recipe)
+    starts = np.random.choice(np.arange(count - length + 1), wanted, replace=False)
+    return mask_from(starts, count, length)
+
+
+def drawn(counts: np.ndarray, recipe: tuple[float, int, int], seed: int) -> Tensor:
+    probability, length, minimum = recipe
+    masking = SpecAugment(time_probability=probability, time_length=length, time_minimum=minimum)
+    return masking.draw(torch.from_numpy(counts), int(counts.max()), torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_the_formula_written_anew_is_that_of_transformers(recipe):
+    probability, length, minimum = recipe
+    for seed, count in enumerate(range(max(length, 10), 1_501, 7)):
+        np.random.seed(seed)
+        expected = _compute_mask_indices((1, count), probability, length, min_masks=minimum)[0]
+        np.random.seed(seed)
+        assert np.array_equal(reference_mask(count, recipe), expected)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_a_clip_of_any_length_gets_the_spans_of_the_formula_for_its_draws(recipe):
+    """All lengths from 10 to 1,500 in one batch: as many spans, each whole, none on padding."""
+    _, length, _ = recipe
+    found = drawn(ALL_LENGTHS, recipe, seed=11)
+    generator = torch.Generator().manual_seed(11)
+    # What the masks were drawn from: a number for the rounding, and for each frame; the highest start spans.
+    rounding = torch.rand(len(ALL_LENGTHS), generator=generator).double().numpy()
+    scores = torch.rand(found.shape, generator=generator).numpy()
+    ties = 0
+    for row, count in enumerate(ALL_LENGTHS):
+        wanted = spans_wanted(count, rounding[row], recipe) if count >= length else 0
+        order = np.argsort(-scores[row, : max(count - length + 1, 0)], kind="stable")
+        starts = order[:wanted]
+        assert len(starts) == wanted
+        assert not found[row, count:].any()
+        # float32 has few enough numbers for the last that starts and the first that does not to be equal.
+        if 0 < wanted < len(order) and scores[row, order[wanted - 1]] == scores[row, order[wanted]]:
+            ties += 1
+            continue
+        assert np.array_equal(found[row, :count].numpy(), mask_from(starts, count, length)), count
+    assert ties < 10
+
+
+@pytest.mark.parametrize("recipe", RECIPES[:3], ids=str)
+@pytest.mark.parametrize("count", [10, 15, 16, 47, 299, 1_500])
+def test_coverage_has_the_distribution_of_the_formula(count, recipe):
+    found = drawn(np.full(1_500, count), recipe, seed=5).sum(1).numpy()
+    np.random.seed(5)
+    expected = np.array([reference_mask(count, recipe).sum() for _ in range(1_500)])
+    assert ks_2samp(found, expected).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_the_same_seed_draws_the_same_masks_and_leaves_other_chance_alone(recipe):
+    before = torch.get_rng_state()
+    first, again, other = (drawn(ALL_LENGTHS, recipe, seed) for seed in (3, 3, 4))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_masks_without_a_generator_come_from_the_global_one():
+    masking, counts = SpecAugment(time_probability=0.3, time_length=4), torch.tensor([90, 40])
+    masks = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        masks.append(masking.draw(counts, 90))
+    assert torch.equal(masks[0], masks[1])
+    assert not torch.equal(masks[0], masks[2])
+
+
+# Masking frames ---------------------------------------------------------------------------------------------
+
+
 def batch(size: int = 128) -> tuple[Tensor, Tensor]:
     mask = torch.arange(299) < torch.tensor([[299], [120], [10]])
     return torch.randn(3, 299, size) + 5, mask
@@ -157,6 +262,25 @@ def test_masked_frames_become_the_fill_and_the_others_stay(fill):
     assert not hidden[~mask].any()
     assert not hidden[2].any()
     assert all(length >= 15 for row in hidden for length in runs(row))
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("fill", [None, torch.arange(128.0)], ids=["zeros", "vector"])
+def test_frames_that_are_told_are_masked_exactly_in_whatever_mode(fill, training):
+    frames, mask = batch()
+    hidden = torch.rand(mask.shape) < 0.2
+    found = SpecAugment(time_probability=0.5).train(training)(frames, mask, fill, hidden)
+    vector = torch.zeros(128) if fill is None else fill
+    assert torch.equal(found[hidden], vector.expand(int(hidden.sum()), -1))
+    assert torch.equal(found[~hidden], frames[~hidden])
+
+
+def test_channels_stay_in_eval_mode_even_where_frames_are_told():
+    frames, mask = batch()
+    nothing = torch.zeros_like(mask)
+    masking = SpecAugment(channel_probability=0.5, channel_length=16)
+    assert torch.equal(masking.eval()(frames, mask, hidden=nothing), frames)
+    assert not torch.equal(masking.train()(frames, mask, hidden=nothing), frames)
 
 
 def test_masked_channels_are_zero_throughout_their_clip():

@@ -15,7 +15,9 @@ from sklearn.metrics.cluster import contingency_matrix
 from torch import Tensor
 
 from ser_strategies.parts import clustering
-from ser_strategies.parts.clustering import Chunks, KMeans, Nearest, assign, fit_kmeans, perplexity, purity
+from ser_strategies.parts.clustering import KMeans, fit_kmeans, perplexity, purity
+from ser_strategies.parts.framestream import Chunks
+from ser_strategies.parts.nearest import Nearest, assign
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -279,10 +281,10 @@ def test_seeds_are_frames_of_the_set():
 
 def test_the_sample_is_one_frame_of_each_stretch():
     frames = torch.arange(1000.0).unsqueeze(1)
-    drawn = clustering._Frames(lambda: cut(frames, [33]), 64, lambda tensor: tensor).draw(100, seed=5)
+    drawn = clustering.FrameStream(lambda: cut(frames, [33]), 64, lambda tensor: tensor).draw(100, seed=5)
     assert (drawn.flatten() // 10).tolist() == list(range(100))
     assert len({int(number) % 10 for number in drawn}) > 5
-    everything = clustering._Frames(whole(frames), 64, lambda tensor: tensor).draw(1000, seed=5)
+    everything = clustering.FrameStream(whole(frames), 64, lambda tensor: tensor).draw(1000, seed=5)
     assert everything.equal(frames)
 
 
@@ -307,16 +309,16 @@ def test_all_frames_the_same(value):
 
 def test_a_centre_that_loses_its_frames_starts_again_elsewhere(monkeypatch):
     frames = blobs(1000, 8, 6.0)
-    draw, calls = clustering._Seeds.__call__, []
+    draw, calls = clustering.Seeds.__call__, []
 
-    def astray(seeds: clustering._Seeds, centres: Tensor | None, wanted: int) -> Tensor:
+    def astray(seeds: clustering.Seeds, centres: Tensor | None, wanted: int) -> Tensor:
         calls.append(wanted)
         drawn = draw(seeds, centres, wanted)
         if centres is None:
             drawn[[2, 5, 6]] = 1e3 + torch.arange(3.0).unsqueeze(1)
         return drawn
 
-    monkeypatch.setattr(clustering._Seeds, "__call__", astray)
+    monkeypatch.setattr(clustering.Seeds, "__call__", astray)
     fit = fit_kmeans(whole(frames), 8)
     assert calls[:2] == [8, 3]
     assert (fit.counts > 0).all()

@@ -4,7 +4,14 @@ import torch
 import torch.nn.functional as F
 from sklearn.utils.class_weight import compute_class_weight
 
-from ser_strategies.parts.losses import ccc_loss, class_weights, cross_entropy, soft_cross_entropy
+from ser_strategies.encoder.frames import valid_mask
+from ser_strategies.parts.losses import (
+    ccc_loss,
+    class_weights,
+    cross_entropy,
+    frame_cross_entropy,
+    soft_cross_entropy,
+)
 
 CLASSES = 4
 WEIGHTS = torch.tensor([0.5, 2.0, 1.0, 3.0])
@@ -88,6 +95,101 @@ def test_losses_are_float32_under_autocast(generator):
     for loss, expected in zip(cast, losses(logits.float()), strict=True):
         assert loss.dtype == torch.float32
         assert torch.equal(loss, expected)
+
+
+# Cross-entropy of frames ------------------------------------------------------------------------------------
+
+FRAMES = [7, 3, 1, 5, 4]
+
+
+def frames_and_mask(generator, junk=0.0):
+    mask = valid_mask(torch.tensor(FRAMES), max(FRAMES) + 2)
+    logits = 3 * torch.randn(*mask.shape, CLASSES, generator=generator)
+    return logits.masked_fill(~mask.unsqueeze(2), junk).requires_grad_(), mask
+
+
+def frame_targets(kind, generator):
+    """Of the five utterances the second is unknown."""
+    if kind == "soft":
+        distribution = (2 * torch.randn(len(FRAMES), CLASSES, generator=generator)).softmax(-1)
+    else:
+        distribution = F.one_hot(torch.tensor([0, 1, 3, 1, 2]), CLASSES).float()
+    distribution[1, 2 if kind == "soft" else slice(None)] = torch.nan
+    return distribution
+
+
+def frame_by_frame(logits, distribution, weights, smoothing):
+    """torch's cross-entropy of one frame after the other: mean over frames, weighted mean over utterances."""
+    total, weight = 0.0, 0.0
+    w = torch.ones(CLASSES) if weights is None else weights
+    for row, count in enumerate(FRAMES):
+        if distribution[row].isnan().any():
+            continue
+        losses = [
+            F.cross_entropy(
+                logits[row, frame], distribution[row], w, reduction="sum", label_smoothing=smoothing
+            )
+            for frame in range(count)
+        ]
+        total = total + sum(losses) / count
+        weight += distribution[row] @ w
+    return total / weight
+
+
+@pytest.mark.parametrize("junk", [0.0, 1e30, -1e4])
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_frame_cross_entropy_equals_a_loop_over_frames(generator, weights, smoothing, kind, junk):
+    logits, mask = frames_and_mask(generator, junk)
+    distribution = frame_targets(kind, generator)
+    loss = frame_cross_entropy(logits, mask, distribution, weights, smoothing)
+    expected = frame_by_frame(logits, distribution, weights, smoothing)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    found, wanted = (torch.autograd.grad(value, logits)[0] for value in (loss, expected))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-7)
+    assert (found[~mask] == 0).all()
+    assert (found[1] == 0).all()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_with_one_frame_each_it_is_the_cross_entropy_of_utterances(generator, smoothing):
+    logits, targets = torch.randn(6, CLASSES, generator=generator), torch.tensor([0, 3, -1, 1, 1, 2])
+    distribution = F.one_hot(targets.clamp(min=0), CLASSES).float()
+    distribution[targets < 0] = torch.nan
+    mask = torch.ones(6, 1, dtype=torch.bool)
+    loss = frame_cross_entropy(logits.unsqueeze(1), mask, distribution, WEIGHTS, smoothing)
+    torch.testing.assert_close(
+        loss, cross_entropy(logits, targets, class_weights=WEIGHTS, label_smoothing=smoothing)
+    )
+
+
+def test_long_utterances_weigh_no_more_than_short_ones(generator):
+    logits, mask = frames_and_mask(generator)
+    distribution = F.one_hot(torch.tensor([0, 1, 3, 1, 2]), CLASSES).float()
+    loss = frame_cross_entropy(logits, mask, distribution)
+    alone = [
+        frame_cross_entropy(logits[r : r + 1], mask[r : r + 1], distribution[r : r + 1]) for r in range(5)
+    ]
+    assert loss.item() == pytest.approx(torch.stack(alone).mean().item(), rel=1e-5)
+
+
+def test_frame_cross_entropy_of_nothing_known_costs_nothing_but_keeps_the_graph(generator):
+    logits, mask = frames_and_mask(generator)
+    unknown = torch.full((len(FRAMES), CLASSES), torch.nan)
+    loss = frame_cross_entropy(logits, mask, unknown, WEIGHTS, 0.1)
+    loss.backward()
+    assert loss.item() == 0
+    assert (logits.grad == 0).all()
+
+
+def test_frame_cross_entropy_is_float32_under_autocast(generator):
+    logits, mask = frames_and_mask(generator)
+    half, distribution = logits.detach().bfloat16(), frame_targets("soft", generator)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = frame_cross_entropy(half, mask, distribution, WEIGHTS, 0.1)
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, frame_cross_entropy(half.float(), mask, distribution, WEIGHTS, 0.1))
 
 
 def reference_ccc(x, y):

@@ -79,6 +79,51 @@ def test_soft_labels_train_and_labels_score():
         objective.loss(LOGITS, batch(soft_labels=soft[:, :2]))
 
 
+FRAME_MASK = torch.tensor([[True, True], [True, False], [True, True], [True, True]])
+
+
+def by_frame(objective: Classes, given: Batch) -> float:
+    """The utterances' own loss of each frame: mean over frames, then as the utterances weigh."""
+    total, weight = 0.0, 0.0
+    frames = torch.stack([LOGITS, LOGITS.flip(0)], 1)
+    for row in range(4):
+        if given.soft_labels is None:
+            alone = given._replace(labels=given.labels[row : row + 1])
+            own = objective.class_weights[given.labels[row]] * (given.labels[row] >= 0)
+        else:
+            alone = given._replace(soft_labels=given.soft_labels[row : row + 1])
+            own = (given.soft_labels[row] @ objective.class_weights).nan_to_num(0)
+        valid = int(FRAME_MASK[row].sum())
+        losses = [objective.loss(frames[row, frame][None], alone).item() for frame in range(valid)]
+        total, weight = total + own.item() * sum(losses) / valid, weight + own.item()
+    return total / weight
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("weighting", ["none", "balanced"])
+def test_the_loss_of_frames_is_that_of_their_utterances_one_by_one(weighting, smoothing):
+    frames = torch.stack([LOGITS, LOGITS.flip(0)], 1)
+    soft = torch.tensor([[0.5, 0.0, 0.5], [0.2, 0.3, 0.5], [NAN] * 3, [0.0, 1.0, 0.0]])
+    for options, given in (({}, LABELLED), ({"soft_labels": True}, LABELLED._replace(soft_labels=soft))):
+        objective = Classes(LABELS, class_weighting=weighting, label_smoothing=smoothing, **options)
+        if weighting != "none":
+            objective.set_class_counts([10, 20, 30])
+        found = objective.frame_loss(frames, FRAME_MASK, given).item()
+        assert found == pytest.approx(by_frame(objective, given), rel=1e-5)
+        both = ClassesAndDimensions(objective, Dimensions(["valence"]))
+        assert both.frame_loss(frames, FRAME_MASK, given).item() == pytest.approx(found)
+
+
+def test_frames_are_told_by_classes_alone():
+    frames = torch.zeros(4, 2, 1)
+    with pytest.raises(ValueError, match="'dimensions' has no classes that frames could be told by"):
+        Dimensions(["valence"]).frame_loss(frames, FRAME_MASK, batch(dimensions=torch.zeros(4, 1)))
+    with pytest.raises(ValueError, match="needs labels, but the batch has none"):
+        Classes(LABELS).frame_loss(torch.zeros(4, 2, 3), FRAME_MASK, batch())
+    with pytest.raises(ValueError, match="needs soft_labels, but the batch has none"):
+        Classes(LABELS, soft_labels=True).frame_loss(torch.zeros(4, 2, 3), FRAME_MASK, LABELLED)
+
+
 def test_dimensions_loss_scores_and_columns():
     objective, rated = Dimensions(["activation", "valence"]), batch(dimensions=DIMENSIONS)
     assert (objective.size, objective.monitor) == (2, "ccc")
