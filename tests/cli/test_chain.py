@@ -1,0 +1,363 @@
+"""Chains that are really run: two stages, on sounds of the embedded corpus written to disk."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ser_strategies import Synthetic
+from ser_strategies.cli import chainrun, main
+from ser_strategies.cli.chainlock import locked
+from tests.cli.conftest import everything_in, only_error
+from tests.cli.test_chain_plan import write_chain
+
+EPOCHS = 4
+RUN = ("run", "mine", "--fold", "2", "--seed", "3")
+NAMES = ("1-adapt (fold 2, seed 3)", "2-finetune (fold 2, seed 3)")
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory):
+    """A folder with 24 short sounds of six speakers, and the table of them."""
+    folder = tmp_path_factory.mktemp("sounds")
+    Synthetic(speakers=6, utterances_per_speaker=4).save(folder)
+    return folder
+
+
+def manifest(folder: Path) -> dict:
+    options = {
+        "path": str(folder / "manifest.csv"),
+        "protocol": "speaker-folds",
+        "folds": 3,
+        "batch_size": 4,
+    }
+    return {"class_path": "Manifest", "init_args": options}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, sounds):
+    """A folder with a chain that was run for the second fold and one seed, and what it said."""
+    folder = tmp_path_factory.mktemp("chain")
+    with contextlib.chdir(folder):
+        write_chain("mine", data=manifest(sounds), trainer={"max_epochs": EPOCHS})
+    run = subprocess.run(
+        [sys.executable, "-m", "ser_strategies", *RUN],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+        timeout=300,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return folder, run.stdout, run.stderr
+
+
+@pytest.fixture
+def copy(finished, here):
+    """A copy of the finished chain to change."""
+    shutil.copytree(finished[0], here, dirs_exist_ok=True)
+    return here / "runs/mine/fold-2/seed-3"
+
+
+@pytest.fixture
+def within(monkeypatch):
+    """Runs stages in this process, which spares them the start of one; gives the words of each."""
+    calls = []
+
+    def launch(words, lock):
+        calls.append(list(words))
+        try:
+            main(list(words))
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return 0
+
+    monkeypatch.setattr(chainrun, "launch", launch)
+    return calls
+
+
+def weights(path: Path) -> dict:
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def facts(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def actions(capsys) -> list[str]:
+    """What `run` says of each stage, without the stages' own words."""
+    return [line for line in capsys.readouterr().out.splitlines() if line[:1] in "123" and ": " in line]
+
+
+def test_each_stage_is_run_and_the_last_is_tested(finished):
+    folder, said, complaints = finished
+    place = folder / "runs/mine/fold-2/seed-3"
+    kept = {
+        "best.ckpt",
+        "last.ckpt",
+        "config.yaml",
+        "environment.json",
+        "fit.json",
+        "stage.json",
+        "stage.yaml",
+    }
+    assert everything_in(place / "1-adapt") >= kept
+    assert everything_in(place / "2-finetune") >= kept | {"test.json"}
+    assert not (place / "1-adapt/test.json").exists()
+    assert {path.name for path in folder.iterdir()} == {"mine", "runs"}
+    assert not list(folder.rglob("*.lock"))
+    assert "PartialFineTuning trains" in said, "stages speak for themselves"
+    for name in NAMES:
+        assert f"{name} runs: it has not been run yet" in said
+    ua = facts(place / "2-finetune/test.json")["metrics"]["test/ua"]
+    (row,) = [line for line in said.splitlines() if "2-finetune" in line and "│" in line]
+    assert [cell.strip() for cell in row.strip("│").split("│")][-1] == f"ua {ua:.4f}"
+    assert [line for line in complaints.splitlines() if not line.startswith("Seed set")] == []
+
+
+def test_fold_seed_and_hand_off_reach_the_training(finished):
+    place = finished[0] / "runs/mine/fold-2/seed-3"
+    for stage in ("1-adapt", "2-finetune"):
+        kept = facts(place / stage / "fit.json")
+        assert kept["data"]["task"].endswith("/fold-2-of-3")
+        assert torch.load(place / stage / "last.ckpt", weights_only=True)["ser_strategies"]["seed"] == 3
+    origin = facts(place / "2-finetune/test.json")["encoder"]
+    assert origin["source"] == str(place / "1-adapt/best.ckpt")
+
+
+def test_a_second_time_everything_is_skipped(copy, within, capsys):
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
+    main([*RUN])
+    said = capsys.readouterr().out
+    assert [f"{name} is skipped: nothing has changed" in said for name in NAMES] == [True, True]
+    assert within == []
+    ua = facts(copy / "2-finetune/test.json")["metrics"]["test/ua"]
+    assert f"ua {ua:.4f}" in said
+    assert {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()} == before
+
+
+def test_a_rehearsal_says_what_would_be_and_does_nothing(copy, here, within, capsys):
+    before = everything_in(here)
+    main(["run", "mine", "--fold", "2..3", "--seed", "3", "--1-adapt.trainer.max_epochs=5", "--dry_run"])
+    assert actions(capsys) == [
+        f"{NAMES[0]} runs: trainer.max_epochs changed {EPOCHS} -> 5",
+        f"{NAMES[1]} runs: it starts from 1-adapt, unless that comes out the same as before",
+        "1-adapt (fold 3, seed 3) runs: it has not been run yet",
+        "2-finetune (fold 3, seed 3) runs: it has not been run yet",
+    ]
+    assert within == []
+    assert everything_in(here) == before
+
+
+def test_a_change_of_the_last_stage_leaves_the_first(copy, within, capsys):
+    first = (copy / "1-adapt/best.ckpt").stat().st_mtime_ns
+    parameters = facts(copy / "2-finetune/fit.json")["parameters"]
+    main([*RUN, "--2-finetune.model.pooling=mean+std"])
+    assert actions(capsys) == [
+        f"{NAMES[0]} is skipped: nothing has changed",
+        f"{NAMES[1]} runs: model.pooling changed mean -> mean+std",
+    ]
+    assert [words[0] for words in within] == ["fit", "test"]
+    assert (copy / "1-adapt/best.ckpt").stat().st_mtime_ns == first
+    assert facts(copy / "2-finetune/fit.json")["parameters"] > parameters, "the head is wider"
+
+
+def test_a_first_stage_that_comes_out_the_same_leaves_the_last(copy, within, capsys):
+    best = copy / "1-adapt/best.ckpt"
+    before = torch.load(best, weights_only=True)
+    best.unlink()
+    main([*RUN])
+    assert actions(capsys) == [
+        f"{NAMES[0]} runs: its best.ckpt is gone",
+        f"{NAMES[1]} is skipped: nothing has changed",
+    ]
+    after = torch.load(best, weights_only=True)
+    torch.testing.assert_close(after["state_dict"], before["state_dict"], atol=0, rtol=0)
+    assert after["callbacks"] != before["callbacks"], "they name their folder, which is another one"
+
+
+def test_a_first_stage_that_comes_out_another_takes_the_last_along(copy, within, capsys):
+    main([*RUN, "--1-adapt.model.encoder_lr=1e-2"])
+    assert actions(capsys) == [
+        f"{NAMES[0]} runs: model.encoder_lr changed 0.0001 -> 0.01",
+        f"{NAMES[1]} runs: 1-adapt/best.ckpt changed",
+    ]
+    assert [words[0] for words in within] == ["fit", "fit", "test"]
+
+
+@contextlib.contextmanager
+def later(path: Path):
+    """Gives a file another time of change."""
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    os.utime(path, ns=(times[0], times[1] + 1))
+    yield
+    os.utime(path, ns=times)
+
+
+@contextlib.contextmanager
+def relabelled(path: Path):
+    """Gives an utterance of a manifest another label."""
+    text = path.read_text()
+    assert ",anger," in text
+    path.write_text(text.replace(",anger,", ",sadness,", 1))
+    yield
+    path.write_text(text)
+
+
+def test_changed_data_are_noticed(copy, sounds, capsys):
+    for change, expected in (
+        (later(next(sounds.glob("*.wav"))), "sound files changed (names, sizes or times)"),
+        (relabelled(sounds / "manifest.csv"), "the data changed"),
+        (contextlib.nullcontext(), "nothing has changed"),
+    ):
+        with change:
+            main([*RUN, "--dry_run"])
+        assert expected in actions(capsys)[0]
+
+
+def test_a_new_last_stage_is_added_to_what_is_there(copy, within, capsys):
+    text = Path("mine/2-finetune.yaml").read_text()
+    Path("mine/3-again.yaml").write_text(
+        text.replace("2-finetune", "3-again").replace("1-adapt", "2-finetune")
+    )
+    main([*RUN])
+    assert [line.partition(" (")[0] + line.partition(")")[2] for line in actions(capsys)] == [
+        "1-adapt is skipped: nothing has changed",
+        "2-finetune is skipped: nothing has changed",
+        "3-again runs: it has not been run yet",
+    ]
+    assert (copy / "3-again/test.json").exists()
+    assert facts(copy / "3-again/test.json")["encoder"]["source"] == str(copy / "2-finetune/best.ckpt")
+
+
+def test_folds_and_seeds_are_run_one_after_the_other_and_summed_up(here, sounds, within, capsys):
+    write_chain("mine", data=manifest(sounds))
+    main(["run", "mine", "--out", "place", "--fold", "1,3", "--seed", "0..1"])
+    said = capsys.readouterr().out
+    folders = [f"place/fold-{fold}/seed-{seed}" for fold in (1, 3) for seed in (0, 1)]
+    assert [words[2] for words in within] == [
+        f"{folder}/{stage}/stage.yaml"
+        for folder in folders
+        for stage in ("1-adapt", "2-finetune", "2-finetune")
+    ]
+    scores = []
+    for folder in folders:
+        kept = facts(here / folder / "2-finetune/test.json")
+        assert kept["encoder"]["source"] == str(here / folder / "1-adapt/best.ckpt")
+        scores.append(kept["metrics"]["test/ua"])
+    mean = sum(scores) / 4
+    deviation = (sum((score - mean) ** 2 for score in scores) / 3) ** 0.5
+    assert f"test/ua: {mean:.4f} ± {deviation:.4f}" in said
+    digests = {facts(here / folder / "1-adapt/stage.json")["data"]["digest"] for folder in folders}
+    assert len(digests) == 2, "one of each fold"
+
+
+def test_a_stage_that_is_killed_goes_on_and_ends_like_one_that_was_not(
+    copy, here, monkeypatch, capsys, request
+):
+    def killed(words, lock):
+        """A real process, killed as soon as it has written a checkpoint."""
+        child = subprocess.Popen([sys.executable, "-m", "ser_strategies", *words], pass_fds=(lock,))
+        while not (place / "1-adapt/last.ckpt").exists() and child.poll() is None:
+            time.sleep(0.001)
+        child.kill()
+        return child.wait()
+
+    place = here / "killed/fold-2/seed-3"
+    monkeypatch.setattr(chainrun, "launch", killed)
+    with pytest.raises(SystemExit) as stop:
+        main([*RUN, "--out", "killed"])
+    assert stop.value.code == 1
+    message = capsys.readouterr().err
+    assert f"stopped at {NAMES[0]}, whose `fit` was ended by SIGKILL" in message
+    assert facts(place / "1-adapt/stage.json")["state"] == "started"
+    assert not (place / "2-finetune").exists()
+
+    calls = request.getfixturevalue("within")
+    main([*RUN, "--out", "killed"])
+    assert actions(capsys) == [
+        f"{NAMES[0]} goes on: it was stopped",
+        f"{NAMES[1]} runs: it has not been run yet",
+    ]
+    assert calls[0][-2:] == ["--ckpt_path", "killed/fold-2/seed-3/1-adapt/last.ckpt"]
+    for stage in ("1-adapt", "2-finetune"):
+        for name in ("best.ckpt", "last.ckpt"):
+            straight, resumed = (weights(root / stage / name) for root in (copy, place))
+            torch.testing.assert_close(resumed, straight, atol=0, rtol=0)
+    assert facts(place / "2-finetune/test.json")["metrics"] == facts(copy / "2-finetune/test.json")["metrics"]
+
+
+def test_a_mistake_within_a_stage_is_told_by_the_stage_and_stops_everything(copy, here, within, capsys):
+    before = everything_in(here)
+    with pytest.raises(SystemExit) as stop:
+        main(["run", "mine", "--fold", "2..3", "--seed", "3", "--1-adapt.model.top_blocks=9"])
+    assert stop.value.code == 1
+    *_, error, _, last = capsys.readouterr().err.strip().splitlines()
+    assert error.startswith("error: top_blocks must be between 0 and 4")
+    assert last.startswith(f"stopped at {NAMES[0]}, whose `fit` ended with exit code 1; not begun: 1 of 2 ")
+    assert everything_in(here) == before
+    assert facts(copy / "1-adapt/stage.json")["state"] == "finished", "it costs nothing of what was there"
+
+
+def test_a_fold_out_of_the_range_of_the_corpus_fails_before_anything_runs(copy, sounds, refused):
+    message = refused("run", "mine", "--fold", "2..4", "--seed", "3")
+    assert "1-adapt (fold 4, seed 3): fold must be 1 to 3" in message
+
+
+def test_another_run_in_the_same_folder_is_told_apart(copy, within, capsys):
+    with locked(copy / "2-finetune"), pytest.raises(SystemExit) as stop:
+        main([*RUN, "--overwrite"])
+    assert stop.value.code == 1
+    assert "another `run` is at work in runs/mine/fold-2/seed-3/2-finetune" in only_error(
+        capsys.readouterr().err
+    )
+    assert within == []
+
+
+def test_a_run_of_ones_own_is_not_overwritten(copy, within, refused):
+    (copy / "2-finetune/stage.json").unlink()
+    assert "2-finetune holds a run that is not of a chain" in refused(*RUN)
+    main([*RUN, "--overwrite"])
+    assert [words[0] for words in within] == ["fit", "fit", "test"]
+    assert facts(copy / "2-finetune/stage.json")["state"] == "finished"
+
+
+def test_ctrl_c_ends_the_stage_and_the_chain_goes_on_later(copy, here, monkeypatch, capsys, request):
+    words = (*RUN, "--out", "stopped", "--1-adapt.trainer.max_epochs=8")
+    last = here / "stopped/fold-2/seed-3/1-adapt/last.ckpt"
+    real = subprocess.Popen
+
+    def popen(*given, **options):
+        child = real(*given, **options)
+
+        def interrupt():
+            while not last.exists() and child.poll() is None:
+                time.sleep(0.001)
+            for pid in (child.pid, os.getpid()):  # at a terminal both get it
+                os.kill(pid, signal.SIGINT)
+
+        threading.Thread(target=interrupt).start()
+        return child
+
+    monkeypatch.setattr(chainrun.subprocess, "Popen", popen)
+    with pytest.raises(SystemExit) as stop:
+        main(list(words))
+    assert stop.value.code == 130
+    assert facts(last.parent / "stage.json")["state"] == "started"
+    assert not list((here / "stopped").rglob("*.lock"))
+    capsys.readouterr()
+
+    request.getfixturevalue("within")
+    main(list(words))
+    assert actions(capsys)[0] == f"{NAMES[0]} goes on: it was stopped"
+    assert facts(last.parent / "fit.json")["epochs"] == 8
