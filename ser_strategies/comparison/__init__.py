@@ -1,0 +1,1 @@
+"""Strategies compared: accuracy against cost, and a verdict with its uncertainty."""

@@ -1,0 +1,244 @@
+"""The predictions of one strategy, lined up: every utterance of the test splits once for each seed."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ser_strategies.comparison.clusters import UTTERANCE, Clusters, clusters_of, counted
+from ser_strategies.comparison.scores import Array
+
+PROBABILITY, TRUE = "probability/", "true/"
+KEPT = ("speaker", "gender", "session", "dialogue")
+
+Run = tuple[object, int, pd.DataFrame]
+"""Fold (None where the corpus has none), seed, and the rows of its test.parquet."""
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """What one strategy said of every utterance, for each of its seeds.
+
+    Args:
+        name: What the strategy is called.
+        seeds: Its seeds; each has a run for every fold.
+        table: One row an utterance, by id: id, fold, speaker, gender, session, dialogue.
+        labels: The classes, if it tells any.
+        truth: The true class of each utterance, -1 unknown.
+        probabilities: (seeds, utterances, classes).
+        dimensions: The dimensions, if it tells any.
+        targets: (utterances, dimensions), NaN unknown.
+        estimates: (seeds, utterances, dimensions).
+        notes: What was left out, and why.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    table: pd.DataFrame
+    labels: tuple[str, ...]
+    truth: npt.NDArray[np.int64]
+    probabilities: Array
+    dimensions: tuple[str, ...]
+    targets: Array
+    estimates: Array
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def predicted(self) -> npt.NDArray[np.int64]:
+        """The most probable class, (seeds, utterances)."""
+        return np.asarray(self.probabilities.argmax(axis=-1), dtype=np.int64)
+
+    @cached_property
+    def clusters(self) -> Clusters:
+        """Which utterances belong together."""
+        return clusters_of(self.table)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> "Aligned":
+        """These predictions for some of the utterances.
+
+        Args:
+            chosen: Which, one truth value an utterance.
+        """
+        return replace(
+            self,
+            table=self.table[chosen].reset_index(drop=True),
+            truth=self.truth[chosen],
+            probabilities=self.probabilities[:, chosen],
+            targets=self.targets[chosen],
+            estimates=self.estimates[:, chosen],
+        )
+
+    def of_seeds(self, seeds: Sequence[int]) -> "Aligned":
+        """These predictions for some of the seeds.
+
+        Args:
+            seeds: Which, all of them among its own.
+        """
+        rows = [self.seeds.index(seed) for seed in seeds]
+        return replace(
+            self,
+            seeds=tuple(seeds),
+            probabilities=self.probabilities[rows],
+            estimates=self.estimates[rows],
+        )
+
+
+def align(runs: Iterable[Run], name: str = "the strategy") -> Aligned:
+    """Lines up the runs of one strategy.
+
+    The test splits of its folds together are one test set, which each seed goes through once. A seed that
+    lacks a fold, or utterances, is left out and named in `notes`.
+
+    Args:
+        runs: Fold, seed and predictions of each finished run. A frame has one row an utterance: id, label
+            (none if unknown) and `probability/<label>`, or `<dimension>` and `true/<dimension>`; speaker,
+            gender, session and dialogue where known.
+        name: What the strategy is called.
+
+    Raises:
+        ValueError: The runs do not fit together, or have predictions that are no numbers.
+    """
+    cells = _cells(runs, name)
+    folds = sorted({fold for fold, _ in cells}, key=lambda fold: (len(fold), fold))
+    table = _table(cells, folds, name)
+    whole, notes = _whole(cells, folds, table, name)
+    seeds, first = tuple(whole), next(iter(whole.values()))
+    columns = list(map(str, first))
+    labels = tuple(each.removeprefix(PROBABILITY) for each in columns if each.startswith(PROBABILITY))
+    dimensions = tuple(each.removeprefix(TRUE) for each in columns if each.startswith(TRUE))
+    if not labels and not dimensions:
+        msg = f"{name}: expected columns {PROBABILITY}<label> or {TRUE}<dimension>, got {', '.join(columns)}."
+        raise ValueError(msg)
+    wanted = [PROBABILITY + label for label in labels]
+    truths, targets, probabilities, estimates = [], [], [], []
+    for seed, rows in whole.items():
+        who = f"{name}, seed {seed}"
+        _check_columns(rows, first, who)
+        truths.append(_classes(rows, labels, who) if labels else np.full(len(rows), -1, dtype=np.int64))
+        targets.append(_numbers(rows, [TRUE + each for each in dimensions], who, known=False))
+        probabilities.append(_numbers(rows, wanted, who))
+        estimates.append(_numbers(rows, list(dimensions), who))
+    for seed, truth, target in zip(seeds, truths, targets, strict=True):
+        if (truth != truths[0]).any() or not np.array_equal(target, targets[0], equal_nan=True):
+            msg = (
+                f"{name}: expected the same true labels for every seed, got others for seed {seed} than for "
+                f"seed {seeds[0]}: compare runs with one source of labels."
+            )
+            raise ValueError(msg)
+    return Aligned(
+        name=name,
+        seeds=seeds,
+        table=table,
+        labels=labels,
+        truth=truths[0],
+        probabilities=np.stack(probabilities),
+        dimensions=dimensions,
+        targets=targets[0],
+        estimates=np.stack(estimates),
+        notes=notes,
+    )
+
+
+def _cells(runs: Iterable[Run], name: str) -> dict[tuple[str, int], pd.DataFrame]:
+    cells: dict[tuple[str, int], pd.DataFrame] = {}
+    for fold, seed, frame in runs:
+        place = ("" if fold is None or pd.isna(fold) else str(fold), int(seed))  # type: ignore[call-overload]
+        where = f"{name}, fold {place[0] or '—'}, seed {seed}"
+        if place in cells:
+            msg = f"{where}: expected one run, got two: leave one out, or give it another name."
+            raise ValueError(msg)
+        if frame.empty or "id" not in frame:
+            msg = f"{where}: expected a row for each utterance with its id, got {len(frame)} rows."
+            raise ValueError(msg)
+        if frame["id"].duplicated().any():
+            twice = frame["id"][frame["id"].duplicated()].iloc[0]
+            msg = f"{where}: expected each utterance once, got {twice!r} twice."
+            raise ValueError(msg)
+        cells[place] = frame
+    if not cells:
+        msg = f"{name}: expected finished runs, got none: let at least one finish."
+        raise ValueError(msg)
+    return cells
+
+
+def _table(cells: dict[tuple[str, int], pd.DataFrame], folds: list[str], name: str) -> pd.DataFrame:
+    """All utterances of all folds, from the fullest run of each."""
+    parts = []
+    for fold in folds:
+        fullest = max((frame for (own, _), frame in cells.items() if own == fold), key=len)
+        part = pd.DataFrame({"id": fullest["id"].astype(str).to_numpy(object), "fold": fold})
+        for column in KEPT:
+            part[column] = fullest[column].to_numpy(object) if column in fullest else None
+        parts.append(part)
+    table = pd.concat(parts, ignore_index=True).sort_values("id", ignore_index=True)
+    twice = table["id"].duplicated(keep=False)
+    if twice.any():
+        some = table[twice].iloc[:2]
+        msg = (
+            f"{name}: expected folds that test each utterance once, got {some['id'].iloc[0]!r} in the folds "
+            f"{' and '.join(some['fold'])}: compare the folds of one partition."
+        )
+        raise ValueError(msg)
+    return table
+
+
+def _whole(
+    cells: dict[tuple[str, int], pd.DataFrame], folds: list[str], table: pd.DataFrame, name: str
+) -> tuple[dict[int, pd.DataFrame], tuple[str, ...]]:
+    """Rows of each seed that tested every utterance, in the table's order; what is wrong with the others."""
+    ids = pd.Index(table["id"])
+    whole, notes = {}, []
+    for seed in sorted({seed for _, seed in cells}):
+        rows = pd.concat([cells[fold, seed] for fold in folds if (fold, seed) in cells], ignore_index=True)
+        places = pd.Index(rows["id"].astype(str).to_numpy(object)).get_indexer(ids)
+        if len(rows) == len(ids) and (places >= 0).all():
+            whole[seed] = rows.iloc[places]
+            continue
+        absent = [fold for fold in folds if (fold, seed) not in cells]
+        reason = f"lacks fold {', '.join(absent)}" if absent else "has other utterances than the fullest run"
+        tested = f"{(places >= 0).sum():,} of {counted(len(ids), UTTERANCE)}"
+        notes.append(f"seed {seed} is left out: it {reason} ({tested})")
+    if not whole:
+        msg = f"{name}: expected a seed with every fold, got none ({'; '.join(notes)}): finish its runs."
+        raise ValueError(msg)
+    return whole, tuple(notes)
+
+
+def _check_columns(rows: pd.DataFrame, first: pd.DataFrame, who: str) -> None:
+    differing = set(map(str, rows)) ^ set(map(str, first))
+    odd = [each for each in differing if each.startswith((PROBABILITY, TRUE))]
+    if odd:
+        msg = f"{who}: expected the classes and dimensions of the other runs, got a difference: {min(odd)}."
+        raise ValueError(msg)
+
+
+def _classes(rows: pd.DataFrame, labels: tuple[str, ...], who: str) -> npt.NDArray[np.int64]:
+    names = rows["label"].astype(object).to_numpy() if "label" in rows else np.full(len(rows), None)
+    truth = pd.Index(labels).get_indexer(pd.Index(names, dtype=object)).astype(np.int64)
+    odd = (truth < 0) & pd.notna(names)
+    if odd.any():
+        msg = f"{who}: expected the labels {', '.join(labels)}, got {names[odd][0]!r}: use one label set."
+        raise ValueError(msg)
+    return truth
+
+
+def _numbers(rows: pd.DataFrame, columns: list[str], who: str, *, known: bool = True) -> Array:
+    absent = [column for column in columns if column not in rows]
+    if absent:
+        msg = f"{who}: expected the columns {', '.join(columns)}; {', '.join(absent)} is missing."
+        raise ValueError(msg)
+    values = rows[columns].to_numpy(np.float64, na_value=np.nan)
+    bad = ~np.isfinite(values).all(axis=1) if known else np.isinf(values).any(axis=1)
+    if bad.any():
+        msg = (
+            f"{who}: expected a number for every utterance, got none for {bad.sum():,} of {len(rows):,}, "
+            f"such as {rows['id'][bad].iloc[0]!r}: leave the run out, or test it again."
+        )
+        raise ValueError(msg)
+    return values

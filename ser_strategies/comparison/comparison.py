@@ -1,0 +1,335 @@
+"""A comparison of strategies: what a ledger says, in one table, with its uncertainty and its cost."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+
+from ser_strategies.comparison import fairness
+from ser_strategies.comparison.aligned import Aligned
+from ser_strategies.comparison.differences import Difference, differences
+from ser_strategies.comparison.fronts import Front, pareto
+from ser_strategies.comparison.ledger import Ledger, Problem
+from ser_strategies.comparison.loading import Predictions
+from ser_strategies.comparison.rows import encoder_words, row_of
+from ser_strategies.comparison.scores import Score, score_named
+
+COST = "cost/fit_seconds"
+
+
+class Comparison:
+    """The finished runs of a ledger, side by side.
+
+    Args:
+        ledger: The ledger.
+        score: The score that decides, such as ua, f1_macro or ccc; None is the test counterpart of the score
+            that chose the epochs.
+        allow_unfair: Put strategies into one table that differ in more than their strategy, and mark them.
+        baseline: The one strategy that all others are compared with; None compares all pairs.
+        runs: The runs of the ledger to compare; None is all of them.
+        predictions: Those of the ledger, if they have been read before.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        score: str | None = None,
+        allow_unfair: bool = False,
+        baseline: str | None = None,
+        runs: pd.DataFrame | None = None,
+        predictions: Predictions | None = None,
+    ) -> None:
+        self.ledger = ledger
+        self.allow_unfair = allow_unfair
+        self.runs = ledger.runs if runs is None else runs
+        self._predictions = predictions or Predictions(ledger)
+        finished = self.runs[self.runs["status"] == "finished"]
+        whole = self._predictions.whole(finished["hash"])
+        self.finished = finished[finished["hash"].isin(whole)].reset_index(drop=True)
+        if self.finished.empty:
+            states = self.runs["status"].value_counts()
+            got = ", ".join(f"{count} {state}" for state, count in states.items()) or "no runs"
+            broken = (*ledger.problems, *self._predictions.problems)
+            if broken:
+                got += f", and {len(broken)} cannot be read (the first: {broken[0]})"
+            msg = f"nothing to compare in {ledger.folder}: expected finished runs, got {got}: let one finish."
+            raise ValueError(msg)
+        self.score = self._score_named(score or self._decisive()).name
+        self.baseline = baseline if baseline is None else self._known(baseline)
+        self._tables: dict[str, pd.DataFrame] = {}
+        self._differences: dict[str, list[Difference]] = {}
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        score: str | None = None,
+        allow_unfair: bool = False,
+        baseline: str | None = None,
+    ) -> Self:
+        """Reads a ledger.
+
+        Args:
+            folder: What `compare --out` named.
+            score: The score that decides; None is that which chose the epochs.
+            allow_unfair: Put strategies into one table that differ in more than their strategy, and mark
+                them.
+            baseline: The one strategy that all others are compared with; None compares all pairs.
+
+        Raises:
+            ValueError: There is no ledger, nothing to compare, or no such score or strategy.
+        """
+        return cls(Ledger.read(folder), score=score, allow_unfair=allow_unfair, baseline=baseline)
+
+    # Which runs are compared ----------------------------------------------------------------------------
+
+    @property
+    def names(self) -> list[str]:
+        """The strategies with finished runs."""
+        return fairness.names_of(self.finished)
+
+    def only(self, *names: str) -> Self:
+        """The same for some of the strategies.
+
+        Args:
+            *names: Which.
+        """
+        return self._of(self.runs[self.runs["name"].isin([self._known(name) for name in names])])
+
+    def common(self) -> Self:
+        """The same on the folds and seeds that all strategies have finished; others are left out.
+
+        Raises:
+            ValueError: There are none.
+        """
+        shared = fairness.common_cells(self.finished)
+        if shared.empty:
+            msg = (
+                f"{', '.join(self.names)} have no fold and seed in common: expected one that all have "
+                "finished: finish their runs, or compare fewer with .only()."
+            )
+            raise ValueError(msg)
+        rest = self.runs[~self.runs["hash"].isin(self.finished["hash"])]
+        return self._of(pd.concat([shared, rest], ignore_index=True) if len(rest) else shared)
+
+    def groups(self) -> list[Self]:
+        """The strategies in groups that may stand in one table, the largest first."""
+        return [self.only(*names) for names in fairness.alike(self.finished)]
+
+    def unfairness(self) -> list[fairness.Difference]:
+        """In what the strategies are not alike, beside their strategy."""
+        return list(self._unlike)
+
+    # What is found --------------------------------------------------------------------------------------
+
+    def table(self, score: str | None = None) -> pd.DataFrame:
+        """One row a strategy, the best first: score and interval, spread over folds, runs, median costs.
+
+        `score`, `low` and `high` are NaN where there is no telling, costs where they are not known. `marks`
+        says what a reader must know of the row.
+
+        Args:
+            score: The score; None is the one that decides.
+
+        Raises:
+            ValueError: The strategies differ in more than their strategy, and that is not allowed; or there
+                is no such score.
+        """
+        wanted = self._checked(score)
+        if wanted.name not in self._tables:
+            self._tables[wanted.name] = self._table(wanted)
+        return self._tables[wanted.name].copy()
+
+    def _table(self, wanted: Score) -> pd.DataFrame:
+        marks = self.marks()
+        rows = []
+        for name in fairness.names_of(self.runs):
+            runs, finished = (each[each["name"] == name] for each in (self.runs, self.finished))
+            aligned = self._aligned.get(name)
+            rows.append(row_of(name, runs, finished, aligned, wanted.name, marks.get(name, ())))
+        table = pd.DataFrame(rows).set_index("name")
+        return table.sort_values("score", ascending=not wanted.higher_is_better, kind="stable")
+
+    def differences(self, score: str | None = None) -> list[Difference]:
+        """The paired differences of all strategies, or of all with the baseline, with Holm's correction.
+
+        Args:
+            score: The score; None is the one that decides.
+        """
+        name = self._checked(score).name
+        if name not in self._differences:
+            self._differences[name] = self._paired(name)
+        return list(self._differences[name])
+
+    def _paired(self, name: str) -> list[Difference]:
+        # The better first, so that most differences are positive.
+        arms = [self._aligned[each] for each in self.table(name).index if each in self._aligned]
+        baseline = self.baseline if self.baseline in self._aligned else None
+        return differences(arms, name, baseline=baseline) if len(arms) > 1 else []
+
+    def difference(self, a: str, b: str, score: str | None = None) -> Difference:
+        """The paired difference of two strategies, as the only pair looked at: score of `a` less that of `b`.
+
+        Args:
+            a: The first.
+            b: The second.
+            score: The score; None is the one that decides.
+        """
+        name = self.only(a, b)._checked(score).name
+        if a == b:
+            msg = f"expected two strategies, got {a} twice: name another of {', '.join(self.names)}."
+            raise ValueError(msg)
+        return differences([self.aligned(a), self.aligned(b)], name)[0]
+
+    def pareto(self, cost: str = COST, score: str | None = None) -> Front:
+        """Which strategies no other beats at no more cost, judged on the differences that can be told.
+
+        Args:
+            cost: A column of costs, such as cost/fit_seconds or cost/peak_memory_bytes.
+            score: The score; None is the one that decides.
+
+        Raises:
+            ValueError: There is no such cost, or nobody has one; or the table would not be fair.
+        """
+        known = [column for column in map(str, self.finished) if column.startswith("cost/")]
+        cost = cost if cost in known else f"cost/{cost}"
+        if cost not in known:
+            msg = f"expected a cost, one of {', '.join(known) or 'none'}; got {cost.removeprefix('cost/')!r}."
+            raise ValueError(msg)
+        values = self.table(score)["score"]
+        runs = self.finished.assign(score=self.finished["name"].map(values))
+        return pareto(runs, cost, "score", self.differences(score))
+
+    def marks(self) -> Mapping[str, tuple[str, ...]]:
+        """What must be said of each strategy beside its numbers: what is not fair, costs from elsewhere."""
+        found: dict[str, list[str]] = {name: [] for name in self.names}
+        for difference in self._unlike:
+            for name, value in difference.found.items():
+                found[name].append(f"not alike in {difference.what}: {value}")
+        for difference in fairness.cost_differences(self.finished):
+            usual = difference.groups[0]
+            for name, value in difference.found.items():
+                if name not in usual:
+                    found[name].append(f"costs on other {difference.what}: {value}")
+        for name in self.names:
+            odd = encoder_words(self.finished[self.finished["name"] == name])
+            found[name] += [odd.text] if odd.wrong else []
+        return {name: tuple(words) for name, words in found.items()}
+
+    def aligned(self, name: str) -> Aligned:
+        """The predictions of a strategy, every utterance once for each of its seeds.
+
+        Args:
+            name: Which.
+
+        Raises:
+            ValueError: They cannot be read, or do not fit together.
+        """
+        known = self._aligned.get(self._known(name))
+        if known is None:
+            reason = next(
+                (str(p.reason) for p in self.problems if p.cell == name), "none of its runs is whole"
+            )
+            msg = f"{name} has no predictions to compare: {reason}."
+            raise ValueError(msg)
+        return known
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is not whole: of the ledger, and of the predictions."""
+        return (*self.ledger.problems, *self._predictions.problems, *self._read[1])
+
+    # What is written ------------------------------------------------------------------------------------
+
+    def plot(self, path: str | Path, picture: str = "pareto", **options: Any) -> Path:
+        """Writes one picture of the report.
+
+        Args:
+            path: A file; its ending says how: .svg, .png or .pdf.
+            picture: pareto, curves, differences, confusion, reliability, speakers or times.
+            **options: For pareto `cost`, a column of costs; `width` in pixels.
+        """
+        from ser_strategies.comparison.report.pictures import plot
+
+        return plot(self, Path(path), picture, **options)
+
+    def report(self, folder: str | Path | None = None) -> Path:
+        """Writes the report: report.html, report.md, table.csv, report.json and the pictures.
+
+        It is about what may be compared: the largest group of strategies that are alike, on the folds and
+        with the seeds that all of them have; it says what is left out, and why.
+
+        Args:
+            folder: Where to; None is the folder of the ledger.
+
+        Returns:
+            The page, report.html.
+        """
+        from ser_strategies.comparison.report.writing import write_report
+
+        return write_report(self, Path(folder) if folder else self.ledger.folder)
+
+    # How ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _read(self) -> tuple[dict[str, Aligned], tuple[Problem, ...]]:
+        found, problems = {}, []
+        for name in self.names:
+            try:
+                found[name] = self._predictions.aligned(name, self.finished[self.finished["name"] == name])
+            except ValueError as error:
+                problems.append(Problem(name, f"cannot be scored: {error}"))
+        return found, tuple(problems)
+
+    @property
+    def _aligned(self) -> dict[str, Aligned]:
+        return self._read[0]
+
+    def _checked(self, score: str | None) -> Score:
+        """The score that is asked for, once it is sure that the strategies may stand in one table."""
+        if not self.allow_unfair:
+            fairness.check(self._unlike)
+        return self._score_named(score or self.score)
+
+    @cached_property
+    def _unlike(self) -> list[fairness.Difference]:
+        return fairness.differences(self.finished)
+
+    def _decisive(self) -> str:
+        """The score that chose the epochs, or where that is none of the test set's, the most usual."""
+        said = self.finished["monitor"].dropna()
+        bare = str(said.mode().iloc[0]).partition("/")[2] if len(said) else ""
+        labels, dimensions = self._outputs()
+        usual = "ua" if labels else "ccc"
+        try:
+            return score_named(bare, labels, dimensions).name
+        except ValueError:
+            return usual
+
+    def _score_named(self, name: str) -> Score:
+        return score_named(name.removeprefix("test/").removeprefix("val/"), *self._outputs())
+
+    def _outputs(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Classes and dimensions of most runs: a score is known by them."""
+        pairs = list(zip(self.finished["labels"], self.finished["dimensions"], strict=True))
+        return max(dict.fromkeys(pairs), key=pairs.count)
+
+    def _known(self, name: str) -> str:
+        if name not in set(self.runs["name"]):
+            msg = f"expected a strategy, one of {', '.join(fairness.names_of(self.runs))}; got {name!r}."
+            raise ValueError(msg)
+        return name
+
+    def _of(self, runs: pd.DataFrame) -> Self:
+        return type(self)(
+            self.ledger,
+            score=self.score,
+            allow_unfair=self.allow_unfair,
+            baseline=self.baseline if self.baseline in set(runs["name"]) else None,
+            runs=runs.reset_index(drop=True),
+            predictions=self._predictions,
+        )

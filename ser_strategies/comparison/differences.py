@@ -1,0 +1,220 @@
+"""Which of two strategies is better, on the same utterances by the same speakers."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from ser_strategies.comparison.aligned import Aligned
+from ser_strategies.comparison.clusters import counted
+from ser_strategies.comparison.intervals import LEVEL, no_telling
+from ser_strategies.comparison.pairing import alike, in_common
+from ser_strategies.comparison.power import More, more_needed
+from ser_strategies.comparison.resampling import NOTHING, scatter_of_difference
+from ser_strategies.comparison.student import upper_tail
+from ser_strategies.comparison.sums import Sums, sums_of
+from ser_strategies.comparison.swaps import by_swaps, fine_enough, swaps_in_words
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The difference of two strategies in one score.
+
+    Args:
+        a: The first strategy.
+        b: The second.
+        score: Which score.
+        point: Score of `a` less score of `b`.
+        low: Lower end of the interval of the difference; None where there is no telling.
+        high: Upper end; None likewise.
+        p: How often a difference this large would come about if there were none.
+        p_holm: The same, corrected for all pairs looked at.
+        better: The better one; None if they cannot be told apart.
+        more: What would tell them apart; None if nothing is needed, or known.
+        clusters: How many speakers (or what `unit` says) it is from.
+        unit: What a cluster is.
+        seeds: How many seeds of each.
+        test: Where p comes from.
+        level: Of the interval; 1 - level is that of the test.
+        notes: What a reader must know.
+    """
+
+    a: str
+    b: str
+    score: str
+    point: float
+    low: float | None
+    high: float | None
+    p: float
+    p_holm: float
+    better: str | None
+    more: More | None
+    clusters: int
+    unit: str
+    seeds: int
+    test: str
+    level: float = LEVEL
+    notes: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """The result in words."""
+        if self.better:
+            return f"{self.better} is better than {self.b if self.better == self.a else self.a}"
+        words = f"{self.a} and {self.b} cannot be told apart with this data"
+        if self.more is None or (self.more.clusters is None and self.more.seeds is None):
+            return words
+        return f"{words}; {self.more} would tell a difference of this size"
+
+
+def difference(
+    a: Aligned, b: Aligned, score: str = "ua", *, level: float = LEVEL, seed: int = 0
+) -> Difference:
+    """The difference of two strategies, as the only pair looked at.
+
+    Where they do not have all utterances and seeds in common, those they have are compared.
+
+    Args:
+        a: Predictions of the first.
+        b: Of the second.
+        score: Which score.
+        level: How often the interval shall hold the truth.
+        seed: Of the swaps that are drawn.
+
+    Raises:
+        ValueError: They have nothing in common, or another truth.
+    """
+    return differences([a, b], score, level=level, seed=seed)[0]
+
+
+def differences(
+    strategies: Iterable[Aligned],
+    score: str = "ua",
+    *,
+    baseline: str | None = None,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> list[Difference]:
+    """The differences of all pairs, with Holm's correction over them.
+
+    Args:
+        strategies: Predictions of each.
+        score: Which score.
+        baseline: Compare only with this one, which leaves more power to each comparison.
+        level: How often each interval shall hold the truth.
+        seed: Of the swaps that are drawn.
+
+    Raises:
+        ValueError: There are fewer than two strategies, two of one name, or two that cannot be compared.
+    """
+    arms = list(strategies)
+    names = [arm.name for arm in arms]
+    if len(arms) < 2 or len(set(names)) < len(names):
+        msg = f"expected two strategies or more, each of its own name; got {', '.join(names) or 'none'}."
+        raise ValueError(msg)
+    if baseline is not None and baseline not in names:
+        msg = f"expected a baseline among {', '.join(names)}; got {baseline!r}."
+        raise ValueError(msg)
+    pairs = [(a, b) for a, b in combinations(arms, 2) if baseline in (None, a.name, b.name)]
+    sums = {arm.name: sums_of(arm, score) for arm in arms}
+    found = []
+    for a, b in pairs:
+        notes = [f"{arm.name}: {note}" for arm in (a, b) for note in arm.notes]
+        if alike(a, b, score):
+            own = sums[a.name], sums[b.name]
+        else:
+            a, b, cut = in_common(a, b, score)
+            own = sums_of(a, score), sums_of(b, score, a.clusters)
+            notes += cut
+        compared = difference_of(*own, (a.name, b.name), level=level, comparisons=len(pairs), seed=seed)
+        found.append(replace(compared, notes=(*notes, *a.clusters.notes, *compared.notes)))
+    corrected = holm([each.p for each in found])
+    return [_judged(each, p, sums) for each, p in zip(found, corrected, strict=True)]
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's step-down correction: p of each of several tests, as if it were the only one.
+
+    Args:
+        ps: p of each, in any order.
+    """
+    corrected = np.empty(len(ps))
+    highest = 0.0
+    for rank, index in enumerate(np.argsort(ps, kind="stable")):
+        highest = max(highest, (len(ps) - rank) * ps[index])
+        corrected[index] = min(highest, 1.0)
+    return [float(p) for p in corrected]
+
+
+def difference_of(
+    a: Sums,
+    b: Sums,
+    names: tuple[str, str],
+    *,
+    level: float = LEVEL,
+    comparisons: int = 1,
+    seed: int = 0,
+) -> Difference:
+    """The difference of two strategies from their sums; p is not corrected, and nobody is better yet.
+
+    Args:
+        a: Sums of the first.
+        b: Of the second, of the same seeds and clusters.
+        names: What they are called.
+        level: How often the interval shall hold the truth.
+        comparisons: How many pairs are looked at.
+        seed: Of the swaps that are drawn.
+    """
+    seeds, clusters = a.values.shape[:2]
+    found = Difference(
+        a=names[0],
+        b=names[1],
+        score=a.score.name,
+        point=a.point - b.point,
+        low=None,
+        high=None,
+        p=1.0,
+        p_holm=1.0,
+        better=None,
+        more=None,
+        clusters=clusters,
+        unit=a.unit,
+        seeds=seeds,
+        test="none",
+        level=level,
+    )
+    if clusters == 1:
+        return replace(found, notes=(str(no_telling(a, None)),))
+    same = np.array_equal(a.values, b.values)
+    moved, coupled = scatter_of_difference(a.score, a.values, b.values, a.sizes)
+    still = same or float(moved.variance) <= NOTHING
+    if still or fine_enough(clusters, level, comparisons):
+        p, test = by_swaps(a, b, moved, seed), swaps_in_words(clusters, a.unit)
+    else:
+        t = abs(found.point) / float(moved.variance) ** 0.5
+        p, test = 2 * upper_tail(t, float(moved.freedom)), f"t over {counted(clusters, a.unit)} and seeds"
+    if still:
+        what = "both do the same" if same else "there is the same difference"
+        return replace(found, p=p, test=test, notes=(f"{what} for every {a.unit} and seed: no interval",))
+    half = float(moved.half_width(level))
+    widest = a.score.highest - a.score.lowest
+    notes = ["one seed each: how much another would change is not in it"] if seeds == 1 else []
+    if coupled:
+        notes.append("a seed gives both much the same predictions: seeds are compared in pairs")
+    return replace(
+        found,
+        low=max(found.point - half, -widest),
+        high=min(found.point + half, widest),
+        p=p,
+        test=test,
+        more=more_needed(moved, clusters, seeds, a.unit, level=level, comparisons=comparisons),
+        notes=tuple(notes),
+    )
+
+
+def _judged(found: Difference, p_holm: float, sums: dict[str, Sums]) -> Difference:
+    if p_holm > 1 - found.level + 1e-12:
+        return replace(found, p_holm=p_holm)
+    first = (found.point > 0) == sums[found.a].score.higher_is_better
+    return replace(found, p_holm=p_holm, better=found.a if first else found.b, more=None)

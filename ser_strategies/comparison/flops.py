@@ -1,0 +1,181 @@
+"""Arithmetic of a strategy for each second of sound, by torch's counter, on a small made-up batch."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
+from torch.utils.module_tracker import ModuleTracker
+
+from ser_strategies.batch import Batch
+from ser_strategies.encoder.sources import SAMPLE_RATE
+from ser_strategies.parts.adaptation import UNKNOWN
+from ser_strategies.parts.sharing import alone
+from ser_strategies.strategies import Pretraining, Recognizer, Strategy
+
+CLIPS, SECONDS = 2, 2.0
+
+
+class Flops(NamedTuple):
+    """Floating-point operations for each second of sound; a multiplication and an addition are two.
+
+    Args:
+        train: Of a training step, forwards and backwards; from stored frames where training is.
+        inference: Of a prediction from sound; None where nothing is predicted.
+    """
+
+    train: float
+    inference: float | None
+
+
+def count_flops(model: Strategy) -> Flops:
+    """What a training step and a prediction take, on the device where the model is; it is left as it was.
+
+    Products of matrices, those of attention among them, and convolutions are counted; what is done element by
+    element is not. Clips are 2 s long, or as long as the encoder takes.
+
+    Args:
+        model: The strategy.
+    """
+    with _undisturbed(model), sdpa_kernel(SDPBackend.MATH), alone():
+        batch = _made_up(model)
+        seconds = float(batch.lengths.sum()) / SAMPLE_RATE
+        learnt_from = _as_trained_on(model, batch)
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        train = _count(lambda: torch.autograd.grad(model.loss_of(learnt_from), trained, allow_unused=True))
+        if not isinstance(model, Recognizer):
+            return Flops(train / seconds, None)
+        model.eval()
+        with torch.no_grad():
+            inference = _count(lambda: model(batch.waveforms, batch.lengths))
+        return Flops(train / seconds, inference / seconds)
+
+
+def _count(work: Callable[[], object]) -> int:
+    mapping = {torch.ops.aten.convolution_backward: _backward_flops}
+    counter = FlopCounterMode(display=False, custom_mapping=mapping)
+    # Its own tracker hooks into every module, to tell them apart, and cannot bear torch.autograd.grad.
+    counter.mod_tracker = _Whole()
+    with counter:
+        work()
+    return int(counter.get_total_flops())
+
+
+class _Whole(ModuleTracker):
+    """Counts for the whole alone."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+def _backward_flops(
+    grad: Sequence[int],
+    sound: Sequence[int],
+    weight: Sequence[int],
+    bias: object,
+    stride: object,
+    padding: object,
+    dilation: object,
+    transposed: bool,
+    *rest: Any,
+    out_shape: object = None,
+) -> int:
+    """Of a convolution's gradients: for its input and for its weights as much each as forwards.
+
+    torch's own formula counts the weights of a grouped convolution as if it had one group: 16 times what the
+    positional convolution of an encoder takes.
+    """
+    wanted = rest[-1]
+    forwards = conv_flop_count(list(sound), list(weight), list(grad), transposed)
+    return forwards * (bool(wanted[0]) + bool(wanted[1]))
+
+
+@contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    """Puts back what a forward pass may change: generators, modes, buffers, and blocks skipped at random."""
+    modes = {module: module.training for module in model.modules()}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    encoder: Any = getattr(model, "encoder", None)
+    layerdrop = getattr(encoder, "layerdrop", None)
+    if layerdrop is not None:
+        encoder.layerdrop = 0.0
+    device = next(model.parameters()).device
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        if layerdrop is not None:
+            encoder.layerdrop = layerdrop
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
+        for module, mode in modes.items():
+            module.training = mode
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(buffers[name])
+
+
+def _made_up(model: Strategy) -> Batch:
+    """Noise with every kind of target, on the CPU."""
+    samples = round(SECONDS * SAMPLE_RATE)
+    if model.encoder.max_samples is not None:
+        samples = min(samples, model.encoder.max_samples)
+    classes = len(getattr(model, "labels", ()))
+    return Batch(
+        waveforms=0.1 * torch.randn(CLIPS, samples),
+        lengths=torch.full((CLIPS,), samples),
+        ids=tuple(f"made up {number}" for number in range(CLIPS)),
+        labels=torch.arange(CLIPS) % max(classes, 1),
+        soft_labels=torch.full((CLIPS, classes), 1 / max(classes, 1)),
+        dimensions=torch.rand(CLIPS, len(getattr(model, "dimensions", ()))),
+    )
+
+
+def _as_trained_on(model: Strategy, batch: Batch) -> Any:
+    """A batch as the strategy's training steps get it: with frames in place of sound, or with masks."""
+    device = next(model.parameters()).device
+    if isinstance(model, Pretraining):
+        return _masked(model, batch, device)
+    moved = _moved(batch, device)
+    caching = getattr(model, "caching", None)
+    if caching is None:
+        return moved
+    encoder = model.encoder
+    modes = {module: module.training for module in encoder.modules()}
+    encoder.eval()
+    with torch.no_grad():
+        frames = encoder.lower(moved.waveforms, moved.lengths, encoder.cut, layers=caching.layers)
+    for module, mode in modes.items():
+        module.training = mode
+    stored = torch.stack(frames.layers, 2) if caching.layers else frames.values
+    return moved._replace(
+        waveforms=torch.zeros(CLIPS, 0, device=device), frames=stored, frame_counts=frames.mask.sum(1)
+    )
+
+
+def _masked(model: Pretraining, batch: Batch, device: torch.device) -> Any:
+    table, model.unit_table = model.unit_table, None  # which knows nothing of these clips
+    try:
+        masked = model.on_before_batch_transfer(batch, 0)
+    finally:
+        model.unit_table = table
+    if model.unit_source is not None:
+        places = masked.places[:, :, None].expand(-1, -1, len(model.unit_source.clusters))
+        masked = masked._replace(units=torch.where(places >= 0, 0, UNKNOWN))
+    return _moved(masked._replace(batch=_moved(masked.batch, device)), device)
+
+
+def _moved(batch: Any, device: torch.device) -> Any:
+    """A named tuple with its tensors on a device."""
+    return batch._replace(
+        **{name: value.to(device) for name, value in batch._asdict().items() if isinstance(value, Tensor)}
+    )

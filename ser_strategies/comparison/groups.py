@@ -1,0 +1,171 @@
+"""Who a strategy serves worst: a score for each gender or speaker, and the gap between the ends."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ser_strategies.comparison.aligned import Aligned
+from ser_strategies.comparison.clusters import UTTERANCE, counted, each_utterance
+from ser_strategies.comparison.intervals import LEVEL, Interval, interval_of
+from ser_strategies.comparison.resampling import Scatter, scatter
+from ser_strategies.comparison.sums import Sums, sums_of
+
+LEAST = 30  # utterances below which a group is named but not scored
+DRAWS = 10_000
+
+
+@dataclass(frozen=True)
+class Group:
+    """One group of utterances.
+
+    Args:
+        name: Of the group.
+        utterances: How many of them count.
+        interval: Its score.
+    """
+
+    name: str
+    utterances: int
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The distance between the best and the worst group.
+
+    Args:
+        best: Name of the best group.
+        worst: Name of the worst.
+        point: How far apart their scores are.
+        low: Lower end of the interval for these two; None where there is no telling.
+        high: Upper end; None likewise.
+        p: How often groups that are all alike would be this far apart; None where there is no telling. The
+            worst of many groups is bad by chance alone, and this knows how many there are.
+    """
+
+    best: str
+    worst: str
+    point: float
+    low: float | None
+    high: float | None
+    p: float | None
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Scores by group.
+
+    Args:
+        by: gender or speaker.
+        score: Which score.
+        groups: Those that are large enough, the worst first.
+        gap: Between the ends; None with fewer than two groups.
+        small: Groups too small to score, with their utterances.
+        notes: What a reader must know.
+    """
+
+    by: str
+    score: str
+    groups: tuple[Group, ...]
+    gap: Gap | None
+    small: tuple[tuple[str, int], ...]
+    notes: tuple[str, ...]
+
+    @property
+    def worst(self) -> Group | None:
+        """The group that is served worst."""
+        return self.groups[0] if self.groups else None
+
+
+def by_group(
+    aligned: Aligned,
+    score: str = "ua",
+    by: str = "gender",
+    *,
+    least: int = LEAST,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Groups:
+    """A score for each group.
+
+    The interval of a gender is over its speakers. That of one speaker is over their utterances: it says how
+    well these pin the speaker down, not how others would do.
+
+    Args:
+        aligned: The predictions.
+        score: Which score.
+        by: The column that names the groups: gender or speaker.
+        least: Utterances a group must have to be scored.
+        level: How often each interval shall hold the truth.
+        seed: Of the draws behind p.
+
+    Raises:
+        ValueError: No such column, or no utterance whose group is known.
+    """
+    if by not in ("gender", "speaker"):
+        msg = f"expected groups by gender or speaker, got {by!r}."
+        raise ValueError(msg)
+    names = aligned.table[by].to_numpy(object)
+    known = np.array([isinstance(name, str) and bool(name.strip()) for name in names], dtype=bool)
+    if not known.any():
+        msg = f"{aligned.name}: expected utterances of known {by}, got none among {len(aligned):,}."
+        raise ValueError(msg)
+    notes = []
+    if not known.all():
+        notes.append(f"{counted(int((~known).sum()), UTTERANCE)} of unknown {by} are in no group")
+    everyone, group_of = np.unique(np.where(known, names, "").astype(str), return_inverse=True)
+    within = each_utterance(len(aligned)) if by == "speaker" else aligned.clusters
+    pairs = group_of * (within.codes.max() + 1) + within.codes
+    sums = sums_of(aligned, score, replace(within, codes=pairs))
+    owners = sums.codes // (within.codes.max() + 1)
+    large: list[tuple[str, Sums]] = []
+    small = []
+    for number, name in enumerate(everyone):
+        own = sums.of(owners == number)
+        utterances = int(own.sizes.sum())
+        if name and utterances >= max(least, 1):
+            large.append((str(name), own))
+        elif name:
+            small.append((str(name), utterances))
+    large.sort(key=lambda each: each[1].point, reverse=not sums.score.higher_is_better)
+    groups = tuple(Group(name, int(own.sizes.sum()), interval_of(own, level=level)) for name, own in large)
+    return Groups(by, sums.score.name, groups, _gap(large, level, seed), tuple(small), tuple(notes))
+
+
+def _gap(groups: Sequence[tuple[str, Sums]], level: float, seed: int) -> Gap | None:
+    if len(groups) < 2:
+        return None
+    (worst, low), (best, high) = groups[0], groups[-1]
+    point = abs(high.point - low.point)
+    moved = [scatter(sums.score, sums.values, sums.sizes) for _, sums in groups if sums.values.shape[1] > 1]
+    if len(moved) < len(groups) or not sum(float(each.variance) for each in moved) > 0:
+        return Gap(best, worst, point, None, None, None)
+    apart = _apart(low, high, moved[0], moved[-1])
+    half = float(apart.half_width(level))
+    ends = max(point - half, 0.0), min(point + half, low.score.highest - low.score.lowest)
+    return Gap(best, worst, point, *ends, _by_chance(point, moved, seed))
+
+
+def _apart(low: Sums, high: Sums, of_low: Scatter, of_high: Scatter) -> Scatter:
+    """How far the difference of two groups of one strategy would move: other clusters, the same seeds."""
+    by_seed = high.of_seeds - low.of_seeds
+    clusters = of_low.clusters + of_high.clusters
+    spread = of_low.clusters**2 / of_low.clusters_freedom + of_high.clusters**2 / of_high.clusters_freedom
+    return Scatter(
+        by_seed.mean(),
+        clusters,
+        np.asarray(by_seed.var(ddof=1) / len(by_seed) if len(by_seed) > 1 else 0.0),
+        of_low.noise + of_high.noise,
+        np.divide(clusters**2, spread) if spread > 0 else of_low.clusters_freedom,
+        of_low.seeds_freedom,
+    )
+
+
+def _by_chance(point: float, moved: Sequence[Scatter], seed: int) -> float:
+    """How often groups of one true score, each as uncertain as it is, would lie `point` apart."""
+    generator = np.random.default_rng(seed)
+    freedom = np.array([float(each.clusters_freedom) for each in moved])
+    errors = np.sqrt([float(each.clusters) for each in moved])
+    drawn = generator.standard_t(freedom, size=(DRAWS, len(moved))) * errors
+    return float((np.ptp(drawn, axis=1) >= point).sum() + 1) / (DRAWS + 1)

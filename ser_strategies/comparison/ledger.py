@@ -1,0 +1,278 @@
+"""The ledger of a comparison: a folder of plain files, one folder for each strategy, fold and seed.
+
+```
+<folder>/comparison.json            what is compared, and how
+<folder>/cells/<hash>/cell.json     one run: its strategy, fold, seed and how it ended
+<folder>/cells/<hash>/[<stage>/]…   what `fit` and `test` wrote: fit.json, costs.json, test.json, test.parquet
+```
+
+Files are written whole or not at all, so that a grid that is killed leaves a ledger that can be read.
+"""
+
+import json
+import math
+import os
+import uuid
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ser_strategies.comparison.cell import (
+    CELL,
+    PREDICTIONS,
+    REQUIRED,
+    SCHEMA,
+    STATUSES,
+    Stages,
+    check_schema,
+    number,
+    read_cell,
+    read_json,
+    stages_of,
+)
+
+COMPARISON = "comparison.json"
+CELLS = "cells"
+DO_THIS = "give the folder that `ser-strategies compare --out` named"
+# Columns there are even if no run has finished, so that nobody has to ask.
+COLUMNS = (
+    *("hash", "name", "strategy", "fold", "seed", "status", "error", "mode", "seconds", "stages"),
+    *("task", "digest", "label_set", "labels", "dimensions", "encoder_source", "encoder_fingerprint"),
+    *("monitor", "hardware", "precision", "memory_kind", "val/best"),
+)
+
+
+class Problem(NamedTuple):
+    """Something of a ledger that is not whole.
+
+    Args:
+        cell: The hash of the run, or the file, that it is about.
+        reason: What is wrong with it.
+    """
+
+    cell: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.cell}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a comparison left on the disk.
+
+    Args:
+        folder: Where it is.
+        facts: Its comparison.json.
+        runs: One row a run: who, how it ended, what makes it comparable, `cost/…`, `test/…` and `val/best`.
+        problems: What could not be read, and why.
+    """
+
+    folder: Path
+    facts: Mapping[str, Any]
+    runs: pd.DataFrame
+    problems: tuple[Problem, ...] = field(default=())
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "Ledger":
+        """Reads a ledger; a run that cannot be read is a problem, and the rest is whole.
+
+        Args:
+            folder: Where it is.
+
+        Raises:
+            ValueError: There is no ledger, or one of a later version.
+        """
+        folder = Path(folder).expanduser()
+        cells = _cells(folder)
+        problems: list[Problem] = []
+        facts: dict[str, Any] = {}
+        if (folder / COMPARISON).exists():
+            facts = _comparison(folder, problems)
+        else:
+            problems.append(Problem(COMPARISON, f"unreadable: {COMPARISON} is missing"))
+        rows = []
+        for cell in cells:
+            try:
+                row = read_cell(cell)
+                if row["status"] == "finished":
+                    _check_predictions(_predictions_path(cell))
+                rows.append(row)
+            except ValueError as error:
+                problems.append(Problem(cell.name, f"unreadable: {error}"))
+        return cls(folder, facts, _table(rows), tuple(problems))
+
+    def predictions(self, run: str, columns: Collection[str] | None = None) -> pd.DataFrame:
+        """What a finished run said of each utterance of its test split.
+
+        Args:
+            run: Its hash.
+            columns: Columns to read; None reads all. Those that the file does not have are left out.
+
+        Raises:
+            ValueError: The file cannot be read.
+        """
+        path = _predictions_path(self.folder / CELLS / run)
+        try:
+            with pq.ParquetFile(path) as file:
+                wanted = None if columns is None else [c for c in file.schema_arrow.names if c in columns]
+                frame: pd.DataFrame = file.read(columns=wanted, use_threads=False).to_pandas()
+        except (OSError, pa.ArrowException) as error:
+            msg = f"{path.name} of {run} cannot be read ({_first_line(error)})"
+            raise ValueError(msg) from error
+        return frame
+
+    def costs(self, run: str) -> list[dict[str, Any]]:
+        """What each stage of a run cost, as costs.json says it.
+
+        Args:
+            run: Its hash.
+        """
+        return self._stages(run).read("costs.json")
+
+    def trace(self, run: str) -> pd.DataFrame:
+        """What was logged on the way: a row for each validation, `seconds` since the run was started.
+
+        What comes before the first step counts, too: start-up, the cache, and the earlier stages of a chain.
+        Seconds are NaN where that is unknown.
+
+        Args:
+            run: Its hash.
+        """
+        *before, last = self.costs(run)
+        rows = last.get("trace")
+        frame = pd.DataFrame(rows if isinstance(rows, list) else [])
+        if not frame.empty and "seconds" in frame:
+            waits = [last.get("load_seconds"), last.get("cache_build_seconds")]
+            offset = math.fsum(map(number, [*(costs.get("fit_seconds") for costs in before), *waits]))
+            frame["seconds"] = pd.to_numeric(frame["seconds"], errors="coerce") + offset
+        return frame
+
+    def data(self, run: str) -> dict[str, Any]:
+        """What a finished run says of the data it was tested on: protocol in words, sizes, brands.
+
+        Args:
+            run: Its hash.
+        """
+        test = read_json(self._stages(run).last / "test.json", missing={})
+        return dict(test.get("data") or {})
+
+    def _stages(self, run: str) -> Stages:
+        cell = self.folder / CELLS / run
+        return stages_of(cell, read_json(cell / CELL, missing={}))
+
+
+def write_comparison(folder: str | Path, facts: Mapping[str, Any]) -> None:
+    """Writes comparison.json: what is compared (names, folds, seeds), the words of the command, options.
+
+    Args:
+        folder: The folder of the ledger.
+        facts: What to write; the schema number is added.
+    """
+    _write(Path(folder) / COMPARISON, facts)
+
+
+def write_cell(folder: str | Path, facts: Mapping[str, Any]) -> None:
+    """Writes cell.json, in place of an earlier one.
+
+    Args:
+        folder: The folder of the cell, whose name is its hash.
+        facts: name, strategy, fold, seed and status at least; the schema number is added.
+    """
+    lacking = [name for name in REQUIRED if name not in facts]
+    if lacking or facts["status"] not in STATUSES:
+        what = f"no {' and no '.join(lacking)}" if lacking else f"the status {facts['status']!r}"
+        msg = f"a cell needs {', '.join(REQUIRED)}, the status one of {', '.join(STATUSES)}; got {what}."
+        raise ValueError(msg)
+    _write(Path(folder) / CELL, facts)
+
+
+def _write(path: Path, facts: Mapping[str, Any]) -> None:
+    text = json.dumps({"schema": SCHEMA, **facts}, indent=2, allow_nan=False) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own: processes on several machines may write beside each other.
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _cells(folder: Path) -> list[Path]:
+    """The folders of the runs; one message for whatever is no ledger."""
+    if not folder.is_dir():
+        got = "a file" if folder.exists() else "nothing there"
+        msg = f"{folder}: expected the folder of a comparison, got {got}: {DO_THIS}."
+        raise ValueError(msg)
+    inside = folder / CELLS
+    cells = sorted(each for each in inside.iterdir() if _visible(each)) if inside.is_dir() else []
+    if not (folder / COMPARISON).exists() and not any((cell / CELL).exists() for cell in cells):
+        names = sorted(each.name for each in folder.iterdir())
+        got = f"one with {', '.join(names[:3])}{' and more' * (len(names) > 3)}" if names else "an empty one"
+        hint = " (a single run; `compare` runs several)" if "fit.json" in names else ""
+        msg = f"{folder}: expected the folder of a comparison, with {COMPARISON}, got {got}{hint}: {DO_THIS}."
+        raise ValueError(msg)
+    return cells
+
+
+def _visible(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
+
+
+def _comparison(folder: Path, problems: list[Problem]) -> dict[str, Any]:
+    try:
+        facts = read_json(folder / COMPARISON)
+    except ValueError as error:
+        problems.append(Problem(COMPARISON, f"unreadable: {error}"))
+        return {}
+    try:
+        check_schema(facts, COMPARISON)
+    except ValueError as error:
+        msg = f"{folder}: {error}."
+        raise ValueError(msg) from error
+    return facts
+
+
+def _predictions_path(cell: Path) -> Path:
+    return stages_of(cell, read_json(cell / CELL)).last / PREDICTIONS
+
+
+def _check_predictions(path: Path) -> None:
+    """Raises ValueError if the table of predictions cannot be there as a whole; only its end is read."""
+    try:
+        found = pq.read_metadata(path)
+    except FileNotFoundError:
+        msg = f"{path.name} is missing"
+        raise ValueError(msg) from None
+    except (OSError, pa.ArrowException) as error:
+        msg = f"{path.name} cannot be read ({_first_line(error)})"
+        raise ValueError(msg) from error
+    names = found.schema.to_arrow_schema().names
+    if "id" not in names or found.num_rows == 0:
+        what = "has no rows" if "id" in names else "has no column id"
+        msg = f"{path.name} {what}"
+        raise ValueError(msg)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows)
+    for name in COLUMNS:
+        if name not in frame:
+            frame[name] = pd.Series([None] * len(frame), dtype=object)
+    for name in ("fold", "seed"):
+        frame[name] = frame[name].astype("Int64")  # a corpus without folds has none, which is no number
+    others = sorted(set(map(str, frame)) - set(COLUMNS))
+    return frame[[*COLUMNS, *others]].sort_values(["name", "fold", "seed", "hash"], ignore_index=True)

@@ -1,0 +1,61 @@
+"""The most memory that a run has held at once."""
+
+import resource
+import sys
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+
+STATUS = Path("/proc/self/status")
+HIGH_WATER = "VmHWM:"
+
+
+class Peak(NamedTuple):
+    """The most memory held at once.
+
+    Args:
+        used: Bytes; None where they cannot be told.
+        reserved: Bytes that torch has taken from the GPU; None on the CPU.
+        kind: "cuda" for memory of the GPU, "resident" for the process' own in main memory.
+    """
+
+    used: int | None
+    reserved: int | None
+    kind: Literal["cuda", "resident"]
+
+
+def forget_peak(device: torch.device) -> None:
+    """Starts anew on a GPU; a process cannot forget how large it once was.
+
+    Args:
+        device: What trains.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> Peak:
+    """The most memory held so far.
+
+    Args:
+        device: What trains.
+    """
+    if device.type == "cuda":
+        used, reserved = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
+        return Peak(used, reserved, "cuda")
+    return Peak(resident_peak(), None, "resident")
+
+
+def resident_peak() -> int | None:
+    """Bytes of this process in main memory at most; processes that it started are not counted.
+
+    Linux' own high-water mark where there is one: getrusage's is at first that of the process which started
+    this one, however little this one takes.
+    """
+    if STATUS.exists():
+        for line in STATUS.read_text(encoding="utf-8").splitlines():
+            if line.startswith(HIGH_WATER):
+                return int(line.split()[1]) * 1024
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024

@@ -1,0 +1,285 @@
+"""What a report tells, gathered once: page, markdown, pictures and files all say the same."""
+
+import math
+import statistics
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ser_strategies.comparison import fairness
+from ser_strategies.comparison.calibration import Calibration, calibration
+from ser_strategies.comparison.clusters import counted
+from ser_strategies.comparison.comparison import Comparison
+from ser_strategies.comparison.confusion import confusion, recalls
+from ser_strategies.comparison.differences import Difference
+from ser_strategies.comparison.fronts import Front
+from ser_strategies.comparison.groups import Groups, by_group
+from ser_strategies.comparison.intervals import Interval
+from ser_strategies.comparison.ledger import Problem
+from ser_strategies.comparison.report.scorewords import ScoreWords
+
+FRONTS = ("cost/fit_seconds", "cost/peak_memory_bytes", "cost/trainable_parameters")
+PARTS = {
+    "training": "train_seconds",
+    "validation": "validation_seconds",
+    "cache": "cache_build_seconds",
+    "start-up": "load_seconds",
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The best validation score so far, mean over runs.
+
+    Args:
+        seconds: Since the run was started.
+        scores: By then.
+    """
+
+    seconds: tuple[float, ...]
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a report tells.
+
+    Args:
+        comparison: What is compared.
+        whole: The comparison it was chosen from.
+        words: How the score that decides is called and written.
+        table: One row a strategy, the best first.
+        differences: Of all pairs.
+        fronts: By cost.
+        curves: By strategy.
+        labels: The classes, if any are told.
+        confusion: By strategy: utterances by true and predicted class.
+        calibration: By strategy.
+        recalls: By strategy and class.
+        groups: By gender or speaker, then by strategy.
+        times: By strategy: mean seconds of each part of a run.
+        data: What the runs say of their data, by fold.
+        others: Strategies that may not stand in this table, group by group.
+        left_out: What of the ledger is not in the table although it is whole, in words.
+        unfair: In what the strategies of the table are not alike, where that was allowed.
+        problems: What is not whole.
+    """
+
+    comparison: Comparison
+    whole: Comparison
+    words: ScoreWords
+    table: pd.DataFrame
+    differences: tuple[Difference, ...]
+    fronts: Mapping[str, Front]
+    curves: Mapping[str, Curve]
+    labels: tuple[str, ...]
+    confusion: Mapping[str, pd.DataFrame]
+    calibration: Mapping[str, Calibration]
+    recalls: Mapping[str, Mapping[str, Interval]]
+    groups: Mapping[str, Mapping[str, Groups]]
+    times: Mapping[str, Mapping[str, float]]
+    data: Mapping[str, Mapping[str, Any]]
+    others: tuple[pd.DataFrame, ...] = ()
+    left_out: tuple[str, ...] = ()
+    unfair: tuple[fairness.Difference, ...] = ()
+    problems: tuple[Problem, ...] = field(default=())
+
+    @property
+    def names(self) -> list[str]:
+        """The strategies that have a score, the best first."""
+        return [str(name) for name in self.table.index[self.table["score"].notna()]]
+
+    @property
+    def monitor(self) -> ScoreWords:
+        """The score that chose the epochs."""
+        said = self.comparison.finished["monitor"].dropna()
+        return ScoreWords(str(said.mode().iloc[0]) if len(said) else "val/loss")
+
+    @property
+    def chance(self) -> float | None:
+        """The score of a guess, where that is known: for UA one part in as many as there are classes."""
+        return 1 / len(self.labels) if self.labels and self.words.name == "ua" else None
+
+    @cached_property
+    def rows(self) -> Mapping[str, Mapping[str, Any]]:
+        """The rows of the table, by strategy."""
+        return {str(row["name"]): row for row in records(self.table.reset_index())}
+
+    def position(self, name: str) -> int:
+        """The place of a strategy in the table, which gives it its colour and shape."""
+        return list(self.table.index).index(name)
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame.
+
+    Args:
+        frame: The frame.
+    """
+    return [{str(column): value for column, value in row.items()} for row in frame.to_dict("records")]
+
+
+def find(whole: Comparison, fronts: Collection[str] = FRONTS) -> Findings:
+    """Gathers what a report tells of a comparison.
+
+    Args:
+        whole: The comparison; what may not stand in one table is told apart.
+        fronts: Costs to find the Pareto front for.
+    """
+    chosen, others, left_out = _choose(whole)
+    table = chosen.table()
+    names = [str(name) for name in table.index[table["score"].notna()]]
+    aligned = {name: chosen.aligned(name) for name in names}
+    labels = next((each.labels for each in aligned.values() if each.labels), ())
+    of_classes = {name: each for name, each in aligned.items() if each.labels}
+    return Findings(
+        comparison=chosen,
+        whole=whole,
+        words=ScoreWords(chosen.score),
+        table=table,
+        differences=tuple(chosen.differences()),
+        fronts=_fronts(chosen, fronts),
+        curves=_curves(chosen, names),
+        labels=labels,
+        confusion={name: confusion(each) for name, each in of_classes.items()},
+        calibration=_calibrations(of_classes),
+        recalls={name: recalls(each) for name, each in of_classes.items()},
+        groups={by: _groups(aligned, chosen.score, by) for by in ("gender", "speaker")},
+        times=_times(chosen, names),
+        data=_data(chosen),
+        others=tuple(each.table() for each in others),
+        left_out=tuple(left_out),
+        unfair=tuple(chosen.unfairness()) if whole.allow_unfair else (),
+        problems=tuple(dict.fromkeys((*whole.ledger.problems, *chosen.problems))),
+    )
+
+
+def _choose(whole: Comparison) -> tuple[Comparison, list[Comparison], list[str]]:
+    """What goes into the table, what needs tables of its own, and what is left out of all, in words."""
+    if whole.allow_unfair:
+        return whole, [], []
+    groups = whole.groups()
+    never = [name for name in fairness.names_of(whole.runs) if name not in whole.names]
+    chosen, left_out = _shared(whole.only(*groups[0].names, *never), lead=True)
+    others = []
+    for group in groups[1:]:
+        other, more = _shared(group, lead=False)
+        others.append(other)
+        left_out += more
+    return chosen, others, left_out
+
+
+def _shared(group: Comparison, *, lead: bool) -> tuple[Comparison, list[str]]:
+    """The runs on folds and seeds that all have; who has too few gives way to the others."""
+    said = []
+    while fairness.common_cells(group.finished).empty and len(group.names) > 1:
+        alone = fairness.loneliest(group.finished)
+        said.append(f"{alone}: it has no fold and seed in common with the others")
+        group = group.only(*(name for name in fairness.names_of(group.runs) if name != alone))
+    shared = group.common()
+    gone = group.finished[~group.finished["hash"].isin(shared.finished["hash"])]
+    if len(gone):
+        seeds = sorted(set(shared.finished["seed"].dropna()))
+        folds = shared.finished["fold"].dropna().nunique()
+        where = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+        where += f" on {folds} folds" if folds > 1 else ""
+        runs, table = counted(len(gone), "finished run"), "the table" if lead else "their table"
+        said.append(
+            f"{runs}, on folds or with seeds that some strategy lacks: {table} stands on {where}, which all "
+            "have"
+        )
+    return shared, said
+
+
+def _fronts(chosen: Comparison, costs: Collection[str]) -> dict[str, Front]:
+    found = {}
+    for cost in costs:
+        try:
+            found[cost] = chosen.pareto(cost)
+        except ValueError:  # nobody knows this cost
+            continue
+    return found
+
+
+def _calibrations(aligned: Mapping[str, Any]) -> dict[str, Calibration]:
+    found = {}
+    for name, each in aligned.items():
+        try:
+            found[name] = calibration(each)
+        except ValueError:  # no probabilities
+            continue
+    return found
+
+
+def _groups(aligned: Mapping[str, Any], score: str, by: str) -> dict[str, Groups]:
+    found = {}
+    for name, each in aligned.items():
+        try:
+            found[name] = by_group(each, score, by)
+        except ValueError:  # nobody's gender, or nobody's name, is known
+            continue
+    return found
+
+
+def _curves(chosen: Comparison, names: list[str]) -> dict[str, Curve]:
+    found = {}
+    for name in names:
+        rows = chosen.finished[chosen.finished["name"] == name]
+        runs = []
+        for run, monitor in zip(rows["hash"], rows["monitor"], strict=True):
+            trace = chosen.ledger.trace(run)
+            if {"seconds", monitor} <= set(trace):
+                known = trace[["seconds", monitor]].apply(pd.to_numeric, errors="coerce").dropna()
+                best = known[monitor].cummin() if str(monitor).endswith("loss") else known[monitor].cummax()
+                runs.append((known["seconds"].to_numpy(), best.to_numpy()))
+        if runs and all(len(seconds) for seconds, _ in runs):
+            found[name] = _mean_curve(runs)
+    return found
+
+
+def _mean_curve(runs: list[tuple[np.ndarray, np.ndarray]]) -> Curve:
+    """The mean over runs; from when all have a score until the last of them ends."""
+    if len({len(seconds) for seconds, _ in runs}) == 1:
+        seconds = np.mean([seconds for seconds, _ in runs], axis=0)
+        return Curve(tuple(seconds.tolist()), tuple(np.mean([best for _, best in runs], axis=0).tolist()))
+    first, last = max(seconds[0] for seconds, _ in runs), max(seconds[-1] for seconds, _ in runs)
+    times = np.linspace(first, last, 40)
+    held = [best[np.searchsorted(seconds, times, side="right") - 1] for seconds, best in runs]
+    return Curve(tuple(times.tolist()), tuple(np.mean(held, axis=0).tolist()))
+
+
+def _times(chosen: Comparison, names: list[str]) -> dict[str, dict[str, float]]:
+    """Mean seconds of the parts of a run; a strategy of which one run does not know them has none."""
+    found = {}
+    for name in names:
+        spent = [_spent(chosen.ledger.costs(run)) for run in chosen.finished.query("name == @name")["hash"]]
+        if any(each is None for each in spent):
+            continue
+        parts = dict.fromkeys(part for each in spent if each for part in each)
+        found[name] = {
+            part: statistics.fmean(each.get(part, 0.0) for each in spent if each) for part in parts
+        }
+    return found
+
+
+def _spent(stages: list[dict[str, Any]]) -> dict[str, float] | None:
+    *before, last = stages
+    whole = [each.get("fit_seconds") for each in stages]
+    if any(value is None for value in whole) or any(each.get("partial") for each in stages):
+        return None
+    parts = {part: float(last.get(column) or 0.0) for part, column in PARTS.items()}
+    parts["other"] = max(float(last["fit_seconds"]) - math.fsum(parts.values()), 0.0)
+    earlier = math.fsum(float(each["fit_seconds"]) for each in before)
+    return {"earlier stages": earlier, **parts} if before else parts
+
+
+def _data(chosen: Comparison) -> dict[str, dict[str, Any]]:
+    """What is said of the data, by fold; one run of each fold speaks for it."""
+    found = {}
+    for fold, run in chosen.finished.drop_duplicates("fold")[["fold", "hash"]].itertuples(index=False):
+        found["" if pd.isna(fold) else str(fold)] = chosen.ledger.data(run)
+    return found

@@ -1,0 +1,220 @@
+"""The tables of a report as text, which the page and the markdown both write out."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from ser_strategies.comparison.groups import Groups
+from ser_strategies.comparison.intervals import Interval
+from ser_strategies.comparison.report.findings import Findings
+from ser_strategies.comparison.report.intervals import title_of
+from ser_strategies.comparison.report.quantities import (
+    MISSING,
+    QUANTITIES,
+    count,
+    duration,
+    known,
+    percent,
+    quantity,
+)
+from ser_strategies.comparison.report.scorewords import ScoreWords, chance
+from ser_strategies.comparison.rows import FIT, FULL
+
+ALREADY = ("cost/parameters", "cost/trainable_parameters", "cost/encoder_trainable_parameters")
+COUNTS = {"short": "too short, padded", "capped": "too long, cut", "skipped": "unreadable"}
+
+
+class Grid(NamedTuple):
+    """A table as text.
+
+    Args:
+        headings: Of the columns; the first is what a row is about.
+        rows: Cells.
+        notes: What stands under it.
+        words: Whether most cells are words rather than numbers.
+    """
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+    words: bool = False
+
+
+def overview(table: pd.DataFrame, words: ScoreWords) -> Grid:
+    """One row a strategy: score, spread over folds, what trains, what it costs.
+
+    Args:
+        table: As a comparison gives it.
+        words: How the score is called.
+    """
+    letters: dict[str, str] = {}
+    unit = f" {words.unit}" if words.unit else ""
+    with_folds = bool(table["fold_lowest"].notna().any())
+    with_full = FULL in table and bool(table[FULL].notna().any())
+    headings = [
+        "strategy",
+        f"{words.short}{unit} [95 %]",
+        *["folds"] * with_folds,
+        "runs",
+        "trains",
+        "training time",
+    ]
+    headings += ["peak memory", "training FLOP", "encoder"]
+    rows = []
+    for name, row in table.iterrows():
+        marks = dict.fromkeys(row["marks"])
+        if with_full and known(row.get(FULL)):
+            marks[f"its runs share a cache; one that builds it alone takes {duration(row[FULL])}"] = None
+        notes = [letters.setdefault(mark, _letter(len(letters))) for mark in marks]
+        runs = f"{row['runs']}" + (f" ({row['failed']} failed)" if row["failed"] else "")
+        cells = [
+            f"{name}" + (f" [{', '.join(notes)}]" if notes else ""),
+            words.interval(row["score"], row["low"], row["high"]),
+            *([_folds(row, words)] if with_folds else []),
+            runs,
+            count(row.get("cost/trainable_parameters")),
+            duration(row.get(FIT)),
+            quantity("cost/peak_memory_bytes").text(row.get("cost/peak_memory_bytes")),
+            quantity("cost/train_flops").text(row.get("cost/train_flops")),
+            row["encoder"],
+        ]
+        rows.append(tuple(cells))
+    return Grid(tuple(headings), tuple(rows), tuple(f"[{letter}] {mark}" for mark, letter in letters.items()))
+
+
+def pairs(findings: Findings) -> Grid:
+    """One row a pair: the difference, how often it would come by chance, and the verdict."""
+    words = findings.words
+    rows = []
+    for pair in findings.differences:
+        told = f"{pair.better} is better" if pair.better else "cannot be told apart"
+        more = f"{pair.more}" if pair.more and not pair.better and str(pair.more) != MISSING else ""
+        rows.append(
+            (
+                title_of(pair),
+                words.difference(pair.point, pair.low, pair.high),
+                chance(pair.p_holm),
+                told,
+                more or MISSING,
+            )
+        )
+    notes = dict.fromkeys(note for pair in findings.differences for note in pair.notes)
+    headings = ("pair", "difference [95 %]", "p (Holm)", "verdict", "what would tell")
+    return Grid(headings, tuple(rows), tuple(notes), words=True)
+
+
+def recall(findings: Findings) -> Grid:
+    """Recall of each class under each strategy, with intervals."""
+    rows = []
+    for name, found in findings.recalls.items():
+        rows.append((name, *(_interval(found.get(label)) for label in findings.labels)))
+    return Grid(("recall, % [95 %]", *findings.labels), tuple(rows))
+
+
+def calibration(findings: Findings) -> Grid:
+    """Whether probabilities are to be believed."""
+    rows = [
+        (
+            name,
+            percent(each.ece),
+            percent(each.ece_by_chance),
+            ScoreWords("brier").interval(each.brier.point, each.brier.low, each.brier.high),
+        )
+        for name, each in findings.calibration.items()
+    ]
+    return Grid(("strategy", "ECE, %", "of it by chance", "Brier score [95 %]"), tuple(rows))
+
+
+def groups(findings: Findings, by: str) -> Grid:
+    """The worst group of each strategy, and the gap to the best."""
+    words, found = findings.words, findings.groups[by]
+    named = by == "gender"
+    every = (
+        list(dict.fromkeys(group.name for each in found.values() for group in each.groups)) if named else []
+    )
+    rows = []
+    for name, each in found.items():
+        scores = {group.name: group.interval for group in each.groups}
+        cells = [_interval(scores.get(group), words) for group in sorted(every)]
+        worst = each.worst
+        lowest = f"{worst.name}: {_interval(worst.interval, words)}" if worst else MISSING
+        rows.append(
+            (
+                name,
+                *cells,
+                *([] if named else [lowest]),
+                _gap(each, words),
+                chance(each.gap.p if each.gap else None),
+            )
+        )
+    unit = f", {words.unit}" if words.unit else ""
+    heads = [f"{group}{unit}" for group in sorted(every)] if named else [f"worst {by}{unit}"]
+    return Grid(
+        (f"{words.short} by {by}", *heads, "gap", "p (all alike)"), tuple(rows), _small(found.values())
+    )
+
+
+def costs(findings: Findings) -> Grid:
+    """One row a cost, one column a strategy: medians over the runs."""
+    table = findings.table
+    rows = []
+    for column, kind in QUANTITIES.items():
+        if column in table:
+            rows.append((kind.title, *(kind.text(value) for value in table[column])))
+            if column == FIT and FULL in table:
+                rows.append(("with the cache built anew", *(duration(value) for value in table[FULL])))
+    for name, words in COUNTS.items():
+        if f"cost/{name}" in table:
+            rows.append((f"utterances {words}", *(count(value) for value in table[f"cost/{name}"])))
+    hardware, precision = table["hardware"], table["precision"]
+    if hardware.nunique() > 1:
+        rows.append(("machine", *(value or MISSING for value in hardware)))
+    if precision.nunique() > 1:
+        rows.append(("number format", *(value or MISSING for value in precision)))
+    return Grid(("median of runs", *map(str, table.index)), tuple(rows))
+
+
+def failures(findings: Findings) -> Grid:
+    """Runs that failed or cannot be read, and why."""
+    runs = findings.whole.runs
+    rows = []
+    for row in runs[runs["status"] != "finished"].to_dict("records"):
+        where = ", ".join(f"{k} {row[k]}" for k in ("fold", "seed") if not pd.isna(row[k]))
+        rows.append((f"{row['name']}", where or MISSING, row["status"], str(row["error"] or MISSING)))
+    for problem in findings.problems:
+        known_as = runs[runs["hash"] == problem.cell]
+        name = str(known_as["name"].iloc[0]) if len(known_as) else problem.cell
+        where = ", ".join(f"{k} {known_as[k].iloc[0]}" for k in ("fold", "seed") if len(known_as))
+        rows.append((name, where or MISSING, "not whole", problem.reason))
+    return Grid(("what", "where", "state", "why"), tuple(rows), words=True)
+
+
+def _folds(row: "pd.Series[Any]", words: ScoreWords) -> str:
+    low, high = row["fold_lowest"], row["fold_highest"]
+    return f"{words.text(low)} to {words.text(high)}" if known(low) else MISSING
+
+
+def _interval(found: Interval | None, words: ScoreWords | None = None) -> str:
+    if found is None:
+        return MISSING
+    return (words or ScoreWords("ua")).interval(found.point, found.low, found.high)
+
+
+def _gap(found: Groups, words: ScoreWords) -> str:
+    if found.gap is None:
+        return MISSING
+    return words.interval(found.gap.point, found.gap.low, found.gap.high)
+
+
+def _small(found: Iterable[Groups]) -> tuple[str, ...]:
+    small: Mapping[str, Any] = {name: size for each in found for name, size in each.small}
+    if not small:
+        return ()
+    names = ", ".join(f"{name} ({size:,})" for name, size in list(small.items())[:6])
+    more = f" and {len(small) - 6} more" if len(small) > 6 else ""
+    return (f"too few utterances to score: {names}{more}",)
+
+
+def _letter(position: int) -> str:
+    return chr(ord("a") + position) if position < 26 else f"a{position}"

@@ -1,0 +1,144 @@
+"""Numbers as people read them, and what each cost is called. What is missing is "—", never 0."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple, TypeGuard
+
+MISSING = "—"
+MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share as percent, without the sign: 61.3."""
+    return _signed(f"{100 * value:.{digits}f}") if known(value) else MISSING
+
+
+def points(value: float | None) -> str:
+    """A difference of shares in percentage points, always signed: +2.1."""
+    if not known(value):
+        return MISSING
+    text = f"{100 * value:+.1f}"
+    return "0.0" if text in {"+0.0", "-0.0"} else _signed(text)
+
+
+def plain(value: float | None) -> str:
+    """A number with three digits that matter."""
+    return _signed(f"{value:.3g}") if known(value) else MISSING
+
+
+def duration(value: float | None) -> str:
+    """Seconds: 0.4 s, 45 s, 3 min 20 s, 2 h 5 min."""
+    if not known(value):
+        return MISSING
+    if value < 10:
+        return f"{value:.1f} s"
+    if round(value) < 100 and value % 60:
+        return f"{value:.0f} s"
+    minutes, seconds = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds} s" if seconds and minutes < 20 else f"{round(value / 60)} min"
+    hours, minutes = divmod(round(value / 60), 60)
+    return f"{hours} h {minutes} min" if minutes and hours < 20 else f"{round(value / 3600)} h"
+
+
+def milliseconds(value: float | None) -> str:
+    """Milliseconds: 2.1 ms, 810 ms, 1.4 s."""
+    if not known(value):
+        return MISSING
+    return f"{value:.3g} ms" if value < 999.5 else f"{value / 1000:.3g} s"
+
+
+def size(value: float | None) -> str:
+    """Bytes: 1.7 GB."""
+    return _scaled(value, ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")))
+
+
+def count(value: float | None) -> str:
+    """A number of things: 3,076, 298 k, 21.3 M."""
+    if known(value) and abs(value) < 1e4:
+        return f"{value:,.0f}"
+    return _scaled(value, ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")))
+
+
+def operations(value: float | None) -> str:
+    """Floating point operations: 131 TFLOP."""
+    units = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1, "FLOP"))
+    return _scaled(value, units)
+
+
+def energy(value: float | None) -> str:
+    """Joules as watt-hours: 12.3 Wh."""
+    return _scaled(None if value is None else value / 3600, ((1e3, "kWh"), (1, "Wh"), (1e-3, "mWh")))
+
+
+def known(value: float | None) -> TypeGuard[float]:
+    """Whether there is a number."""
+    return value is not None and math.isfinite(value)
+
+
+class Quantity(NamedTuple):
+    """A cost.
+
+    Args:
+        title: What a table calls it.
+        axis: What an axis calls it.
+        text: Writes a value.
+        time: Whether it is in seconds, so that ticks fall on minutes and hours.
+    """
+
+    title: str
+    axis: str
+    text: Callable[[float | None], str]
+    time: bool = False
+
+
+QUANTITIES = {
+    "cost/fit_seconds": Quantity("training time", "time of one training run", duration, time=True),
+    "cost/train_seconds": Quantity("of it in steps", "time in training steps", duration, time=True),
+    "cost/validation_seconds": Quantity("validation", "time in validation", duration, time=True),
+    "cost/cache_build_seconds": Quantity("cache", "time to build the cache", duration, time=True),
+    "cost/load_seconds": Quantity("start-up", "time until the first step", duration, time=True),
+    "cost/step_ms_median": Quantity("step", "median step", milliseconds),
+    "cost/step_ms_iqr": Quantity("step spread (IQR)", "spread of steps", milliseconds),
+    "cost/wait_ms_median": Quantity("wait for data", "wait for data in a step", milliseconds),
+    "cost/audio_seconds": Quantity("audio heard", "audio heard in training", duration, time=True),
+    "cost/audio_seconds_per_second": Quantity("audio s / s", "seconds of audio a second", count),
+    "cost/peak_memory_bytes": Quantity("peak memory", "peak memory", size),
+    "cost/peak_memory_reserved_bytes": Quantity("reserved memory", "reserved memory", size),
+    "cost/train_flops_per_audio_second": Quantity(
+        "training FLOP / audio s", "training FLOP / audio s", operations
+    ),
+    "cost/inference_flops_per_audio_second": Quantity(
+        "FLOP / audio s", "inference FLOP / audio s", operations
+    ),
+    "cost/train_flops": Quantity("training FLOP", "arithmetic of one training run", operations),
+    "cost/checkpoint_bytes": Quantity("checkpoint", "size of the checkpoint", size),
+    "cost/cache_bytes": Quantity("cache on disk", "size of the cache", size),
+    "cost/energy_joules": Quantity("energy", "energy of one training run", energy),
+    "cost/trainable_parameters": Quantity("trainable", "trainable parameters", count),
+    "cost/encoder_trainable_parameters": Quantity("of it in the encoder", "trainable in the encoder", count),
+    "cost/parameters": Quantity("parameters", "parameters", count),
+    "cost/steps": Quantity("steps", "optimizer steps", count),
+    "cost/epochs": Quantity("epochs", "epochs", count),
+}
+
+
+def quantity(name: str) -> Quantity:
+    """What a cost is called and how it is written; one that is not listed goes by its column."""
+    words = name.removeprefix("cost/").replace("_", " ")
+    return QUANTITIES.get(name) or Quantity(words, words, plain)
+
+
+def _scaled(value: float | None, units: tuple[tuple[float, str], ...]) -> str:
+    if not known(value):
+        return MISSING
+    factor, unit = next((each for each in units if abs(value) >= 0.9995 * each[0]), units[-1])
+    scaled = value / factor
+    digits = 0 if abs(scaled) >= 99.95 else 1 if abs(scaled) >= 9.995 else 2
+    text = f"{scaled:.{digits}f}"
+    return f"{_signed(text.rstrip('0').rstrip('.') if '.' in text else text)} {unit}"
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", MINUS)

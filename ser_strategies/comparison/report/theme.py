@@ -1,0 +1,81 @@
+"""Colours by the role they play, light and dark; one table for the page, its pictures and their files.
+
+The series begin with Okabe and Ito's blue and vermilion; the others were searched for, so that any two differ
+by 22 or more in CIELAB to normal, protan, deutan and tritan eyes alike, and each stands 3:1 or better from
+the ground. No picture tells by colour alone: every mark is labelled, or has a shape of its own.
+"""
+
+LIGHT = {
+    "ground": "#ffffff",
+    "surface": "#f4f6f8",
+    "ink": "#1a1f27",
+    "muted": "#586170",
+    "line": "#c2c9d3",
+    "grid": "#e4e8ed",
+    "accent": "#0b5cad",
+    "warn": "#9a4200",
+    "warn-ground": "#fdf3e7",
+    "heat": "#0b5cad",
+    "on-heat": "#ffffff",
+    "series-1": "#0072b2",
+    "series-2": "#c44e00",
+    "series-3": "#607848",
+    "series-4": "#c07890",
+    "series-5": "#001890",
+    "series-6": "#783048",
+    "series-7": "#481860",
+    "series-8": "#600000",
+    "time-earlier": "#6d1f4f",
+    "time-training": "#0b5a99",
+    "time-validation": "#4f9fd6",
+    "time-cache": "#b87a00",
+    "time-startup": "#7b8494",
+    "time-other": "#c2c9d3",
+}
+DARK = {
+    "ground": "#11151b",
+    "surface": "#1a2029",
+    "ink": "#e8ebf0",
+    "muted": "#a2abb9",
+    "line": "#475161",
+    "grid": "#29313d",
+    "accent": "#6cb2f5",
+    "warn": "#ffb166",
+    "warn-ground": "#2b2113",
+    "heat": "#6cb2f5",
+    "on-heat": "#0b1017",
+    "series-1": "#56b0ee",
+    "series-2": "#ff8d45",
+    "series-3": "#a8f090",
+    "series-4": "#d8a8c0",
+    "series-5": "#7878f0",
+    "series-6": "#c060a8",
+    "series-7": "#909078",
+    "series-8": "#f0f0d8",
+    "time-earlier": "#c45f9f",
+    "time-training": "#3d9be0",
+    "time-validation": "#a9d8ff",
+    "time-cache": "#e2b237",
+    "time-startup": "#77808f",
+    "time-other": "#39424f",
+}
+SERIES = 8
+SHAPES = ("circle", "square", "triangle", "diamond", "down")
+
+
+def style_of(position: int) -> tuple[str, str]:
+    """Colour and shape of a strategy; together they repeat after forty.
+
+    Args:
+        position: Its place in the table.
+    """
+    return f"series-{position % SERIES + 1}", SHAPES[position % len(SHAPES)]
+
+
+def variables(colours: dict[str, str]) -> str:
+    """The colours as custom properties of CSS.
+
+    Args:
+        colours: LIGHT or DARK.
+    """
+    return " ".join(f"--{name}: {value};" for name, value in colours.items())

@@ -1,0 +1,208 @@
+"""How far a score would move with other speakers and other seeds.
+
+Speakers are left out one at a time with all their seeds, which gives the variance between speakers; the
+scores of the seeds give the variance between seeds, of which the part that speakers explain is taken away
+(Cameron, Gelbach and Miller, 2011; with the jackknife, MacKinnon, Nielsen and Webb, 2024). Resampling
+speakers and seeds with replacement (Sellam et al., 2022) and swapping the speakers of two strategies are
+here too.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from ser_strategies.comparison.scores import Array, Score
+from ser_strategies.comparison.student import exceeded_by
+
+Chosen = npt.NDArray[np.bool_]
+
+EXACT = 14  # clusters up to which every way of swapping them is tried
+SWAPS = 9_999
+BLOCK = 1_000
+NOISE = 1.5  # chosen by simulation: see docs/statistics.md
+COUPLED = 0.5  # correlation of two strategies' noise from which on equal seeds are pairs
+# Differences of scores that are all the same differ by rounding.
+NOTHING = 1e-20
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Variances of a score, or of a difference of scores; numbers, or arrays of them.
+
+    Args:
+        point: The score.
+        clusters: Its variance by the choice of clusters.
+        seeds: Its variance by the choice of seeds, with the noise of few utterances.
+        noise: That noise, which is in both.
+        clusters_freedom: Degrees of freedom of the first: effective clusters less one.
+        seeds_freedom: Degrees of freedom of the second; 0 for a single seed.
+    """
+
+    point: Array
+    clusters: Array
+    seeds: Array
+    noise: Array
+    clusters_freedom: Array
+    seeds_freedom: Array
+
+    @property
+    def excess(self) -> Array:
+        """Variance between seeds beyond what their utterances explain.
+
+        A variance of few seeds is too large by chance about half of the time, and what is too small counts as
+        none: taking the noise off more than once makes up for it.
+        """
+        return np.maximum(self.seeds - NOISE * self.noise, 0.0)
+
+    @property
+    def variance(self) -> Array:
+        """Variance of the score over other clusters and other seeds."""
+        return self.clusters + self.excess
+
+    @property
+    def freedom(self) -> Array:
+        """Degrees of freedom of that variance, as Satterthwaite has them.
+
+        The seeds count with their whole variance: with the excess alone a lucky draw of two or three seeds
+        would pass for certainty.
+        """
+        among_seeds = np.maximum(self.seeds_freedom, 1)
+        seeds = np.where(self.excess > 0, self.seeds, 0.0)
+        spread = self.clusters**2 / self.clusters_freedom + seeds**2 / among_seeds
+        freedom = np.asarray(self.variance**2) / np.where(spread > 0, spread, 1.0)
+        # Without an excess that is the freedom of the clusters, which is all there is.
+        return np.clip(freedom, np.minimum(self.clusters_freedom, among_seeds), self.clusters_freedom)
+
+    def half_width(self, level: float) -> Array:
+        """Half the width of an interval that is to hold the truth with the chance `level`."""
+        quantiles = np.frompyfunc(lambda freedom: exceeded_by((1 - level) / 2, float(freedom)), 1, 1)
+        return np.asarray(quantiles(self.freedom), dtype=np.float64) * np.sqrt(self.variance)
+
+
+def scatter(score: Score, values: Array, sizes: Array) -> Scatter:
+    """How far a score would move.
+
+    Args:
+        score: Which.
+        values: (..., seeds, clusters, sums), at least two clusters.
+        sizes: (..., clusters), utterances of each.
+    """
+    return _scatter(*_leave_one_out(score, values), sizes)
+
+
+def scatter_of_difference(score: Score, a: Array, b: Array, sizes: Array) -> tuple[Scatter, Chosen]:
+    """How far the difference of two strategies' scores would move, and whether seeds were compared in pairs.
+
+    Clusters are the same for both. Seeds mostly are not: two trainings with one seed number have nothing else
+    in common, and the variances between their seeds add up. Two strategies that compute nearly the same
+    (frames from a cache or not, say) share with the seed which utterances they get wrong by chance; where
+    that shows, the differences of equal seeds are what scatters.
+
+    Args:
+        score: Which.
+        a: (..., seeds, clusters, sums) of the first.
+        b: Of the second, of the same clusters.
+        sizes: (..., clusters), utterances of each.
+    """
+    (whole_a, without_a), (whole_b, without_b) = _leave_one_out(score, a), _leave_one_out(score, b)
+    paired = _scatter(whole_a - whole_b, without_a - without_b, sizes)
+    if a.shape[-3] == 1:
+        return paired, np.zeros(paired.point.shape, dtype=bool)
+    one, other = _scatter(whole_a, without_a, sizes), _scatter(whole_b, without_b, sizes)
+    # Of noise in both, twice the covariance is what a difference lacks.
+    shared = one.noise + other.noise - paired.noise
+    coupled = shared > COUPLED * 2 * np.sqrt(one.noise * other.noise)
+    apart = replace(
+        paired,
+        seeds=np.where(coupled, paired.seeds, one.seeds + other.seeds),
+        noise=np.where(coupled, paired.noise, one.noise + other.noise),
+        seeds_freedom=np.where(coupled, 1, 2) * paired.seeds_freedom,
+    )
+    return apart, coupled
+
+
+def bootstrap(score: Score, values: Array, replicates: int, generator: np.random.Generator) -> Array:
+    """Scores of samples of clusters, each with all its seeds, and of seeds, both with replacement.
+
+    Args:
+        score: Which.
+        values: (seeds, clusters, sums).
+        replicates: How many samples.
+        generator: What draws them.
+    """
+    seeds, clusters, sums = values.shape
+    scores = np.empty(replicates)
+    flat = values.transpose(1, 0, 2).reshape(clusters, seeds * sums)
+    for first in range(0, replicates, BLOCK):
+        count = min(BLOCK, replicates - first)
+        times, shares = (_times(size, count, generator) for size in (clusters, seeds))
+        of_seeds = score.of((times @ flat).reshape(count, seeds, sums))
+        scores[first : first + count] = (of_seeds * shares).sum(axis=1) / seeds
+    return scores
+
+
+def _times(size: int, count: int, generator: np.random.Generator) -> Array:
+    """How often each of `size` things is in a sample of as many, (count, size)."""
+    drawn = generator.integers(size, size=(count, size)) + size * np.arange(count)[:, None]
+    return np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size).astype(np.float64)
+
+
+def swapped(score: Score, a: Array, b: Array, *, exact: bool, generator: np.random.Generator) -> Array:
+    """Differences between two strategies where their predictions of some clusters are swapped.
+
+    Args:
+        score: Which.
+        a: (seeds, clusters, sums) of the first.
+        b: Of the second, of the same seeds and clusters.
+        exact: Every way of swapping up to its mirror image, the first of them none; else `SWAPS` drawn ones.
+        generator: What draws them.
+    """
+    seeds, clusters, sums = a.shape
+    middle = (a + b).sum(axis=1) / 2
+    halves = ((a - b) / 2).transpose(1, 0, 2).reshape(clusters, seeds * sums)
+    found = []
+    for signs in _every(clusters) if exact else _drawn(clusters, generator):
+        moved = (signs @ halves).reshape(len(signs), seeds, sums)
+        found.append((score.of(middle + moved) - score.of(middle - moved)).mean(axis=1))
+    return np.concatenate(found)
+
+
+def _every(clusters: int) -> Iterator[Array]:
+    ways = 2 ** (clusters - 1)
+    for first in range(0, ways, BLOCK):
+        numbers = np.arange(first, min(first + BLOCK, ways))
+        yield 1.0 - 2.0 * ((numbers[:, None] >> np.arange(clusters)) & 1).astype(np.float64)
+
+
+def _drawn(clusters: int, generator: np.random.Generator) -> Iterator[Array]:
+    for first in range(0, SWAPS, BLOCK):
+        size = (min(BLOCK, SWAPS - first), clusters)
+        yield 2.0 * generator.integers(0, 2, size=size).astype(np.float64) - 1.0
+
+
+def _leave_one_out(score: Score, values: Array) -> tuple[Array, Array]:
+    """Scores of all clusters (..., seeds), and without each of them (..., seeds, clusters)."""
+    total = values.sum(axis=-2, keepdims=True)
+    return score.of(total[..., 0, :]), score.of(total - values)
+
+
+def _scatter(whole: Array, without: Array, sizes: Array) -> Scatter:
+    """From scores (..., seeds), and those without each cluster (..., seeds, clusters)."""
+    seeds, clusters = without.shape[-2:]
+    point, freedom = whole.mean(axis=-1), _effective(sizes) - 1
+    between_clusters = (clusters - 1) * without.mean(axis=-2).var(axis=-1)
+    if seeds == 1:
+        none = np.zeros_like(between_clusters)
+        return Scatter(point, between_clusters, none, none, freedom, none)
+    rest = without - without.mean(axis=-2, keepdims=True)
+    noise = (clusters - 1) * rest.var(axis=-1).sum(axis=-1) / (seeds * (seeds - 1))
+    between_seeds = whole.var(axis=-1, ddof=1) / seeds
+    return Scatter(point, between_clusters, between_seeds, noise, freedom, np.full_like(noise, seeds - 1))
+
+
+def _effective(sizes: Array) -> Array:
+    """Clusters of equal size that would tell as much (Kish), at least two."""
+    kish: Array = np.square(sizes.sum(axis=-1)) / np.square(sizes).sum(axis=-1)
+    return np.maximum(kish, 2.0)

@@ -1,0 +1,144 @@
+"""A row of the table: one strategy, its score with its uncertainty, and what its runs cost."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ser_strategies.comparison.aligned import Aligned
+from ser_strategies.comparison.intervals import Interval, interval
+
+FIT, CACHE = "cost/fit_seconds", "cost/cache_build_seconds"
+FULL = "cost/fit_seconds_full"
+
+
+class EncoderFacts(NamedTuple):
+    """What became of the encoder's weights.
+
+    Args:
+        text: In words.
+        wrong: Whether it is not what the strategy says of itself.
+    """
+
+    text: str
+    wrong: bool = False
+
+
+def row_of(
+    name: str,
+    runs: pd.DataFrame,
+    finished: pd.DataFrame,
+    aligned: Aligned | None,
+    score: str,
+    marks: Sequence[str],
+) -> dict[str, Any]:
+    """The row of a strategy.
+
+    Args:
+        name: What it is called.
+        runs: All its runs, failed ones too.
+        finished: Those that are whole.
+        aligned: Its predictions; None if it has none that are whole.
+        score: Which score.
+        marks: What must be said of it.
+    """
+    found = None if aligned is None else interval(aligned, score)
+    errors = runs.loc[runs["status"] == "failed", "error"].dropna()
+    return {
+        "name": name,
+        "strategy": runs["strategy"].iloc[0],
+        **_score_columns(found),
+        "runs": len(finished),
+        "folds": int(finished["fold"].nunique()) or int(len(finished) > 0),
+        "seeds": int(finished["seed"].nunique()),
+        "failed": int((runs["status"] == "failed").sum()),
+        "validation": _median(finished["val/best"]),
+        "encoder": encoder_words(finished).text,
+        **costs_of(finished),
+        "hardware": _words(finished["hardware"]),
+        "precision": _words(finished["precision"]),
+        "memory_kind": _words(finished["memory_kind"]),
+        "marks": (*marks, *(found.notes if found else ())),
+        "error": errors.iloc[0] if len(errors) else None,
+    }
+
+
+def costs_of(finished: pd.DataFrame) -> dict[str, float]:
+    """The costs of a strategy, medians over its runs; NaN where no run knows.
+
+    A cache that its runs share is built by the first of them alone. Each run is charged its part of it
+    (`cost/fit_seconds`); `cost/fit_seconds_full` is a run that has to build it itself.
+
+    Args:
+        finished: Its finished runs.
+    """
+    columns = [column for column in map(str, finished) if column.startswith("cost/")]
+    costs = {column: _median(finished[column]) for column in columns}
+    if FIT in columns and CACHE in columns:
+        both = finished[[FIT, CACHE]].dropna()
+        if len(both) and (both[CACHE] > 0).any():
+            alone = _median(both[FIT] - both[CACHE])
+            costs[CACHE] = float(both[CACHE].mean())
+            costs[FIT] = alone + costs[CACHE]
+            costs[FULL] = alone + float(both[CACHE].max())
+    return costs
+
+
+def encoder_words(finished: pd.DataFrame) -> EncoderFacts:
+    """Whether a frozen encoder stayed as it was, and a tuned one did not.
+
+    Args:
+        finished: Finished runs of a strategy.
+    """
+    trains, moved, still, broken = (
+        pd.to_numeric(finished[column], errors="coerce").dropna()
+        if column in finished
+        else pd.Series(dtype=float)
+        for column in (
+            "cost/encoder_trainable_parameters",
+            "cost/encoder_moved",
+            "cost/encoder_tensors_still",
+            "cost/frozen_tensors_moved",
+        )
+    )
+    if trains.empty:
+        return EncoderFacts("not measured")
+    if len(broken) and broken.max() > 0:
+        return EncoderFacts(
+            f"{broken.max():.0f} tensors of the encoder moved that should be frozen", wrong=True
+        )
+    if trains.max() == 0:
+        return EncoderFacts("frozen, verified" if len(broken) else "frozen, unverified")
+    if moved.empty:
+        return EncoderFacts("tuned, unverified")
+    if moved.min() == 0:
+        return EncoderFacts("not a weight of the encoder moved that should", wrong=True)
+    if len(still) and still.max() > 0:
+        return EncoderFacts(f"{still.max():.0f} tensors of the encoder never moved that should", wrong=True)
+    return EncoderFacts(f"moved by {100 * moved.median():.2g} %")
+
+
+def _score_columns(found: Interval | None) -> dict[str, Any]:
+    spread = found.spread if found else None
+    return {
+        "score": found.point if found else math.nan,
+        "low": found.low if found and found.low is not None else math.nan,
+        "high": found.high if found and found.high is not None else math.nan,
+        "fold_lowest": spread.lowest if spread else math.nan,
+        "fold_highest": spread.highest if spread else math.nan,
+        "fold_deviation": spread.deviation if spread else math.nan,
+        "clusters": found.clusters if found else 0,
+        "unit": found.unit if found else None,
+        "method": found.method if found else None,
+    }
+
+
+def _median(values: "pd.Series[float]") -> float:
+    known = pd.to_numeric(values, errors="coerce").dropna()
+    return float(np.median(known)) if len(known) else math.nan
+
+
+def _words(values: "pd.Series[str]") -> str | None:
+    return " and ".join(dict.fromkeys(values.dropna())) or None
