@@ -25,6 +25,8 @@ if TYPE_CHECKING:
         StdPooling,
     )
     from ser_strategies.strategies import (
+        PTAPT,
+        TAPT,
         CachedFineTuning,
         LoRAFineTuning,
         MixedPrecisionFineTuning,
@@ -54,10 +56,12 @@ _HOMES = {
     "MeanPooling": "parts.pooling",
     "MeanStdPooling": "parts.pooling",
     "MixedPrecisionFineTuning": "strategies",
+    "PTAPT": "strategies",
     "PartialFineTuning": "strategies",
     "RecordedCorpus": "data.recorded",
     "StdPooling": "parts.pooling",
     "Synthetic": "data.synthetic",
+    "TAPT": "strategies",
     "VanillaFineTuning": "strategies",
     "load_strategy": "strategies",
 }
@@ -67,6 +71,8 @@ __all__ = [
     "CREMAD",
     "IEMOCAP",
     "MELD",
+    "PTAPT",
+    "TAPT",
     "AttentiveStatisticsPooling",
     "Augmentation",
     "Batch",

@@ -37,6 +37,15 @@ def test_links_between_pages_lead_somewhere(page):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+def test_every_strategy_has_a_row_and_a_section():
+    from ser_strategies.strategies import STRATEGIES
+
+    page = (ROOT / "docs" / "strategies.md").read_text(encoding="utf-8")
+    for strategy in STRATEGIES:
+        assert f"\n## {strategy.__name__}\n" in page
+        assert re.search(rf"\n\| `{strategy.__name__}[`(]", page), strategy.__name__
+
+
 @pytest.fixture
 def my_folder(tmp_path, monkeypatch):
     """The corpus of the page on adding, in a package of one's own."""

@@ -11,7 +11,18 @@ import ser_strategies
 PACKAGE = "ser_strategies"
 ROOT = Path(ser_strategies.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-STRATEGY_PAGES = ("vanilla.py", "partial.py", "lora.py", "mixed_precision.py", "cached.py")
+STRATEGY_PAGES = (
+    "vanilla.py",
+    "partial.py",
+    "lora.py",
+    "mixed_precision.py",
+    "cached.py",
+    "tapt.py",
+    "ptapt.py",
+)
+# What pages of strategies may import of their room, and what these stand on.
+STRATEGY_BASES = ("base", "recognizer", "pretraining", "options", "caching", "units")
+BELOW_BASES = ("guards", "preparation", "provenance", "unitreport")
 
 
 def name_of(path: Path) -> str:
@@ -64,8 +75,9 @@ def test_only_the_encoder_knows_transformers_and_peft(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=shown)
-def test_only_the_front_door_strategies_and_the_base_of_corpora_know_lightning(path):
-    if path not in [*inside("cli"), *inside("strategies"), ROOT / "data" / "base.py"]:
+def test_only_the_front_door_strategies_the_base_of_corpora_and_the_meter_know_lightning(path):
+    known = [ROOT / "data" / "base.py", ROOT / "comparison" / "costs.py"]
+    if path not in [*inside("cli"), *inside("strategies"), *known]:
         assert not outside(path) & {"lightning", "pytorch_lightning", "lightning_fabric"}
 
 
@@ -89,20 +101,38 @@ def test_the_encoder_knows_itself(path):
     assert rooms(path) <= {"encoder", "batch"}
 
 
-@pytest.mark.parametrize("path", inside("cache"), ids=shown)
+KNOWS_A_PART = pytest.mark.xfail(strict=True, reason="it hashes the source of parts/clustering.py")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=[KNOWS_A_PART] if p.name == "units.py" else []) for p in inside("cache")],
+    ids=shown,
+)
 def test_the_cache_knows_the_encoder_and_itself(path):
     assert rooms(path) <= {"cache", "encoder"}
+
+
+@pytest.mark.parametrize("path", inside("comparison"), ids=shown)
+def test_comparisons_know_all_but_the_front_door(path):
+    known = {"comparison", "strategies", "parts", "data", "cache", "encoder", "batch"}
+    assert rooms(path) <= known
 
 
 @pytest.mark.parametrize("page", STRATEGY_PAGES)
 def test_a_strategy_imports_no_other_strategy(page):
     own = {module for module in imports_of(ROOT / "strategies" / page) if ".strategies" in module}
-    allowed = {f"{PACKAGE}.strategies.{base}" for base in ("base", "recognizer", "options", "caching")}
-    assert own <= allowed
+    assert own <= {f"{PACKAGE}.strategies.{base}" for base in STRATEGY_BASES}
+
+
+@pytest.mark.parametrize("base", [*STRATEGY_BASES, *BELOW_BASES])
+def test_what_strategies_stand_on_imports_no_strategy(base):
+    own = {module for module in imports_of(ROOT / "strategies" / f"{base}.py") if ".strategies" in module}
+    assert own <= {f"{PACKAGE}.strategies.{name}" for name in (*STRATEGY_BASES, *BELOW_BASES)}
 
 
 def test_every_strategy_page_is_looked_at():
-    bases = {"__init__.py", "base.py", "recognizer.py", "options.py", "guards.py", "caching.py"}
+    bases = {f"{name}.py" for name in ("__init__", *STRATEGY_BASES, *BELOW_BASES)}
     pages = {path.name for path in (ROOT / "strategies").glob("*.py")} - bases
     assert pages >= set(STRATEGY_PAGES)
     for page in pages:

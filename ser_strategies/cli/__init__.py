@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("tell what is there of a corpus, what is wrong with it and what to do", "doctor:run"),
     "prepare": ("extract the sound of a corpus of films", "prepare:run"),
     "cache": ("estimate, build, list, verify and prune caches of frozen encoders", "cache:run"),
+    "run": ("run a chain: stages in a folder of numbered configurations, over folds and seeds", "chain:run"),
     "demo": ("train and test every strategy on the embedded corpus, offline", "demo:run"),
 }
 # What a user can cause: one sentence is enough. Anything else is a bug, and shows where.
@@ -79,6 +80,7 @@ examples:
   {PROGRAM} test --config examples/lora.yaml --ckpt_path runs/lora/best.ckpt
   {PROGRAM} predict --ckpt_path runs/lora/best.ckpt recording.wav folder/
   {PROGRAM} doctor --data CREMAD --data.root ~/CREMA-D
+  {PROGRAM} run examples/tapt --fold 1..5 --seed 0..4
 
 more help:
   {PROGRAM} fit --help                          every option of the trainer

@@ -6,9 +6,12 @@ from lightning.pytorch import Trainer
 
 from ser_strategies.cache.build import estimate as estimate_build
 from ser_strategies.cli.cache import tell_damage
+from ser_strategies.cli.datafacts import unreadable_told
 from ser_strategies.cli.mistakes import check_configs, explained
 from ser_strategies.cli.record import RunRecord
+from ser_strategies.cli.together import ending_as_one
 from ser_strategies.cli.training import StrategyCLI, quiet
+from ser_strategies.comparison.costs import CostMeter
 from ser_strategies.data.corpora import CORPORA
 from ser_strategies.strategies import STRATEGIES, Recognizer
 from ser_strategies.strategies.caching import FrameCaching, request
@@ -33,7 +36,7 @@ def estimate(words: list[str]) -> None:
     corpus.prepare_data()
     corpus.setup("fit")
     model.to(configured.trainer.strategy.root_device)
-    wanted = request(corpus, caching.views)
+    wanted = request(corpus, caching.views, skips=corpus.skips_damaged)
     store = caching.store(model.encoder)
     tell_damage(store.open())
     cost = estimate_build(store, model.encoder, wanted.sounds)
@@ -56,21 +59,25 @@ def build(words: list[str]) -> None:
     """
     configured, caching = _configured(words)
     trainer: Trainer = configured.trainer
-    trainer.callbacks = [each for each in trainer.callbacks if not isinstance(each, RunRecord)]  # type: ignore[attr-defined]
+    silent = [each for each in trainer.callbacks if not isinstance(each, (RunRecord, CostMeter))]  # type: ignore[attr-defined]
+    trainer.callbacks = silent  # type: ignore[attr-defined]
     # A fit of no epochs: the cache is filled before the first, in all processes.
     trainer.fit_loop.max_epochs = 0
     trainer.loggers = []
-    trainer.fit(configured.model, datamodule=configured.datamodule)
+    with ending_as_one(trainer):
+        trainer.fit(configured.model, datamodule=configured.datamodule)
     if trainer.is_global_zero:
         store = caching.store(configured.model.encoder)
         store.open()
         print(f"cache {store.folder}: {len(store.keys()):,} sounds, {store.size() / 1e9:.3f} GB")
+        for line in unreadable_told(configured.datamodule.unreadable):
+            print(line)
 
 
 def _configured(words: list[str]) -> tuple[Any, FrameCaching]:
     quiet()
     check_configs(words)
-    with explained(STRATEGIES, CORPORA):
+    with explained(STRATEGIES, CORPORA, words):
         # No run is started, so a finished one in the same folder is not in the way.
         configured = _Configured(["fit", *words, "--overwrite"])
     model = configured.model

@@ -37,7 +37,7 @@ def parse_corpus(parser: ArgumentParser, arguments: list[str]) -> tuple[Recorded
         names = ", ".join(kind.__name__ for kind in recorded)
         msg = f"--data is missing: expected one of {names}, and what it needs, such as --data.root."
         raise MistypedError(msg)
-    with explained((), recorded):
+    with explained((), recorded, arguments):
         options = parser.parse_args(arguments)
     with unwrapped():
         corpus: RecordedCorpus = parser.instantiate_classes(options).data

@@ -1,6 +1,6 @@
 """What a run says of its data: gathered from all processes, written with every result, and told."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -51,6 +51,15 @@ def told(facts: dict[str, Any]) -> Iterator[str]:
         yield f"note: not as published: {difference}"
     for check in data["unchecked"]:
         yield f"note: not checked: {check}"
-    if data["unreadable"]:
-        names = list(data["unreadable"])
-        yield f"note: {len(names):,} utterances could not be read, such as {', '.join(names[:SHOWN])}"
+    yield from unreadable_told(data["unreadable"])
+
+
+def unreadable_told(unreadable: Mapping[str, str]) -> Iterator[str]:
+    """A line for the terminal where utterances could not be read.
+
+    Args:
+        unreadable: Their ids, each with the reason.
+    """
+    if unreadable:
+        names = ", ".join(list(unreadable)[:SHOWN])
+        yield f"note: {len(unreadable):,} utterances could not be read, such as {names}"

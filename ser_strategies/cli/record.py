@@ -19,8 +19,9 @@ from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
-from ser_strategies.cli.datafacts import data_facts, told
-from ser_strategies.strategies import LoRAFineTuning, Predictions, Recognizer
+from ser_strategies.cli.datafacts import data_facts, told, unreadable_told
+from ser_strategies.cli.together import told_elsewhere
+from ser_strategies.strategies import LoRAFineTuning, Predictions, Recognizer, Strategy
 
 PACKAGES = ("ser-strategies", "torch", "torchaudio", "lightning", "transformers", "peft", "jsonargparse")
 
@@ -37,6 +38,7 @@ class RunRecord(SaveConfigCallback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
         self.started = time.perf_counter()
+        self.seconds: float | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes down what is about to run, on what, and where."""
@@ -56,12 +58,16 @@ class RunRecord(SaveConfigCallback):
             )
             print("\n".join(told(data)))
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops the clock: whatever is found out of a trained model is no part of training it."""
+        self.seconds = time.perf_counter() - self.started
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the scores of the last and the best epoch, and the adapter of the best if it has one."""
         kept = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
         best = next((callback for callback in kept if callback.monitor), None)
         score = None if best is None or best.best_model_score is None else best.best_model_score.item()
-        seconds = time.perf_counter() - self.started
+        seconds = time.perf_counter() - self.started if self.seconds is None else self.seconds
         facts = {
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
@@ -69,11 +75,13 @@ class RunRecord(SaveConfigCallback):
             "best": {"monitor": best.monitor if best else None, "score": score},
             **parameter_counts(pl_module),
             **data_facts(trainer),
+            **(_of_strategy(pl_module) if isinstance(pl_module, Strategy) else {}),
         }
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
             write_json(folder / "fit.json", facts | _scores(trainer))
-            print("\n".join(line for line in told(facts) if "could not be read" in line), end="")
+            for line in unreadable_told(facts.get("data", {}).get("unreadable", {})):
+                print(line)
             last = folder / "last.ckpt"
             if best is not None and not best.best_model_path and last.exists():
                 shutil.copyfile(last, folder / "best.ckpt")
@@ -86,7 +94,8 @@ class RunRecord(SaveConfigCallback):
         """Takes away what a run that never wrote a checkpoint has left, since nothing can go on from it."""
         if trainer.is_global_zero and trainer.state.fn == "fit":
             root = Path(trainer.default_root_dir)
-            if isinstance(exception, (ValueError, OSError)) and not list(root.glob("*.ckpt")):
+            mistake = isinstance(exception, (ValueError, OSError)) or told_elsewhere() is not None
+            if mistake and not list(root.glob("*.ckpt")):
                 for name in ("config.yaml", "environment.json"):
                     (root / name).unlink(missing_ok=True)
                 for logger in trainer.loggers:
@@ -230,6 +239,10 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     else:
         table.to_csv(partial, index=False, quoting=csv.QUOTE_MINIMAL)
     partial.replace(path)
+
+
+def _of_strategy(model: Strategy) -> dict[str, Any]:
+    return {"encoder": model.encoder.identity.as_dict(), **model.report()}
 
 
 def _scores(trainer: Trainer) -> dict[str, Any]:

@@ -3,7 +3,10 @@
 import atexit
 import logging
 import re
+import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +20,13 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 
 from ser_strategies.cli.mistakes import check_configs, explained, unwrapped
 from ser_strategies.cli.record import PredictionTable, RunRecord
+from ser_strategies.cli.scored import ScoredTable
+from ser_strategies.cli.together import ending_as_one
+from ser_strategies.comparison.costs import CostMeter
 from ser_strategies.data.base import Corpus
 from ser_strategies.data.corpora import CORPORA
 from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
-from ser_strategies.strategies import STRATEGIES, Recognizer, Strategy
+from ser_strategies.strategies import STRATEGIES, Strategy
 
 COMMANDS = ("fit", "validate", "test", "predict")
 # What a model takes from the corpus, and what the option holds as long as nobody gives it.
@@ -51,17 +57,23 @@ def run(command: str, arguments: list[str]) -> None:
     """
     quiet()
     check_configs(arguments)
-    with explained(STRATEGIES, CORPORA):
-        try:
-            StrategyCLI([command, *arguments])
-            if torch.distributed.is_available() and torch.distributed.is_initialized():
-                atexit.register(_leave_group)
-        except MisconfigurationException as error:
-            raise ValueError(" ".join(str(error).split())) from error
-        except torch.OutOfMemoryError as error:
-            reason = str(error).splitlines()[0]
-            msg = f"the GPU is out of memory ({reason}): give a smaller --data.batch_size or batch_seconds."
-            raise ValueError(msg) from error
+    with explained(STRATEGIES, CORPORA, arguments), _in_plain_words():
+        StrategyCLI([command, *arguments])
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            atexit.register(_leave_group)
+
+
+@contextmanager
+def _in_plain_words() -> Iterator[None]:
+    """Makes one sentence of mistakes that are no built-in exceptions."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    except torch.OutOfMemoryError as error:
+        reason = str(error).splitlines()[0]
+        msg = f"the GPU is out of memory ({reason}): give a smaller --data.batch_size or batch_seconds."
+        raise ValueError(msg) from error
 
 
 def _leave_group() -> None:
@@ -86,6 +98,7 @@ class StrategyCLI(LightningCLI):
     """
 
     def __init__(self, arguments: list[str]) -> None:
+        self.started = time.perf_counter()
         super().__init__(
             Strategy,
             Corpus,
@@ -151,8 +164,12 @@ class StrategyCLI(LightningCLI):
         keeps = config.enable_checkpointing is not False
         if config.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(RichProgressBar())
+        if self.subcommand == "fit":
+            callbacks.append(CostMeter(self.started))
         if self.subcommand == "fit" and keeps:
             callbacks.extend(self._checkpoints(folder))
+        if self.subcommand in {"validate", "test"}:
+            callbacks.append(ScoredTable())
         if self.subcommand == "predict":
             output = self.config[self.subcommand].output or str(folder / "predictions.csv")
             callbacks.append(PredictionTable(output))
@@ -168,16 +185,19 @@ class StrategyCLI(LightningCLI):
         with unwrapped():
             super().instantiate_classes()
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs it, in one process or in several that end as one."""
+        with ending_as_one(self.trainer), _in_plain_words():
+            super()._run_subcommand(subcommand)
+
     def _checkpoints(self, folder: Path) -> list[ModelCheckpoint]:
         # Two, since Lightning's own `save_last` writes only when the best is written too.
         last = ModelCheckpoint(dirpath=folder, filename=LAST, enable_version_counter=False)
-        if not isinstance(self.model, Recognizer):
-            return [last]
         best = ModelCheckpoint(
             dirpath=folder,
             filename=BEST,
             monitor=self.model.monitor,
-            mode="max",
+            mode=self.model.monitor_mode,
             enable_version_counter=False,
         )
         return [best, last]

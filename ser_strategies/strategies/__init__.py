@@ -9,7 +9,10 @@ from ser_strategies.strategies.cached import CachedFineTuning
 from ser_strategies.strategies.lora import LoRAFineTuning
 from ser_strategies.strategies.mixed_precision import MixedPrecisionFineTuning
 from ser_strategies.strategies.partial import PartialFineTuning
+from ser_strategies.strategies.pretraining import Pretraining
+from ser_strategies.strategies.ptapt import PTAPT
 from ser_strategies.strategies.recognizer import Predictions, Recognizer
+from ser_strategies.strategies.tapt import TAPT
 from ser_strategies.strategies.vanilla import VanillaFineTuning
 
 STRATEGIES: tuple[type[Strategy], ...] = (
@@ -18,15 +21,20 @@ STRATEGIES: tuple[type[Strategy], ...] = (
     LoRAFineTuning,
     MixedPrecisionFineTuning,
     CachedFineTuning,
+    TAPT,
+    PTAPT,
 )
 
 __all__ = [
+    "PTAPT",
     "STRATEGIES",
+    "TAPT",
     "CachedFineTuning",
     "LoRAFineTuning",
     "MixedPrecisionFineTuning",
     "PartialFineTuning",
     "Predictions",
+    "Pretraining",
     "Recognizer",
     "Strategy",
     "VanillaFineTuning",

@@ -25,6 +25,8 @@ from ser_strategies.encoder.identity import EncoderIdentity
 from ser_strategies.encoder.sources import check_same
 from ser_strategies.parts.choices import check_range
 from ser_strategies.strategies.guards import GradientGuard, LossWatch
+from ser_strategies.strategies.preparation import Preparation
+from ser_strategies.strategies.provenance import origins_of
 
 Stage = Literal["train", "val", "test"]
 NOT_PLAIN_DATA = ["optimizer", "scheduler"]
@@ -57,6 +59,8 @@ class Strategy(LightningModule, ABC):
 
     # Options of the trainer that take their value from the strategy's option of this name, unless given.
     trainer_options: ClassVar[tuple[str, ...]] = ()
+    # Whether the best checkpoint has the highest or the lowest `monitor`.
+    monitor_mode: ClassVar[Literal["min", "max"]] = "min"
 
     def __init__(
         self,
@@ -111,6 +115,7 @@ class Strategy(LightningModule, ABC):
         self.run_seed: int | None = None
         self.loss_watch = LossWatch()
         self.gradient_guard: GradientGuard | None = None
+        self.preparation = Preparation()
         # Checkpoints hold what trained; `on_load_checkpoint` checks that they hold exactly that.
         self.strict_loading = False
 
@@ -128,6 +133,25 @@ class Strategy(LightningModule, ABC):
     def whole(self) -> bool:
         """Whether a checkpoint of this strategy holds a complete encoder."""
         return trains_whole(self.encoder)
+
+    @property
+    def monitor(self) -> str:
+        """What is logged of the validation split by which the best checkpoint is chosen."""
+        return "val/loss"
+
+    def sources(self) -> list[str]:
+        """The checkpoints that training starts from."""
+        source = self.encoder.identity.source
+        return [source] if source.endswith(".ckpt") else []
+
+    def report(self) -> dict[str, Any]:
+        """Plain facts beside the scores that a result should tell."""
+        return {}
+
+    def loss_of(self, batch: Any) -> Tensor:
+        """The loss of a batch as a training step gets it; nothing is counted, logged or stopped."""
+        msg = f"{type(self).__name__} does not say what the loss of a batch is."
+        raise NotImplementedError(msg)
 
     # Training -------------------------------------------------------------------------------------------
 
@@ -171,7 +195,7 @@ class Strategy(LightningModule, ABC):
             group["lr"] = rate
 
     def setup(self, stage: str) -> None:
-        """Refuses number formats in which weights themselves would be halved."""
+        """Refuses number formats that would halve the weights themselves, and leaks of an earlier stage."""
         del stage
         if self.trainer.precision in {"16-true", "bf16-true"}:
             msg = (
@@ -179,6 +203,10 @@ class Strategy(LightningModule, ABC):
                 "updates and exact scores: use 'bf16-mixed' or '16-mixed'."
             )
             raise ValueError(msg)
+        take_note = getattr(getattr(self.trainer, "datamodule", None), "note_origins", None)
+        if take_note is not None:
+            for source in self.sources():
+                take_note(origins_of(source), source)
 
     def on_fit_start(self) -> None:
         """Fixes the seed of the run, the number format it may have, and what must receive a gradient."""

@@ -15,16 +15,13 @@ from ser_strategies.parts.pooling import PoolingName
 ObjectiveName = Literal["classes", "dimensions", "both"]
 
 
-class StrategyOptions(TypedDict, total=False):
-    """Options of every strategy; see `Strategy`."""
+class SharedOptions(TypedDict, total=False):
+    """Options of every strategy, with one default for all; see `Strategy`."""
 
     revision: str | None
     max_seconds: float | None
     encoder_dropout: float | None
     layerdrop: float
-    mask_time_probability: float
-    mask_time_length: int
-    mask_time_minimum: int
     mask_channel_probability: float
     mask_channel_length: int
     mask_channel_minimum: int
@@ -34,6 +31,21 @@ class StrategyOptions(TypedDict, total=False):
     scheduler: LRSchedulerCallable | None
     scheduler_interval: Literal["epoch", "step"]
     warmup_steps: int
+
+
+class StrategyOptions(SharedOptions, total=False):
+    """Options of every strategy; see `Strategy`."""
+
+    mask_time_probability: float
+    mask_time_length: int
+    mask_time_minimum: int
+
+
+class PretrainingOptions(SharedOptions, total=False):
+    """Options of every strategy that adapts an encoder, but for its masks; see `Pretraining`."""
+
+    train_cnn: bool
+    mixing: float
 
 
 class RecognizerOptions(StrategyOptions, total=False):
@@ -53,3 +65,4 @@ class RecognizerOptions(StrategyOptions, total=False):
     head: HeadName
     head_size: int
     head_dropout: float
+    frame_loss_weight: float

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchmetrics import SumMetric
 
 from ser_strategies.batch import Batch
+from ser_strategies.cache.reader import stored_bytes
 from ser_strategies.encoder import Frames
 from ser_strategies.encoder.checkpoints import RECORD
 from ser_strategies.encoder.frames import valid_mask
@@ -55,6 +56,7 @@ class Recognizer(Strategy):
         head: What turns the vector into outputs: a linear layer, or one with a hidden layer before it.
         head_size: Units of the hidden layer.
         head_dropout: Dropout before each linear layer of the head.
+        frame_loss_weight: Weight of a second head that names the class from each frame alone; 0 has none.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Recognizer(Strategy):
         head: HeadName = "linear",
         head_size: int = 256,
         head_dropout: float = 0.0,
+        frame_loss_weight: float = 0.0,
         **options: Unpack[StrategyOptions],
     ) -> None:
         super().__init__(encoder, **options)
@@ -102,6 +105,15 @@ class Recognizer(Strategy):
         self.head = build_head(
             head, self.pool.size, self.objective.size, hidden=head_size, dropout=head_dropout
         )
+        check_range("frame_loss_weight", frame_loss_weight, 0)
+        self.frame_loss_weight = frame_loss_weight
+        self.frame_head: nn.Module | None = None
+        if frame_loss_weight:
+            if not self.labels:
+                raise ValueError("frame_loss_weight needs classes: give --model.objective classes or both.")
+            self.frame_head = build_head(
+                head, self.encoder.size, len(self.labels), hidden=head_size, dropout=head_dropout
+            )
         self.caching: FrameCaching | None = None
         self._names_given = labels is not None
         self._confusions: dict[str, Tensor] = {}
@@ -114,6 +126,8 @@ class Recognizer(Strategy):
                 for what in ("loss", "utterances", "short", "capped")
             }
         )
+
+    monitor_mode = "max"
 
     @property
     def monitor(self) -> str:
@@ -131,26 +145,42 @@ class Recognizer(Strategy):
 
     def respond(self, batch: Batch) -> Tensor:
         """Outputs for a batch, from its sound or from stored frames, (batch, outputs)."""
+        return self._decide(self._frames(batch))
+
+    def _frames(self, batch: Batch) -> Frames:
+        layers = self.mix is not None
         if batch.frames is None or batch.frame_counts is None:
-            outputs: Tensor = self(batch.waveforms, batch.lengths)
-            return outputs
+            live: Frames = self.encoder(batch.waveforms, batch.lengths, layers=layers)
+            return live
         stored = batch.frames.to(self.dtype)
         mask = valid_mask(batch.frame_counts, stored.shape[1])
         below = tuple(stored.unbind(2)) if stored.dim() == 4 else ()
         frames = Frames(below[-1] if below else stored, mask, below)
-        return self._decide(self.encoder.upper(frames, self.encoder.cut, layers=self.mix is not None))
+        return self.encoder.upper(frames, self.encoder.cut, layers=layers)
 
     def _decide(self, frames: Frames) -> Tensor:
         values = frames.values if self.mix is None else self.mix(frames.layers)
         outputs: Tensor = self.head(self.pool(values, frames.mask))
         return outputs.float()
 
+    def _answer(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Outputs for a batch, and their loss, that of single frames included."""
+        frames = self._frames(batch)
+        outputs = self._decide(frames)
+        loss = self.objective.loss(outputs, batch)
+        if self.frame_head is not None:
+            logits = self.frame_head(frames.values)
+            loss = loss + self.frame_loss_weight * self.objective.frame_loss(logits, frames.mask, batch)
+        return outputs, loss
+
     def on_fit_start(self) -> None:
         """Takes the class counts of the train split, and fills the cache of a strategy that has one."""
         super().on_fit_start()
         self._check_counts()
         if self.caching is not None:
-            train_from_cache(self.caching, self.encoder, self.trainer)
+            with self.preparation.timed():
+                stored = train_from_cache(self.caching, self.encoder, self.trainer)
+            self.preparation.size = stored_bytes(stored.values())
 
     def on_fit_end(self) -> None:
         """Whatever comes after training starts from sound."""
@@ -208,21 +238,24 @@ class Recognizer(Strategy):
             self.objective.check(batch)
         return batch
 
+    def loss_of(self, batch: Batch) -> Tensor:
+        """The loss of a batch as a training step gets it; nothing is counted, logged or stopped."""
+        return self._answer(batch)[1]
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
-        outputs = self.respond(batch)
-        loss = self.objective.loss(outputs, batch)
+        outputs, loss = self._answer(batch)
         self.watch_loss(batch, loss, outputs)
         self._add("train", batch, loss)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Scores one batch of the validation split."""
-        self._evaluate("val", batch)
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Scores one batch of the validation split; returns the outputs it scored."""
+        return self._evaluate("val", batch)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Scores one batch of the test split."""
-        self._evaluate("test", batch)
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Scores one batch of the test split; returns the outputs it scored."""
+        return self._evaluate("test", batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Predictions:
         """What the model says of one batch."""
@@ -269,12 +302,12 @@ class Recognizer(Strategy):
         """The facts of `Strategy.record`, and the names of what is predicted."""
         return super().record() | {"labels": self.labels, "dimensions": self.dimensions}
 
-    def _evaluate(self, stage: Literal["val", "test"], batch: Batch) -> None:
-        outputs = self.respond(batch)
-        loss = self.objective.loss(outputs, batch)
+    def _evaluate(self, stage: Literal["val", "test"], batch: Batch) -> Tensor:
+        outputs, loss = self._answer(batch)
         self.loss_watch.add(f"a batch of the {stage} split", batch.ids, loss, outputs, training=False)
         self._metric(self.scores, stage).update(outputs, batch)
         self._add(stage, batch, loss)
+        return outputs
 
     def _log_scores(self, stage: Literal["val", "test"]) -> None:
         self.loss_watch.check()

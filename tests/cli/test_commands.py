@@ -23,7 +23,8 @@ from tests.cli.conftest import (
     everything_in,
 )
 
-KEPT = {"best.ckpt", "last.ckpt", "config.yaml", "environment.json", "fit.json", "test.json"}
+FITTED = {"best.ckpt", "last.ckpt", "config.yaml", "environment.json", "fit.json", "costs.json"}
+KEPT = FITTED | {"test.json", "test.parquet"}
 
 
 def facts(path):
@@ -177,7 +178,7 @@ def test_logging_can_be_turned_off(here):
     main(["fit", *VANILLA, *SMALL, "--trainer.logger=false"])
     assert not list(here.rglob("*.csv"))
     assert not list(here.rglob("logs"))
-    assert everything_in(here / "runs/vanilla") == KEPT - {"test.json"}
+    assert everything_in(here / "runs/vanilla") == FITTED
 
 
 def test_the_csv_log_stays_beside_another_logger(here):

@@ -1,7 +1,9 @@
 """`doctor` and `prepare`: what they say of a corpus, to people and to programs, and how they end."""
 
 import json
+import re
 import shutil
+from functools import partial
 
 import av
 import numpy as np
@@ -9,7 +11,11 @@ import pytest
 import soundfile
 
 from ser_strategies.cli import main
-from tests.data import test_crema_d, test_meld
+from ser_strategies.data.crema_d import CREMAD
+from ser_strategies.data.iemocap import IEMOCAP
+from ser_strategies.data.meld import MELD
+from ser_strategies.data.msp_podcast import MSPPodcast
+from tests.data import test_crema_d, test_iemocap, test_meld, test_msp_podcast
 from tests.data.real import real_data
 
 
@@ -156,6 +162,97 @@ def test_a_mistake_is_one_sentence(command, words, message, capsys):
     assert said.startswith("error: ")
     assert message in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("spoil", "how"),
+    [
+        (lambda text: text.encode("cp1252"), "not UTF-8 in line 3, so it is read as Windows' code page"),
+        (
+            lambda text: text.replace("\u2019", "\x92").encode(),
+            "characters of Windows' code page written as if they were Latin-1, first in line 3",
+        ),
+    ],
+)
+def test_a_table_in_an_unexpected_encoding_is_told(spoil, how, tmp_path, capsys):
+    root = test_meld.write_sounds(test_meld.write_tables(tmp_path / "MELD.Raw"))
+    assert "label-encoding" not in findings(report_of(capsys, data="MELD", root=root)[1])
+    path = root / "train_sent_emo.csv"
+    path.write_bytes(spoil(path.read_text(encoding="utf-8")))
+    found = findings(report_of(capsys, data="MELD", root=root)[1])["label-encoding"]
+    assert (found["severity"], found["count"]) == ("note", 1)
+    assert found["examples"] == [f"train_sent_emo.csv ({how})"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "count"),
+    [
+        (MELD, {}, 3),
+        (IEMOCAP, {}, 15),  # ten dialogues, and what is said in five of them
+        (CREMAD, {}, 2),
+        (CREMAD, {"labels": "voice"}, 3),
+        (MSPPodcast, {}, 1),
+        (MSPPodcast, {"votes": True}, 2),
+    ],
+)
+def test_the_label_files_of_every_corpus_are_looked_at(kind, options, count, tmp_path):
+    make = {
+        MELD: test_meld.write_tables,
+        IEMOCAP: test_iemocap.lay_out,
+        CREMAD: test_crema_d.write,
+        MSPPodcast: partial(test_msp_podcast.lay_out, ratings="WorkerID"),
+    }[kind]
+    (tmp_path / "corpus").mkdir()
+    files = kind(str(make(tmp_path / "corpus")), **options).label_files()
+    assert len(set(files)) == count
+    assert all(path.is_file() for path in files)
+
+
+def test_values_outside_the_scale_of_a_corpus_are_told(tmp_path, capsys):
+    root = test_iemocap.lay_out(tmp_path)
+    assert "dimension-scale" not in findings(report_of(capsys, data="IEMOCAP", root=root)[1])
+    sheet = next(root.rglob("Session1/dialog/EmoEvaluation/*impro01.txt"))
+    # Valence, activation, dominance, as the file has them.
+    changed = re.sub(r"\[[\d.]+, ([\d.]+), [\d.]+\]", r"[5.5000, \1, 0.5000]", sheet.read_text(), count=1)
+    sheet.write_text(changed)
+    _, report = report_of(capsys, data="IEMOCAP", root=root)
+    found = {each["words"]: each for each in report["findings"] if each["check"] == "dimension-scale"}
+    valence, dominance = (
+        f"values of {name} outside the scale from 1 to 5" for name in ("valence", "dominance")
+    )
+    assert found.keys() == {valence, dominance}
+    assert [found[valence]["examples"], found[dominance]["examples"]] == [
+        ["Ses01F_impro01_F000: 5.5"],
+        ["Ses01F_impro01_F000: 0.5"],
+    ]
+    assert found[valence]["severity"] == "warning"
+
+
+def test_the_scale_of_msp_podcast_ends_at_seven(tmp_path, capsys):
+    root = test_msp_podcast.lay_out(tmp_path)
+    assert "dimension-scale" not in findings(report_of(capsys, data="MSPPodcast", root=root)[1])
+    path = root / "Labels" / "labels_consensus.csv"
+    header, first, *rest = path.read_text().splitlines()
+    cells = dict(zip(header.split(","), first.split(","), strict=True)) | {"EmoAct": "7.2"}
+    path.write_text("\n".join([header, ",".join(cells.values()), *rest, ""]))
+    found = findings(report_of(capsys, data="MSPPodcast", root=root)[1])["dimension-scale"]
+    assert found["words"] == "values of activation outside the scale from 1 to 7"
+    assert found["examples"][0].endswith(": 7.2")
+
+
+def test_a_page_saved_under_several_names_is_unreadable_and_no_leak(crema, capsys):
+    sounds = sorted((crema / "AudioWAV").glob("*.wav"))
+    for path in (sounds[0], sounds[20], sounds[40]):  # of three folds
+        path.write_bytes(b"<html><body>404 Not Found</body></html>\n" * 3)
+    code, report = report_of(capsys, root=crema)
+    found = findings(report)
+    assert code == 1
+    assert found["unreadable"]["count"] == 3
+    assert not found.keys() & {"identical-sound", "leak"}
+    # Nor does a run take them for shared: it stops at the first that it reads.
+    (crema / "AudioWAV" / sounds[0].name).write_bytes(sounds[1].read_bytes())
+    assert findings(report_of(capsys, root=crema)[1])["identical-sound"]["count"] == 1
+    assert CREMAD(str(crema)).brands() == []
 
 
 def test_the_real_tables_of_crema_d_lack_7430_sounds_and_it_goes_on(capsys):

@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score
 
-from ser_strategies import Synthetic
+from ser_strategies import Synthetic, strategies
 from ser_strategies.cli import main
+from ser_strategies.encoder import Encoder
+from ser_strategies.strategies.provenance import origins_of
 from tests.cli.conftest import CPU, EXAMPLES, everything_in
 
 SIZE = {"speakers": 3, "utterances_per_speaker": 8}
@@ -67,19 +70,70 @@ def test_an_example_is_fitted_tested_and_repeated_by_its_saved_configuration(exa
     assert again | {"seconds": 0} == first | {"seconds": 0}
 
 
+CHAINS = sorted({path.parent for path in EXAMPLES.glob("*/*.yaml")})
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids=lambda path: path.name)
+def test_a_chain_runs_stage_by_stage_each_from_the_one_before(chain, here):
+    stages = sorted(chain.glob("*.yaml"))
+    assert [path.stem.split("-")[0] for path in stages] == [str(n + 1) for n in range(len(stages))]
+    for path in stages:
+        folder = Path("runs", chain.name, path.stem)
+        config = yaml.safe_load(path.read_text())
+        assert config["trainer"]["default_root_dir"] == str(folder)
+        words = ["--config", str(path), *TINY]
+        main(["fit", *words])
+        kind = getattr(strategies, config["model"]["class_path"].rpartition(".")[2])
+        if issubclass(kind, strategies.Recognizer):
+            main(["test", *words])
+            main(["predict", *words, "--output", "said.csv"])
+            tested = json.loads((folder / "test.json").read_text())
+            expected = expected_scores(pd.read_csv("said.csv"), tested)
+            assert {name: tested["metrics"][name] for name in expected} == pytest.approx(expected, abs=1e-6)
+            assert tested["data"]["brands"] == [], "every stage has the same split"
+        else:
+            main(["validate", *words])
+            best = json.loads((folder / "fit.json").read_text())["best"]
+            validated = json.loads((folder / "val.json").read_text())["metrics"]
+            assert best == {"monitor": "val/loss", "score": pytest.approx(validated["val/loss"], abs=1e-5)}
+        assert earlier_stages(config) <= {
+            str(done / "best.ckpt") for done in Path("runs", chain.name).iterdir()
+        }
+    assert {path.name for path in here.iterdir()} == {"runs", "said.csv"}
+
+    # The last stage starts from what the one before it has made of its encoder, and from nothing else.
+    adapted, tuned = (
+        strategies.load_strategy(f"runs/{chain.name}/{path.stem}/best.ckpt") for path in stages[-2:]
+    )
+    assert isinstance(adapted, strategies.Pretraining)
+    start = Encoder(f"runs/{chain.name}/{stages[-2].stem}/best.ckpt").identity
+    state = torch.load(f"runs/{chain.name}/{stages[-1].stem}/best.ckpt", weights_only=True)
+    assert state["ser_strategies"]["encoder"]["identity"]["fingerprint"] == start.fingerprint
+    origins = origins_of(f"runs/{chain.name}/{stages[-1].stem}/best.ckpt")
+    assert len(origins) == len(stages)
+    assert len({origin["splits"] for origin in origins}) == 1
+    assert tuned.encoder.identity.family == adapted.encoder.identity.family
+
+
+def earlier_stages(config: dict) -> set[str]:
+    """The checkpoints that a stage starts from."""
+    options = config["model"]["init_args"]
+    return {options[name] for name in ("encoder", "teacher") if str(options.get(name)).endswith(".ckpt")}
+
+
 def test_every_strategy_has_an_example():
     shown = {
         yaml.safe_load(path.read_text())["model"]["class_path"].rpartition(".")[2]
         for path in EXAMPLES.rglob("*.yaml")
     }
-    from ser_strategies.strategies import STRATEGIES
-
-    assert {kind.__name__ for kind in STRATEGIES} <= shown
+    assert {kind.__name__ for kind in strategies.STRATEGIES} <= shown
 
 
 def test_every_example_runs_offline_and_has_a_folder_of_its_own():
-    configs = [yaml.safe_load(path.read_text()) for path in sorted(EXAMPLES.glob("*.yaml"))]
+    configs = [yaml.safe_load(path.read_text()) for path in sorted(EXAMPLES.rglob("*.yaml"))]
     folders = [config["trainer"]["default_root_dir"] for config in configs]
     assert len(set(folders)) == len(folders)
     for config in configs:
-        assert config["model"]["init_args"]["encoder"].startswith("random:")
+        encoder = config["model"]["init_args"]["encoder"]
+        if not encoder.startswith("random:"):
+            assert encoder in {f"{folder}/best.ckpt" for folder in folders}, "made by an earlier stage"

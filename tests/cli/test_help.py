@@ -48,7 +48,7 @@ def test_help_lists_every_command(words, capsys):
 @pytest.mark.parametrize("strategy", [kind.__name__ for kind in STRATEGIES])
 def test_every_option_of_a_strategy_has_help(strategy, capsys):
     options = options_in(help_of(capsys, "fit", "--model.help", strategy))
-    assert {"--model.encoder", "--model.pooling", "--model.head_lr"} <= set(options)
+    assert {"--model.encoder", "--model.encoder_lr", "--model.head_lr"} <= set(options)
     assert [name for name, description in options.items() if not description] == []
 
 

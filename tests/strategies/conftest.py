@@ -8,7 +8,9 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -23,11 +25,15 @@ from ser_strategies.data.base import Corpus
 from ser_strategies.data.synthetic import Synthetic
 from ser_strategies.encoder.sources import load_encoder
 from ser_strategies.strategies import (
+    PTAPT,
     STRATEGIES,
+    TAPT,
     CachedFineTuning,
     LoRAFineTuning,
     MixedPrecisionFineTuning,
     PartialFineTuning,
+    Pretraining,
+    Recognizer,
     VanillaFineTuning,
 )
 
@@ -119,6 +125,24 @@ def linear_head(config: Any) -> int:
     return config.hidden_size * CLASSES + CLASSES
 
 
+def mask_vector(config: Any) -> int:
+    return config.hidden_size
+
+
+def contrast(config: Any) -> int:
+    """Codebooks, the layer that picks from them, and the two projections into the space of comparison."""
+    entries = config.num_codevector_groups * config.num_codevectors_per_group
+    codebooks = entries * (config.codevector_dim // config.num_codevector_groups)
+    picks = config.conv_dim[-1] * entries + entries
+    projected = config.proj_codevector_dim
+    return codebooks + picks + (config.hidden_size + config.codevector_dim + 2) * projected
+
+
+def unit_heads(config: Any) -> int:
+    """For each clustering a layer of 256 and a layer that names the unit."""
+    return sum(config.hidden_size * 256 + 256 + 256 * count + count for count in CLUSTERS)
+
+
 # One row a strategy -----------------------------------------------------------------------------------------
 
 
@@ -132,7 +156,8 @@ class Row:
         whole: Whether a checkpoint holds the encoder.
         options: Options that it needs, or that make it train little.
         precision: What the trainer must be given.
-        beside: Weights that train beside the encoder and the linear head, by name.
+        beside: Weights that train beside the encoder and its head, by name.
+        head: Weights of what stands on the encoder, from its configuration, on paper.
     """
 
     trained: Callable[[Any], int]
@@ -141,8 +166,13 @@ class Row:
     options: dict[str, Any] = field(default_factory=dict)
     precision: Any = None
     beside: dict[str, int] = field(default_factory=dict)
+    head: Callable[[Any], int] = linear_head
 
 
+# So few units that the few frames of a test have them all, and spans that fit into its clips.
+CLUSTERS = (4, 8)
+UNITS: dict[str, Any] = {"clusters": CLUSTERS, "kmeans_passes": 3, "mask_time_length": 4}
+FRESH: dict[str, Any] = UNITS | {"fresh_quantiser": True, "negatives": 8}
 BLOCKS = 4  # of every tiny encoder
 AFTER_CNN = -1
 ROWS: dict[type, Row] = {
@@ -153,6 +183,14 @@ ROWS: dict[type, Row] = {
         lambda c: top(c, 1), BLOCKS - 1, options={"top_blocks": 1}, precision="bf16-mixed"
     ),
     CachedFineTuning: Row(lambda c: top(c, 2), BLOCKS - 2, options={"top_blocks": 2}),
+    TAPT: Row(
+        lambda c: above_cnn(c) + mask_vector(c),
+        AFTER_CNN,
+        whole=True,
+        options=FRESH,
+        head=lambda c: contrast(c) if c.model_type == "wav2vec2" else unit_heads(c),
+    ),
+    PTAPT: Row(lambda c: above_cnn(c) - projection(c), AFTER_CNN, whole=True, options=UNITS, head=unit_heads),
 }
 # The same strategies with other options, for the tests in which options matter.
 VARIANTS: list[tuple[type, Row]] = [
@@ -190,18 +228,60 @@ VARIANTS: list[tuple[type, Row]] = [
 ]
 # Options decide which weights train, and not differently in every family: two kinds are enough for variants.
 KINDS_OF_VARIANTS = ["wav2vec2-tiny", "wavlm-tiny-prenorm"]
-CASES = [
-    pytest.param(strategy, ROWS[strategy], kind, id=f"{kind}-{strategy.__name__}")
-    for kind in KINDS
-    for strategy in STRATEGIES
-    if strategy in ROWS
-] + [
-    pytest.param(strategy, row, kind, id=f"{kind}-{strategy.__name__}-{'-'.join(row.options)}-{number}")
-    for kind in KINDS_OF_VARIANTS
-    for number, (strategy, row) in enumerate(VARIANTS)
+# Whatever is learnt, an encoder is adapted by the same weights: one kind is enough for these.
+KIND_OF_PRETRAINING = "wav2vec2-tiny"
+VARIANTS_OF_PRETRAINING: list[tuple[type, Row]] = [
+    (
+        TAPT,
+        Row(
+            lambda c: cnn(c) + above_cnn(c) + mask_vector(c),
+            AFTER_CNN,
+            whole=True,
+            options={"train_cnn": True, "diversity": "once"},
+            head=ROWS[TAPT].head,
+        ),
+    ),
+    (
+        TAPT,
+        Row(
+            ROWS[TAPT].trained,
+            AFTER_CNN,
+            whole=True,
+            options={"objective": "units", "mixing": 0.5, "units_layer": 2},
+            head=unit_heads,
+        ),
+    ),
+    (PTAPT, Row(above_cnn, AFTER_CNN, True, {"train_projection": True}, head=unit_heads)),
+    (PTAPT, Row(lambda c: cnn(c) + above_cnn(c), AFTER_CNN, True, {"train_cnn": True}, head=unit_heads)),
 ]
+CASES = (
+    [
+        pytest.param(strategy, ROWS[strategy], kind, id=f"{kind}-{strategy.__name__}")
+        for kind in KINDS
+        for strategy in STRATEGIES
+        if strategy in ROWS
+    ]
+    + [
+        pytest.param(strategy, row, kind, id=f"{kind}-{strategy.__name__}-{'-'.join(row.options)}-{number}")
+        for kind in KINDS_OF_VARIANTS
+        for number, (strategy, row) in enumerate(VARIANTS)
+    ]
+    + [
+        pytest.param(strategy, row, KIND_OF_PRETRAINING, id=f"{strategy.__name__}-{'-'.join(row.options)}")
+        for strategy, row in VARIANTS_OF_PRETRAINING
+    ]
+)
+RECOGNIZERS = [strategy for strategy in STRATEGIES if issubclass(strategy, Recognizer)]
+PRETRAININGS = [strategy for strategy in STRATEGIES if issubclass(strategy, Pretraining)]
 
-every_strategy = pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda strategy: strategy.__name__)
+
+def every_one_of(strategies: Sequence[type]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("strategy", strategies, ids=lambda strategy: strategy.__name__)
+
+
+every_strategy = every_one_of(STRATEGIES)
+every_recognizer = every_one_of(RECOGNIZERS)  # for what only makes sense where emotion is predicted
+every_pretraining = every_one_of(PRETRAININGS)  # for what takes its place where it is not
 every_kind = pytest.mark.parametrize("kind", KINDS)
 every_case = pytest.mark.parametrize(("strategy", "row", "kind"), CASES)
 
@@ -209,7 +289,21 @@ every_case = pytest.mark.parametrize(("strategy", "row", "kind"), CASES)
 def build(strategy: type, encoder: str, **options: Any) -> Any:
     """A strategy with its row's options, on `random:<encoder>` or on the encoder at a path."""
     source = f"random:{encoder}" if encoder in KINDS else encoder
-    return strategy(source, **({"num_classes": CLASSES} | ROWS[strategy].options | options))
+    needed: dict[str, Any] = {"num_classes": CLASSES} if issubclass(strategy, Recognizer) else {}
+    if strategy is PTAPT and "teacher" not in options:
+        needed["teacher"] = teacher()
+    return strategy(source, **(needed | ROWS[strategy].options | options))
+
+
+TEACHERS = TemporaryDirectory(prefix="teachers-")
+
+
+@cache
+def teacher() -> str:
+    """A checkpoint that was trained on emotion, for all tests; each learns other units from other frames."""
+    with torch.random.fork_rng(devices=[]):
+        model = build(VanillaFineTuning, "wav2vec2-tiny", frame_loss_weight=1.0)
+        return str(saved(model, Path(TEACHERS.name) / "teacher.ckpt"))
 
 
 # Settings that make a small model learn fast and surely.
@@ -237,8 +331,9 @@ def seeded():
 
 @pytest.fixture(autouse=True)
 def frames_elsewhere(tmp_path_factory, monkeypatch):
-    """No test reads what another has stored, and none writes into the user's home."""
+    """No test reads what another has stored, and none writes into the user's home or where tests run."""
     monkeypatch.setenv("SER_STRATEGIES_CACHE", str(tmp_path_factory.mktemp("frames")))
+    monkeypatch.chdir(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="package")
@@ -277,11 +372,20 @@ class Listed(Corpus):
     Args:
         train: Batches to train on.
         val: Batches to validate on.
+        renamed: Whether utterances have in the batches the ids that they have in the table.
     """
 
-    def __init__(self, train: Sequence[Batch], val: Sequence[Batch] = ()) -> None:
+    def __init__(self, train: Sequence[Batch], val: Sequence[Batch] = (), *, renamed: bool = False) -> None:
         super().__init__()
         self.batches = {"train": tuple(train), "val": tuple(val)}
+        if renamed:
+            self.batches = {
+                split: tuple(
+                    made._replace(ids=tuple(f"{split}/{number}/{row}" for row in range(len(made.ids))))
+                    for number, made in enumerate(batches)
+                )
+                for split, batches in self.batches.items()
+            }
         self.read: list[str] = []  # the splits of which frames were handed out
 
     def table(self) -> pd.DataFrame:
@@ -352,6 +456,8 @@ def fit(
     model: Any, *batches: Batch, val: Batch | None = None, ckpt_path: Any = None, **options: Any
 ) -> Trainer:
     """Fits on batches, in order, and returns the trainer; what trains from stored frames gets those."""
+    if isinstance(model, Pretraining):
+        return adapt(model, *batches, val=val, ckpt_path=ckpt_path, **options)
     if model.caching is not None and val is None:
         options["limit_val_batches"] = 0
     made = trainer_for(model, **options)
@@ -362,6 +468,16 @@ def fit(
     made.fit(model, datamodule=listed, ckpt_path=ckpt_path)
     assert set(listed.read) == ({"train", "val"} if val else {"train"})
     assert listed._frames == {}, "what comes after training starts from sound"
+    return made
+
+
+def adapt(
+    model: Any, *batches: Batch, val: Batch | None = None, ckpt_path: Any = None, **options: Any
+) -> Trainer:
+    """Fits a pretraining on batches, in order; its units come from a corpus, under the corpus' own ids."""
+    made = trainer_for(model, **({} if val else {"limit_val_batches": 0}) | options)
+    made.fit(model, datamodule=Listed(batches, [val] if val else [], renamed=True), ckpt_path=ckpt_path)
+    assert (model.unit_table is None) == (model.unit_source is None)
     return made
 
 

@@ -9,16 +9,20 @@ from ser_strategies.encoder.checkpoints import FORMAT, RECORD
 from ser_strategies.strategies import (
     LoRAFineTuning,
     PartialFineTuning,
+    Pretraining,
     VanillaFineTuning,
     load_strategy,
 )
 from tests.strategies.conftest import (
+    CLUSTERS,
     ROWS,
     SEED,
     WARNINGS,
     batch,
     build,
     every_case,
+    every_pretraining,
+    every_recognizer,
     every_strategy,
     fit,
     frames,
@@ -53,11 +57,14 @@ def test_a_checkpoint_holds_what_trained_and_all_of_the_encoder_only_if_it_is_wh
     of_encoder = {name for name in found if name.startswith("encoder.")}
     everything = {name for name in model.state_dict() if name.startswith("encoder.")}
     assert of_encoder == (everything if row.whole else everything & set(trainable(model)))
-    beside = {"head.1.weight", "head.1.bias", "objective.class_weights", *row.beside}
-    assert found - of_encoder == beside
+    if isinstance(model, Pretraining):
+        beside = {name for name in trainable(model) if name.startswith("adaptation.")}
+    else:
+        beside = {"head.1.weight", "head.1.bias", "objective.class_weights"}
+    assert found - of_encoder == beside | set(row.beside)
 
 
-@every_strategy
+@every_recognizer
 def test_a_checkpoint_says_what_it_is_in_plain_data(strategy, tmp_path):
     model = build(strategy, KIND, labels=NAMES, head_lr=0.02, class_counts=(3, 3, 1, 1))
     checkpoint = read(saved(model, tmp_path / "a.ckpt"))
@@ -72,6 +79,24 @@ def test_a_checkpoint_says_what_it_is_in_plain_data(strategy, tmp_path):
     options = checkpoint["hyper_parameters"]
     assert options["encoder"] == f"random:{KIND}"
     assert (options["head_lr"], options["class_counts"]) == (0.02, (3, 3, 1, 1))
+    assert not {"optimizer", "scheduler", "self", "options"} & set(options)
+
+
+@every_pretraining
+def test_a_checkpoint_of_a_pretraining_says_what_it_is_in_plain_data(strategy, tmp_path):
+    model = build(strategy, KIND, head_lr=0.02, mixing=0.25)
+    checkpoint = read(saved(model, tmp_path / "a.ckpt"))
+    record = checkpoint[RECORD]
+    assert (record["format"], record["strategy"]) == (FORMAT, strategy.__name__)
+    assert record["seed"] == SEED
+    assert record["encoder"]["identity"] == model.encoder.identity.as_dict()
+    assert record["encoder"]["whole"] is True
+    assert record["encoder"]["config"] == model.encoder.model.config.to_dict()
+    assert record["encoder"]["lora"] is None
+    assert not {"labels", "dimensions"} & set(record)
+    options = checkpoint["hyper_parameters"]
+    assert options["encoder"] == f"random:{KIND}"
+    assert (options["head_lr"], options["mixing"], options["clusters"]) == (0.02, 0.25, CLUSTERS)
     assert not {"optimizer", "scheduler", "self", "options"} & set(options)
 
 

@@ -3,6 +3,7 @@
 import inspect
 import math
 import shutil
+from copy import copy
 from typing import Any, get_type_hints
 
 import pytest
@@ -10,11 +11,20 @@ import torch
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, seed_everything
 
-from ser_strategies.strategies import STRATEGIES, Recognizer, Strategy, VanillaFineTuning, load_strategy
-from ser_strategies.strategies.options import RecognizerOptions, StrategyOptions
+from ser_strategies.strategies import (
+    STRATEGIES,
+    Pretraining,
+    Recognizer,
+    Strategy,
+    VanillaFineTuning,
+    load_strategy,
+)
+from ser_strategies.strategies.options import PretrainingOptions, RecognizerOptions, StrategyOptions
 from tests.strategies.conftest import (
     EAGER,
     MOVES,
+    PRETRAININGS,
+    RECOGNIZERS,
     ROWS,
     TOLERANCE,
     WARNINGS,
@@ -25,10 +35,11 @@ from tests.strategies.conftest import (
     error,
     every_case,
     every_kind,
+    every_pretraining,
+    every_recognizer,
     every_strategy,
     fit,
     frames,
-    linear_head,
     logits,
     published,
     saved,
@@ -45,10 +56,15 @@ def test_every_listed_strategy_has_a_row():
     assert set(ROWS) == set(STRATEGIES), "give each strategy a row in tests/strategies/conftest.py"
 
 
+def test_a_strategy_predicts_emotion_or_adapts_an_encoder():
+    assert not set(RECOGNIZERS) & set(PRETRAININGS)
+    assert {*RECOGNIZERS, *PRETRAININGS} == set(STRATEGIES), "say in the contract what else it does"
+
+
 # Training ---------------------------------------------------------------------------------------------------
 
 
-@every_strategy
+@every_recognizer
 @every_kind
 def test_a_strategy_fits_and_tests(strategy, kind, corpus):
     model = build(strategy, kind)
@@ -61,6 +77,29 @@ def test_a_strategy_fits_and_tests(strategy, kind, corpus):
     assert all(math.isfinite(value) for value in [*fitted.values(), *tested.values()])
     assert 0 <= tested["test/ua"] <= 1
     assert model.confusion("test").sum() == len(corpus.split("test"))
+
+
+@every_pretraining
+@every_kind
+def test_a_pretraining_fits_and_validates(strategy, kind, corpus):
+    model = build(strategy, kind)
+    trainer = trainer_for(model)
+    trainer.fit(model, datamodule=corpus)
+    fitted = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    assert {"train/loss", "val/loss", "train/masked_frames", "val/masked_frames"} <= set(fitted)
+    assert any(name.startswith("val/accuracy") for name in fitted)
+    assert (model.monitor, model.monitor_mode) == ("val/loss", "min")
+    assert trainer.global_step == 2
+    (validated,) = trainer.validate(model, datamodule=corpus, verbose=False)
+    assert all(math.isfinite(value) for value in [*fitted.values(), *validated.values()])
+    assert validated == pytest.approx({name: fitted[name] for name in validated}, abs=1e-6)
+    assert 0 < validated["val/masked_frames"] <= spoken(model, corpus)
+
+
+def spoken(model: Any, corpus: Any) -> int:
+    """Frames of the val split."""
+    samples = [len(corpus.waveform(row)) for row in corpus.split("val").to_dict("records")]
+    return int(model.encoder.count_frames(torch.tensor(samples)).sum())
 
 
 class WithoutGradient(Callback):
@@ -108,7 +147,8 @@ def test_in_a_training_step_what_is_frozen_is_in_eval_mode_and_draws_nothing(str
         looked.append(torch.equal(*lower))
         assert frozen_but_in_train_mode(model) == []
 
-    model.head.register_forward_hook(look)
+    on_the_encoder = model.adaptation if isinstance(model, Pretraining) else model.head
+    on_the_encoder.register_forward_hook(look)
     fit(model, PAIR, val=PAIR, max_epochs=2)  # the second epoch comes after a validation in eval mode
     assert looked == [True, True]
 
@@ -129,10 +169,10 @@ def test_as_many_weights_train_as_on_paper(strategy, row, kind):
     inside = sum(count for name, count in counts.items() if name.startswith("encoder."))
     assert inside == row.trained(config)
     assert {name: counts[name] for name in row.beside} == row.beside
-    assert sum(counts.values()) - inside == linear_head(config) + sum(row.beside.values())
+    assert sum(counts.values()) - inside == row.head(config) + sum(row.beside.values())
 
 
-@every_strategy
+@every_recognizer
 @every_kind
 def test_eight_utterances_can_be_learned_by_heart(strategy, kind):
     model, eight = build(strategy, kind, **EAGER), batch(*[4_800] * 8)
@@ -140,12 +180,40 @@ def test_eight_utterances_can_be_learned_by_heart(strategy, kind):
     assert (logits(model, eight).argmax(1) == eight.labels).sum() >= 7
 
 
+def sweeps() -> Any:
+    """Eight clips in each of which a tone rises, so that what is masked follows from what is not."""
+    seconds = torch.arange(4_800) / 16_000
+    tones = [0.1 * torch.sin(2 * torch.pi * (200 + 100 * n) * seconds * (1 + 8 * seconds)) for n in range(8)]
+    return batch(*[4_800] * 8, waveforms=torch.stack(tones))
+
+
+@torch.no_grad()
+def clear_frames(model: Any) -> None:
+    """Beside the mask vector the frames of HuBERT's random projection would hardly differ."""
+    weight = model.encoder.model.feature_projection.projection.weight
+    weight.mul_(0.1 / weight.std())
+
+
+@every_pretraining
+@every_kind
+def test_what_stands_behind_the_masks_of_eight_utterances_can_be_learned(strategy, kind):
+    eager = {"encoder_lr": 3e-3, "head_lr": 3e-3, "encoder_dropout": 0.0, "mask_time_probability": 0.3}
+    model, losses = build(strategy, kind, **eager), Losses()
+    clear_frames(model)
+    fit(model, *[sweeps()] * 30, callbacks=[losses])
+    first, last = losses.values[:5], losses.values[-5:]
+    assert max(last) < min(first)
+    assert sum(last) < 0.85 * sum(first)
+
+
 @every_strategy
 @every_kind
 def test_the_same_seed_gives_the_same_losses_bit_for_bit(strategy, kind):
+    dropout = {"head_dropout": 0.2} if issubclass(strategy, Recognizer) else {}
+
     def curve(seed: int) -> list[float]:
         seed_everything(seed, verbose=False)
-        model, losses = build(strategy, kind, layerdrop=0.2, head_dropout=0.2), Losses()
+        model, losses = build(strategy, kind, layerdrop=0.2, **dropout), Losses()
         fit(model, PAIR, batch(6_000, 7_000, seed=1), max_epochs=2, callbacks=[losses])
         return losses.values
 
@@ -158,7 +226,7 @@ def test_the_same_seed_gives_the_same_losses_bit_for_bit(strategy, kind):
 # Results ----------------------------------------------------------------------------------------------------
 
 
-@every_strategy
+@every_recognizer
 @every_kind
 def test_logits_of_a_clip_do_not_depend_on_the_others_in_its_batch(strategy, kind):
     model = build(strategy, kind)
@@ -170,6 +238,43 @@ def test_logits_of_a_clip_do_not_depend_on_the_others_in_its_batch(strategy, kin
         assert error(together[row : row + 1], alone) < TOLERANCE
 
 
+@every_pretraining
+@every_kind
+def test_the_validation_loss_does_not_depend_on_the_batches_or_the_epoch(strategy, kind, corpus):
+    model = build(strategy, kind, encoder_lr=0.0, head_lr=0.0)
+    stir(model)
+    epochs: list[dict[str, float]] = []
+    made = trainer_for(model, max_epochs=2, limit_train_batches=1, callbacks=[Validated(epochs)])
+    made.fit(model, datamodule=resized(corpus, 8))
+    first, second = epochs
+    assert second == first
+    (alone,) = trainer_for(model).validate(model, datamodule=resized(corpus, 1), verbose=False)
+    assert alone == pytest.approx(first, abs=1e-5)
+
+
+class Validated(Callback):
+    """Keeps what each validation gives, but not the one before training, which is of a part.
+
+    Args:
+        seen: Where to keep it.
+    """
+
+    def __init__(self, seen: list[dict[str, float]]) -> None:
+        self.seen = seen
+
+    def on_validation_end(self, trainer: Any, model: Any) -> None:
+        if not trainer.sanity_checking:
+            logged = trainer.callback_metrics.items()
+            self.seen.append({name: value.item() for name, value in logged if name.startswith("val/")})
+
+
+def resized(corpus: Any, size: int) -> Any:
+    """The same utterances in batches of another size."""
+    other = copy(corpus)
+    other.batch_size = size
+    return other
+
+
 @every_case
 def test_a_checkpoint_gives_the_same_logits_again(strategy, row, kind, tmp_path):
     folder = published(kind, tmp_path / "published")
@@ -177,7 +282,9 @@ def test_a_checkpoint_gives_the_same_logits_again(strategy, row, kind, tmp_path)
     stir(model)
     path = saved(model, tmp_path / "trained.ckpt")
     expected = logits(model, PAIR)
-    assert torch.equal(logits(strategy.load_from_checkpoint(path), PAIR), expected)
+    again = strategy.load_from_checkpoint(path)
+    assert torch.equal(logits(again, PAIR), expected)
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
 
     shutil.rmtree(folder)
     assert model.whole == row.whole
@@ -215,7 +322,8 @@ def test_every_option_has_help(strategy):
     parser = ArgumentParser()
     parser.add_class_arguments(strategy)
     helped = {action.dest: action.help for action in parser._actions}
-    shared = {*StrategyOptions.__annotations__, *RecognizerOptions.__annotations__}
+    typed = RecognizerOptions if issubclass(strategy, Recognizer) else PretrainingOptions
+    shared = {*StrategyOptions.__annotations__, *typed.__annotations__}
     own = set(inspect.signature(strategy).parameters) - {"options"}
     assert own | shared <= set(helped)
     assert [name for name, text in helped.items() if not (text or "").strip()] == []
@@ -241,6 +349,19 @@ def test_the_typed_options_are_those_of_the_constructor(base, options):
     assert not options.__required_keys__
 
 
+def test_the_typed_options_of_pretraining_are_those_of_the_constructor_but_for_the_masks():
+    masks = {"mask_time_probability", "mask_time_length", "mask_time_minimum"}
+    hints, expected = get_type_hints(PretrainingOptions), {}
+    for kind in (Strategy, Pretraining):
+        for name, parameter in inspect.signature(kind.__init__).parameters.items():
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+                expected[name] = get_type_hints(kind.__init__)[name]
+    assert hints == {name: hint for name, hint in expected.items() if name not in masks}
+    assert not PretrainingOptions.__required_keys__
+    for strategy in PRETRAININGS:  # each says which masks it has, since papers differ
+        assert masks <= set(inspect.signature(strategy).parameters)
+
+
 @every_strategy
 def test_an_unknown_option_is_refused(strategy):
     with pytest.raises(TypeError, match="unexpected keyword argument 'poling'"):
@@ -250,6 +371,8 @@ def test_an_unknown_option_is_refused(strategy):
 @every_strategy
 def test_a_concrete_strategy_is_final_and_only_says_what_differs(strategy):
     assert strategy.__final__
-    inherited = {name for name in vars(strategy) if name in dir(Recognizer)}
+    base = Recognizer if issubclass(strategy, Recognizer) else Pretraining
+    assert strategy.__mro__[1] is base
+    inherited = {name for name in vars(strategy) if name in dir(base)}
     own = {name for name in inherited if not name.startswith("__")} - {"trainer_options", "_abc_impl"}
     assert own == set()

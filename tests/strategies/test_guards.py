@@ -20,6 +20,8 @@ from tests.strategies.conftest import (
     build,
     copied,
     every_kind,
+    every_pretraining,
+    every_recognizer,
     every_strategy,
     fit,
     loader,
@@ -122,7 +124,7 @@ def test_a_waveform_that_is_no_number_stops_the_run_naming_step_and_utterance(ki
     assert model.global_step == 1
 
 
-@every_strategy
+@every_recognizer
 def test_outputs_that_are_no_numbers_stop_the_run_before_they_spoil_a_weight(strategy):
     model = build(strategy, KIND, head_lr=1.0)
     before = copied(model)
@@ -134,6 +136,22 @@ def test_outputs_that_are_no_numbers_stop_the_run_before_they_spoil_a_weight(str
 
     model.head.register_forward_hook(spoil)
     with pytest.raises(FloatingPointError, match="the loss is nan at step 0, in u30, u32: "):
+        fit(model, batch(4_800, 4_000, 3_200, seed=3))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@every_pretraining
+def test_frames_that_are_no_numbers_stop_the_run_before_they_spoil_a_weight(strategy):
+    model = build(strategy, KIND, head_lr=1.0)
+    before = copied(model)
+
+    def spoil(module, inputs, outputs):
+        values = (outputs[0] if isinstance(outputs, tuple) else outputs).clone()
+        values[[0, 2]] = torch.inf
+        return (values, *outputs[1:]) if isinstance(outputs, tuple) else values
+
+    model.encoder.blocks[-1].register_forward_hook(spoil)
+    with pytest.raises(FloatingPointError, match="the loss is nan at step 0, in train/0/0, train/0/2: "):
         fit(model, batch(4_800, 4_000, 3_200, seed=3))
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 

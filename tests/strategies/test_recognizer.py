@@ -21,7 +21,7 @@ from tests.strategies.conftest import (
     batch,
     build,
     every_kind,
-    every_strategy,
+    every_recognizer,
     fit,
     loader,
     logits,
@@ -63,7 +63,7 @@ def with_labels(made: Any, *labels: int) -> Any:
         ("both", 7, "val/mean", {"ua", "ccc", "mean", "recall/sadness", "ccc_dominance"}),
     ],
 )
-@every_strategy
+@every_recognizer
 def test_an_objective_trains_tests_and_predicts(strategy, objective, outputs, monitor, scores, corpus):
     labels = None if objective == "dimensions" else LABELS
     model = build(strategy, KIND, objective=objective, labels=labels)
@@ -146,7 +146,7 @@ def test_every_pooling_goes_with_every_head(pooling, head, layer_mix):
     torch.testing.assert_close(together[:1], alone, rtol=1e-4, atol=1e-5)
 
 
-@every_strategy
+@every_recognizer
 @every_kind
 def test_the_weights_of_a_layer_mix_get_gradients_and_move(strategy, kind):
     model = build(strategy, kind, layer_mix=True, **MOVES)
@@ -465,7 +465,7 @@ def rates(steps: int, epochs: int = 1, **options: Any) -> Any:
     return found[:, 0]
 
 
-@every_strategy
+@every_recognizer
 def test_the_encoder_and_all_else_have_a_rate_each(strategy):
     model = build(strategy, KIND, encoder_lr=0.5, head_lr=0.25, pooling="attentive", layer_mix=True)
     (optimizer,), _ = model.configure_optimizers()

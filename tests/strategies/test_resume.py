@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,17 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.optim.lr_scheduler import ExponentialLR
 
 from ser_strategies.data.synthetic import Synthetic
-from ser_strategies.strategies import LoRAFineTuning, PartialFineTuning, VanillaFineTuning
+from ser_strategies.strategies import LoRAFineTuning, PartialFineTuning, Recognizer, VanillaFineTuning
 from tests.strategies.conftest import (
     WARNINGS,
     Listed,
     batch,
     build,
     copied,
+    every_pretraining,
+    every_recognizer,
     every_strategy,
+    fit,
     loader,
     trainer,
     trainer_for,
@@ -39,6 +43,13 @@ CHANCE = {
 QUIET = {"encoder_dropout": 0.0, "mask_time_probability": 0.0}
 
 
+def chance_of(strategy: type, options: dict[str, Any]) -> dict[str, Any]:
+    """The options as far as a strategy has them; what adapts an encoder always draws masks."""
+    if issubclass(strategy, Recognizer) or options is QUIET:
+        return options
+    return {name: value for name, value in options.items() if name != "head_dropout"} | {"mixing": 0.5}
+
+
 class Steps(Callback):
     """Keeps the utterances and the loss of each step."""
 
@@ -47,7 +58,7 @@ class Steps(Callback):
         self.ids: list[tuple[str, ...]] = []
 
     def on_train_batch_end(self, trainer: Any, model: Any, outputs: Any, batch: Any, *_: Any) -> None:
-        self.ids.append(tuple(batch.ids))
+        self.ids.append(tuple(getattr(batch, "batch", batch).ids))
         self.losses.append(outputs["loss"].item())
 
 
@@ -101,7 +112,8 @@ def assert_same(found: Any, expected: Any) -> None:
 @pytest.mark.parametrize("chance", [QUIET, CHANCE], ids=["quiet", "chance"])
 @every_strategy
 def test_a_resumed_run_repeats_an_unbroken_one_bit_for_bit(strategy, chance, tmp_path):
-    options = chance | {"scheduler": partial(ExponentialLR, gamma=0.7), "warmup_steps": 3}
+    options = chance_of(strategy, chance)
+    options = options | {"scheduler": partial(ExponentialLR, gamma=0.7), "warmup_steps": 3}
     unbroken, whole, seen = run(strategy, 3, seed=7, **options)
     _, begun, seen_first = run(strategy, 1, seed=7, **options)
     begun.save_checkpoint(tmp_path / "last.ckpt")
@@ -153,6 +165,17 @@ def test_a_run_resumed_within_an_epoch_repeats_an_unbroken_one(step, workers, tm
     assert_same(copied(resumed), copied(unbroken))
 
 
+@pytest.mark.parametrize("step", [2, 8])  # of five in each epoch
+@every_pretraining
+def test_a_pretraining_resumed_within_an_epoch_repeats_an_unbroken_one(strategy, step, tmp_path):
+    path, options = tmp_path / "last.ckpt", chance_of(strategy, CHANCE)
+    unbroken, _, seen = run(strategy, 2, seed=7, callbacks=[SaveAt(step, path)], **options)
+    resumed, _, rest = run(strategy, 2, seed=99, ckpt_path=path, **options)
+    assert rest.ids == seen.ids[step:]
+    assert rest.losses == seen.losses[step:]
+    assert_same(copied(resumed), copied(unbroken))
+
+
 def test_each_epoch_has_another_order_and_other_chance():
     _, _, kept = run(VanillaFineTuning, 3, seed=7, **CHANCE, encoder_lr=0.0, head_lr=0.0)
     epochs = [tuple(kept.ids[start : start + 5]) for start in range(0, 15, 5)]
@@ -161,6 +184,19 @@ def test_each_epoch_has_another_order_and_other_chance():
         frozenset(small().split("train")["id"])
     }
     assert len(set(kept.losses)) == 15
+
+
+@every_pretraining
+def test_masks_differ_between_epochs_of_the_same_batches(strategy):
+    model, drawn = build(strategy, "wav2vec2-tiny", encoder_lr=0.0, head_lr=0.0), []
+
+    class Masks(Callback):
+        def on_train_batch_start(self, trainer: Any, model: Any, batch: Any, *_: Any) -> None:
+            drawn.append(batch.masked)
+
+    fit(model, batch(8_000, 6_000), max_epochs=3, callbacks=[Masks()])
+    assert len(drawn) == 3
+    assert not any(torch.equal(*pair) for pair in combinations(drawn, 2))
 
 
 def test_chance_differs_between_epochs_of_the_same_batches():
@@ -184,9 +220,9 @@ def test_validation_does_not_disturb_training():
 class NoLookingAtTest(Listed):
     """A corpus whose test split must not be touched."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, renamed: bool = False) -> None:
         both = batch(4_800, 3_200), batch(4_800, 3_200, seed=1)
-        super().__init__(both, both)
+        super().__init__(both, both, renamed=renamed)
 
     def split(self, name: Any) -> Any:
         assert name in {"train", "val"}, f"selection looked at the {name} split"
@@ -199,12 +235,19 @@ class NoLookingAtTest(Listed):
     predict_dataloader = test_dataloader
 
 
-@every_strategy
+@every_recognizer
 def test_fit_never_looks_at_the_test_split(strategy):
     model = build(strategy, "wav2vec2-tiny")
     trainer_for(model, max_epochs=2).fit(model, datamodule=NoLookingAtTest())
     with pytest.raises(AssertionError, match="looked at the test split"):
         trainer_for(model).test(model, datamodule=NoLookingAtTest(), verbose=False)
+
+
+@every_pretraining
+def test_adaptation_never_looks_at_the_test_split(strategy):
+    for model in (build(strategy, "wav2vec2-tiny"), build(strategy, "wavlm-tiny")):
+        trainer_for(model, max_epochs=2).fit(model, datamodule=NoLookingAtTest(renamed=True))
+        trainer_for(model).validate(model, datamodule=NoLookingAtTest(renamed=True), verbose=False)
 
 
 def test_a_run_resumed_with_another_number_of_batches_still_counts_steps(tmp_path):

@@ -1,0 +1,314 @@
+"""Pretraining: a strategy that adapts an encoder to a corpus and predicts no emotion."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, Unpack, cast
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric, SumMetric
+
+from ser_strategies.batch import Batch
+from ser_strategies.cache.reader import stored_bytes
+from ser_strategies.encoder import AFTER_CNN, Frames, freeze_cnn
+from ser_strategies.encoder.frames import valid_mask
+from ser_strategies.parts.adaptation import UNKNOWN, Adaptation, Learnt, MaskedView
+from ser_strategies.parts.choices import check_range
+from ser_strategies.parts.contrastive import sample_negatives
+from ser_strategies.parts.mixing import mix_utterances
+from ser_strategies.strategies.base import Strategy
+from ser_strategies.strategies.options import SharedOptions
+from ser_strategies.strategies.units import UnitSource, UnitTable
+
+
+class MaskedBatch(NamedTuple):
+    """A batch, and what is masked in it; drawn on the CPU, so that a GPU is never asked for a number.
+
+    Args:
+        batch: The batch.
+        masked: True where a frame is masked, (batch, frames).
+        places: Numbers of the masked frames of each clip, first to last, then -1, (batch, rows).
+        negatives: What `sample_negatives` drew, if any are wanted.
+        units: Units of the frames at `places`, (batch, rows, clusterings), if there are any.
+    """
+
+    batch: Batch
+    masked: Tensor
+    places: Tensor
+    negatives: Tensor | None
+    units: Tensor | None
+
+
+class Sums(Metric):
+    """What adds up over the batches of a split, whatever it is; float64, so that nothing is lost.
+
+    Args:
+        shapes: Shape of each sum, by name.
+    """
+
+    full_state_update = False
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        super().__init__()
+        self.names = tuple(shapes)
+        for name, shape in shapes.items():
+            self.add_state(f"sum_{name}", torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, sums: Mapping[str, Tensor]) -> None:
+        """Adds those of a batch."""
+        for name in self.names:
+            total = getattr(self, f"sum_{name}")
+            total += sums[name].detach()
+
+    def compute(self) -> dict[str, Tensor]:
+        """All of them."""
+        return {name: getattr(self, f"sum_{name}") for name in self.names}
+
+
+class Pretraining(Strategy):
+    """Adapts an encoder: what it makes of masked frames should tell what stood there.
+
+    Training masks are drawn anew in each epoch. Those of validation belong to the utterance, so that the loss
+    on held-out speech is that of the same frames in every epoch, whatever else is in a batch.
+
+    Args:
+        encoder: Where to start: a hub id, a folder, a checkpoint of an earlier stage, or `random:<size>`.
+        train_cnn: Train the convolutions too.
+        mixing: Chance of a training utterance to have a piece of another one laid under it.
+        mask_time_probability: About the fraction of frames masked, before overlaps: transformers' meaning.
+        mask_time_length: Frames of one masked span.
+        mask_time_minimum: Masked spans that a clip gets at least, if they fit.
+    """
+
+    def __init__(
+        self,
+        encoder: str,
+        *,
+        train_cnn: bool = False,
+        mixing: float = 0.0,
+        mask_time_probability: float = 0.05,
+        mask_time_length: int = 10,
+        mask_time_minimum: int = 2,
+        **options: Unpack[SharedOptions],
+    ) -> None:
+        super().__init__(
+            encoder,
+            mask_time_probability=mask_time_probability,
+            mask_time_length=mask_time_length,
+            mask_time_minimum=mask_time_minimum,
+            **options,
+        )
+        check_range("mixing", mixing, 0, 1)
+        if mask_time_probability == 0 and mask_time_minimum == 0:
+            msg = "nothing would be masked: give mask_time_probability or mask_time_minimum more than 0."
+            raise ValueError(msg)
+        self.mixing = mixing
+        if not train_cnn:
+            freeze_cnn(self.encoder)
+        self.unit_table: UnitTable | None = None
+
+    def learn(self, adaptation: Adaptation, units: UnitSource | None = None) -> None:
+        """Takes what is learnt; a concrete strategy calls it once, last in its constructor.
+
+        Args:
+            adaptation: The objective.
+            units: Where the units come from that it predicts, if it does.
+        """
+        self.adaptation = adaptation
+        self.unit_source = units
+        stages = ("train", "val")
+        shapes = adaptation.shapes
+        self.sums = torch.nn.ModuleDict({f"{stage}_sums": Sums(shapes) for stage in stages})
+        self.clips = torch.nn.ModuleDict(
+            {f"{s}_{what}": SumMetric(nan_strategy="disable") for s in stages for what in ("short", "capped")}
+        )
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+        """Frames of a padded batch, nothing masked, (batch, frames, size).
+
+        Args:
+            waveforms: Mono sound at 16 kHz, (batch, samples).
+            lengths: True number of samples of each, (batch,).
+        """
+        frames: Frames = self.encoder(waveforms, lengths)
+        return frames.values
+
+    # What is masked -------------------------------------------------------------------------------------
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> MaskedBatch:
+        """Draws masks and negatives, and looks units up, while all of it is on the CPU."""
+        counts = self.encoder.count_frames(batch.lengths)
+        total = int(self.encoder.count_frames(torch.tensor([batch.waveforms.shape[1]])))
+        if self.training:
+            generator = self._generator(self.run_seed, self.current_epoch, *batch.ids)
+            waveforms = mix_utterances(
+                batch.waveforms, batch.lengths, probability=self.mixing, generator=generator
+            )
+            batch = batch._replace(waveforms=waveforms)
+            masked = self.encoder.masking.draw(counts, total, generator)
+            negatives = self._negatives(masked, generator)
+        else:
+            masked, negatives = self._drawn_alone(batch.ids, counts, total)
+        places = _places(masked)
+        return MaskedBatch(batch, masked, places, negatives, self._units(batch.ids, counts, places))
+
+    def _drawn_alone(self, ids: tuple[str, ...], counts: Tensor, total: int) -> tuple[Tensor, Tensor | None]:
+        """Masks and negatives that are the same for an utterance whatever its batch is."""
+        masked = torch.zeros(len(ids), total, dtype=torch.bool)
+        drawn = []
+        for index, (name, count) in enumerate(zip(ids, counts, strict=True)):
+            generator = self._generator(name)
+            own = self.encoder.masking.draw(count[None], int(count), generator)
+            masked[index, : int(count)] = own
+            drawn.append(self._negatives(own, generator))
+        if not self.adaptation.negatives:
+            return masked, None
+        rows = int(masked.sum(1).max())
+        negatives = torch.zeros(len(ids), rows, self.adaptation.negatives, dtype=torch.int64)
+        for index, own_negatives in enumerate(drawn):
+            if own_negatives is not None:
+                negatives[index, : own_negatives.shape[1]] = own_negatives[0]
+        return masked, negatives
+
+    def _negatives(self, masked: Tensor, generator: torch.Generator) -> Tensor | None:
+        wanted = self.adaptation.negatives
+        return sample_negatives(masked, wanted, generator) if wanted else None
+
+    @staticmethod
+    def _generator(*entropy: object) -> torch.Generator:
+        digest = hashlib.blake2b("\n".join(map(str, entropy)).encode(), digest_size=8).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest, "big") % 2**63)
+
+    def _units(self, ids: tuple[str, ...], counts: Tensor, places: Tensor) -> Tensor | None:
+        if self.unit_table is None or self.unit_source is None:
+            return None
+        units = torch.full((*places.shape, len(self.unit_source.clusters)), UNKNOWN)
+        for index, (name, count) in enumerate(zip(ids, counts.tolist(), strict=True)):
+            wanted = places[index][places[index] >= 0]
+            units[index, : len(wanted)] = self.unit_table.units(name, count)[wanted]
+        return units
+
+    # Learning -------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Refuses to be tested: there is nothing that it predicts."""
+        super().setup(stage)
+        if stage in {"test", "predict"}:
+            msg = (
+                f"{type(self).__name__} adapts an encoder and predicts no emotion: fine-tune from its "
+                f"checkpoint, such as with --model VanillaFineTuning --model.encoder <its best.ckpt>, and "
+                f"{stage} that; `validate` gives its loss on the val split."
+            )
+            raise ValueError(msg)
+
+    def on_fit_start(self) -> None:
+        """Makes the units that are to be predicted, if any are."""
+        super().on_fit_start()
+        self._prepare_units()
+
+    def on_validation_start(self) -> None:
+        """Finds the units again where nothing is trained."""
+        super().on_validation_start()
+        self._prepare_units()
+
+    def _prepare_units(self) -> None:
+        if self.unit_source is not None and self.unit_table is None:
+            with self.preparation.timed():
+                self.unit_table = self.unit_source.prepare(self.encoder, self.trainer)
+            self.preparation.size = stored_bytes([self.unit_table.stored])
+
+    def training_step(self, batch: MaskedBatch, batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        self.adaptation.begin_step(self.global_step)
+        return self._learn_from("train", batch).loss
+
+    def validation_step(self, batch: MaskedBatch, batch_idx: int) -> None:
+        """Scores one batch of the validation split."""
+        self._learn_from("val", batch)
+
+    def loss_of(self, batch: MaskedBatch) -> Tensor:
+        """The loss of a batch as a training step gets it; nothing is counted, logged or stopped."""
+        return self._learnt(batch)[0].loss
+
+    def _learnt(self, batch: MaskedBatch) -> tuple[Learnt, Tensor]:
+        """What a batch teaches, and the encoder's frames of it."""
+        sound = batch.batch
+        cnn = self.encoder.lower(sound.waveforms, sound.lengths, AFTER_CNN)
+        frames = self.encoder.upper(cnn, AFTER_CNN, masked=batch.masked)
+        features = self.encoder.quantiser_features(cnn) if self.adaptation.reads_features else None
+        view = MaskedView(
+            frames.values, frames.mask, batch.masked, batch.places, features, batch.negatives, batch.units
+        )
+        return cast(Learnt, self.adaptation(view)), frames.values
+
+    def _learn_from(self, stage: Literal["train", "val"], batch: MaskedBatch) -> Learnt:
+        sound = batch.batch
+        learnt, frames = self._learnt(batch)
+        if stage == "train":
+            self.watch_loss(sound, learnt.loss, frames)
+        else:
+            where = "a batch of the val split"
+            self.loss_watch.add(where, sound.ids, learnt.loss, frames, training=False)
+        self._metric(self.sums, f"{stage}_sums").update(learnt.sums)
+        for what, count in self.encoder.clip_counts(sound.lengths)._asdict().items():
+            self._metric(self.clips, f"{stage}_{what}").update(count)
+        return learnt
+
+    def on_train_epoch_end(self) -> None:
+        """Logs what was learnt over the epoch."""
+        super().on_train_epoch_end()
+        self._log("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the loss over the whole validation split, and what else tells how far adaptation has come."""
+        self.loss_watch.check()
+        self._log("val")
+
+    def _log(self, stage: Literal["train", "val"]) -> None:
+        metric = self._metric(self.sums, f"{stage}_sums")
+        sums = metric.compute()
+        if stage == "val" and not sums["frames"]:
+            shortest = self.encoder.masking.time_length
+            msg = (
+                f"no frame of the val split was masked, since no clip has {shortest} frames: give a shorter "
+                f"--model.mask_time_length."
+            )
+            raise ValueError(msg)
+        if sums["frames"]:
+            scores = self.adaptation.scores(sums)
+            self.log_dict({f"{stage}/{name}": value.float() for name, value in scores.items()})
+        self.log(f"{stage}/masked_frames", sums["frames"].float())
+        metric.reset()
+        for what in ("short", "capped"):
+            count = self._metric(self.clips, f"{stage}_{what}")
+            self.log(f"{stage}/{what}_clips", count.compute())
+            count.reset()
+
+    def sources(self) -> list[str]:
+        """The checkpoints that training starts from, the teacher's among them."""
+        teacher = self.unit_source.teacher if self.unit_source else None
+        return [*super().sources(), *([teacher] if teacher and teacher.endswith(".ckpt") else [])]
+
+    def report(self) -> dict[str, Any]:
+        """What the encoder was adapted on, and the units it learnt to tell."""
+        heard = {
+            "split": "train",
+            "note": (
+                "no label was used, but for those that a teacher was trained with; the val split gave the "
+                "loss by which the best checkpoint was chosen; nothing was heard of the test split"
+            ),
+        }
+        units = {} if self.unit_table is None else {"units": self.unit_table.report}
+        return {"adapted_on": heard, **units}
+
+    @staticmethod
+    def _metric(metrics: torch.nn.ModuleDict, name: str) -> Any:
+        return metrics[name]
+
+
+def _places(masked: Tensor) -> Tensor:
+    """Numbers of the masked frames of each clip, first to last, then -1, (batch, rows)."""
+    counts = masked.sum(1)
+    rows = int(counts.max())
+    order = (~masked).byte().argsort(dim=1, stable=True)[:, :rows]
+    return order.masked_fill(~valid_mask(counts, rows), -1)

@@ -1,0 +1,298 @@
+"""Units of frames: k-means clusters of what an encoder makes of the train split, kept beside the run."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from rich.progress import Progress
+from torch import Tensor
+
+from ser_strategies.cache.reader import StoredFrames
+from ser_strategies.cache.shard import Stored
+from ser_strategies.cache.store import FrameStore, ShardStore
+from ser_strategies.cache.trunk import describe_trunk
+from ser_strategies.cache.units import describe_clusterings
+from ser_strategies.encoder import Encoder, freeze
+from ser_strategies.parts.clustering import fit_kmeans
+from ser_strategies.parts.nearest import Nearest
+from ser_strategies.strategies.caching import Request, fill, request
+from ser_strategies.strategies.unitreport import describe_units
+
+REPORT = "units.json"
+STATES = "states"
+# Utterances whose units make up one file.
+UTTERANCES_A_FILE = 2_000
+
+
+class UnitTable:
+    """The units of each utterance.
+
+    Args:
+        stored: Where they are, by position.
+        positions: Position of each utterance, by id.
+        report: What is known of the clusterings.
+    """
+
+    def __init__(self, stored: StoredFrames, positions: Mapping[str, int], report: dict[str, Any]) -> None:
+        self.stored = stored
+        self.positions = positions
+        self.report = report
+
+    def units(self, name: str, frames: int) -> Tensor:
+        """Units of an utterance's frames in each clustering, (frames, clusterings).
+
+        Args:
+            name: Its id.
+            frames: How many frames the encoder makes of it; any other number of units is an error.
+        """
+        if name not in self.positions:
+            msg = f"utterance {name!r} has no units: only those of the train and val splits have any."
+            raise ValueError(msg)
+        found, _ = self.stored.read(self.positions[name], 0)
+        if len(found) != frames:
+            msg = (
+                f"utterance {name!r} has {len(found)} units but {frames} frames: the encoder and what the "
+                f"units come from must make equally many, so give both the same max_seconds and strides."
+            )
+            raise ValueError(msg)
+        return found.long()
+
+
+@dataclass(frozen=True)
+class UnitSource:
+    """How frames get their units.
+
+    Args:
+        teacher: Encoder whose frames are clustered; None takes the one that is adapted, as it starts.
+        layer: Block whose outputs are clustered, counted from 1; None takes the last.
+        clusters: Units in each clustering.
+        passes: Most passes of k-means.
+        seed: Where its draws come from.
+    """
+
+    teacher: str | None
+    layer: int | None
+    clusters: tuple[int, ...]
+    passes: int
+    seed: int = 0
+
+    def check(self, encoder: Encoder) -> None:
+        """Refuses, before anything is read, what could not work.
+
+        Args:
+            encoder: The encoder that is adapted, or one like the teacher.
+        """
+        if not self.clusters or len(set(self.clusters)) != len(self.clusters) or min(self.clusters) < 2:
+            msg = f"clusters must be different numbers of 2 or more, such as [64, 512], got {self.clusters}."
+            raise ValueError(msg)
+        if self.layer is not None and not 1 <= self.layer <= encoder.block_count:
+            msg = f"layer must be between 1 and {encoder.block_count}, got {self.layer}."
+            raise ValueError(msg)
+
+    def prepare(self, encoder: Encoder, trainer: Trainer) -> UnitTable:
+        """The units of the train and val splits; computes what is not beside the run yet.
+
+        Args:
+            encoder: The encoder that is adapted.
+            trainer: The trainer, before it has asked for a loader.
+        """
+        corpus: Any = getattr(trainer, "datamodule", None)
+        _check_augmentation(corpus)
+        wanted = _wanted(corpus)
+        teacher = self._teacher(encoder, trainer)
+        train, keys = wanted.views["train"][0], list(dict.fromkeys(wanted.sounds.keys))
+        self._check_enough(encoder, corpus)
+        trunk = describe_trunk(teacher, teacher.cut, stored="bfloat16")
+        contents = describe_clusterings(trunk, train, self.clusters, passes=self.passes, seed=self.seed)
+        root = Path(trainer.default_root_dir) / "units"
+        store = ShardStore(root, contents, "give another --trainer.default_root_dir")
+        report = _complete(store, keys, trainer)
+        if report is None:
+            states = FrameStore(store.folder / STATES, trunk, store.advice)
+            report = self._make(store, states, teacher, wanted, trainer)
+        positions = {
+            name: index
+            for index, name in enumerate(i for split in wanted.views for i in corpus.split(split)["id"])
+        }
+        listed = [key for views in wanted.views.values() for key in views[0]]
+        return UnitTable(store.frames([listed]), positions, report)
+
+    def _teacher(self, encoder: Encoder, trainer: Trainer) -> Encoder:
+        """A frozen encoder of its own: a run that goes on has already changed the one that is adapted."""
+        source = self.teacher or encoder.identity.source
+        revision = None if self.teacher else encoder.identity.revision
+        seconds = None if encoder.max_samples is None else encoder.max_samples / 16_000
+        teacher = Encoder(source, revision=revision, max_seconds=seconds)
+        self.check(teacher)
+        freeze(teacher)
+        teacher.cut = teacher.block_count if self.layer is None else self.layer
+        return teacher.to(trainer.strategy.root_device)
+
+    def _check_enough(self, encoder: Encoder, corpus: Any) -> None:
+        # Before hours of computing; k-means itself looks at the true number again.
+        samples = torch.tensor((corpus.split("train")["seconds"].to_numpy() * 16_000).round()).long()
+        frames = int(encoder.count_frames(samples).sum())
+        if frames < max(self.clusters):
+            msg = (
+                f"the train split has about {frames:,} frames, too few for {max(self.clusters):,} clusters: "
+                f"ask for fewer with --model.clusters."
+            )
+            raise ValueError(msg)
+
+    def _make(
+        self, store: ShardStore, states: FrameStore, teacher: Encoder, wanted: Request, trainer: Trainer
+    ) -> dict[str, Any]:
+        if trainer.global_rank == 0:
+            store.create()
+        trainer.strategy.barrier("units begun")
+        fill(states, teacher, wanted.sounds, trainer)
+        heard = list(dict.fromkeys(wanted.views["train"][0]))
+        frames = states.frames([heard])
+        everything = list(dict.fromkeys(wanted.sounds.keys))
+        nearest, facts = [], {}
+        with _progress(trainer, self.passes) as progress:
+            for count in self.clusters:
+                fitted = fit_kmeans(
+                    _Chunks(frames, trainer),
+                    count,
+                    seed=self.seed,
+                    passes=self.passes,
+                    reduce=_summing(trainer),
+                    progress=progress(count),
+                )
+                nearest.append(Nearest(fitted.centres))
+                facts[str(count)] = {"inertia": fitted.inertia, "passes": fitted.passes}
+        self._write(store, states, everything, nearest, trainer)
+        trainer.strategy.barrier("units written")
+        store.open()
+        report = {
+            "teacher": teacher.identity.as_dict(),
+            "layer": teacher.cut,
+            "frames": int(_frames_of(frames).sum()),
+            "utterances": len(heard),
+            "clusterings": facts,
+        }
+        if trainer.global_rank == 0:
+            corpus: Any = getattr(trainer, "datamodule")  # noqa: B009  # the trainer gets it from fit
+            describe_units(report, store.frames([wanted.views["train"][0]]), corpus.split("train"))
+            partial = store.folder / f".{REPORT}.partial"
+            partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            partial.replace(store.folder / REPORT)
+            shutil.rmtree(store.folder / STATES)  # many times the size of the units, and done with
+        return trainer.strategy.broadcast(report)
+
+    def _write(
+        self,
+        store: ShardStore,
+        states: FrameStore,
+        keys: list[str],
+        nearest: Sequence[Nearest],
+        trainer: Trainer,
+    ) -> None:
+        frames = states.frames([keys])
+        dtype = torch.int16 if max(self.clusters) <= 2**15 else torch.int32
+        device = trainer.strategy.root_device
+        mine = range(trainer.global_rank, len(keys), trainer.world_size)
+        for number in range(0, len(mine), UTTERANCES_A_FILE):
+            stored = []
+            for position in mine[number : number + UTTERANCES_A_FILE]:
+                values, samples = frames.read(position, 0)
+                wide = values.to(device).float()
+                units = torch.stack([find(wide) for find in nearest], 1).to("cpu", dtype)
+                stored.append(Stored(keys[position], units, samples))
+            store.add(f"{trainer.global_rank:03}-of-{trainer.world_size:03}-{number:08}", stored)
+
+
+class _Chunks:
+    """A process's share of the frames, utterance by utterance, numbered as in the whole set."""
+
+    def __init__(self, frames: StoredFrames, trainer: Trainer) -> None:
+        self.frames = frames
+        self.firsts = np.concatenate([[0], np.cumsum(_frames_of(frames))])
+        self.mine = range(trainer.global_rank, len(frames), trainer.world_size)
+        self.device = trainer.strategy.root_device
+
+    def __call__(self) -> Iterator[tuple[int, Tensor]]:
+        for position in self.mine:
+            values, _ = self.frames.read(position, 0)
+            yield int(self.firsts[position]), values.to(self.device).float()
+
+
+def _frames_of(frames: StoredFrames) -> Any:
+    places = frames.views[0]
+    return places.last - places.first
+
+
+def _summing(trainer: Trainer) -> Callable[[Tensor], Tensor]:
+    def total(tensor: Tensor) -> Tensor:
+        if trainer.world_size > 1:
+            torch.distributed.all_reduce(tensor)
+        return tensor
+
+    return total
+
+
+def _check_augmentation(corpus: Any) -> None:
+    augmentation = getattr(corpus, "augmentation", None)
+    if getattr(augmentation, "speed", None) is not None:
+        msg = (
+            "units belong to the frames of the sound as it is, and a changed speed would shift them: leave "
+            "out --data.augmentation.speed."
+        )
+        raise ValueError(msg)
+
+
+def _wanted(corpus: Any) -> Request:
+    """The sounds of both splits as they are, whatever is done to them in training."""
+    augmentation = getattr(corpus, "augmentation", None)
+    if augmentation is None:
+        return request(corpus, 0)
+    try:
+        corpus.augmentation = None
+        return request(corpus, 0)
+    finally:
+        corpus.augmentation = augmentation
+
+
+def _complete(store: ShardStore, keys: list[str], trainer: Trainer) -> dict[str, Any] | None:
+    """The report of a store that holds all that is wanted, unharmed; None if it does not."""
+    report: dict[str, Any] | None = None
+    if trainer.global_rank == 0:
+        try:
+            damage = [*store.open(), *store.verify()]
+            if not damage and not set(keys) - store.keys():
+                report = json.loads((store.folder / REPORT).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            report = None
+        if report is None:
+            # What is left of another try, perhaps of another number of processes, would be stored twice.
+            for path in store.shards():
+                path.unlink()
+    report = trainer.strategy.broadcast(report)
+    store.open()
+    return report
+
+
+@contextmanager
+def _progress(trainer: Trainer, passes: int) -> Iterator[Callable[[int], Callable[[int, float], None]]]:
+    if trainer.progress_bar_callback is None or trainer.global_rank != 0:
+        yield lambda count: lambda number, inertia: None
+        return
+    with Progress(transient=True) as bar:
+
+        def started(count: int) -> Callable[[int, float], None]:
+            task = bar.add_task(f"{count:,} clusters", total=passes)
+
+            def moved(number: int, inertia: float) -> None:
+                bar.update(task, completed=number, description=f"{count:,} clusters, inertia {inertia:.4g}")
+
+            return moved
+
+        yield started
