@@ -27,12 +27,6 @@ ADAPTATIONS: dict[str, tuple[str, ...]] = {
         "--model.negatives=50",
         "--model.mask_time_probability=0.5",
     ),
-    "TAPT, units": (
-        "--model=TAPT",
-        "--model.objective=units",
-        "--model.clusters=[64,256]",
-        "--model.mask_time_probability=0.4",
-    ),
     "P-TAPT": (
         "--model=PTAPT",
         "--model.clusters=[16,64,256]",
@@ -49,6 +43,7 @@ PROBE = (
 )
 FINETUNED_STEPS, PROBED_STEPS = 240, 240
 STEPS_BETWEEN_VALIDATIONS = 40
+ADAPTED_STEPS = {"TAPT, contrastive": 600, "P-TAPT": 400}
 
 
 class Bench:
@@ -61,7 +56,6 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace, seed: int) -> None:
         self.root = Path(options.out) / f"seed-{seed}"
-        self.steps: int = options.adapt_steps
         if options.manifest is None:
             self.data = ["--data=Synthetic"]
         else:
@@ -83,7 +77,7 @@ class Bench:
             teacher = f"teacher-{share:g}"
             self.finetuned(teacher, ENCODER, share, "--model.frame_loss_weight=1")
             words.append(f"--model.teacher={self.root / teacher / 'best.ckpt'}")
-        self.run("fit", name, *words, f"--model.encoder={ENCODER}", *ADAPTING, *steps(self.steps))
+        self.run("fit", name, *words, f"--model.encoder={ENCODER}", *ADAPTING, *steps(ADAPTED_STEPS[kind]))
         return self.root / name / "best.ckpt"
 
     def finetuned(self, name: str, encoder: str | Path, share: float, *words: str) -> float:
@@ -142,7 +136,6 @@ def main() -> None:
     parser.add_argument("--shares", nargs="+", type=float, default=[0.05, 0.2, 1.0])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--only", nargs="*", type=int, help="run these seeds and print nothing")
-    parser.add_argument("--adapt_steps", type=int, default=600)
     options = parser.parse_args()
     rows: dict[str, list[float]] = {}
     for seed in options.seeds if options.only is None else options.only:

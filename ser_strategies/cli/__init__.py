@@ -16,7 +16,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("tell what is there of a corpus, what is wrong with it and what to do", "doctor:run"),
     "prepare": ("extract the sound of a corpus of films", "prepare:run"),
     "cache": ("estimate, build, list, verify and prune caches of frozen encoders", "cache:run"),
-    "run": ("run a chain: stages in a folder of numbered configurations, over folds and seeds", "chain:run"),
+    "run": (
+        "run a chain: stages in a folder of numbered configurations, over folds and seeds",
+        "chain.command:run",
+    ),
     "demo": ("train and test every strategy on the embedded corpus, offline", "demo:run"),
 }
 # What a user can cause: one sentence is enough. Anything else is a bug, and shows where.

@@ -108,7 +108,7 @@ class StrategyCLI(LightningCLI):
             auto_configure_optimizers=False,
             seed_everything_default=0,
             save_config_callback=RunRecord,
-            parser_kwargs={"exit_on_error": False}
+            parser_kwargs={"exit_on_error": False, "allow_abbrev": False}
             | {command: {"exit_on_error": False, "allow_abbrev": False} for command in COMMANDS},
         )
 

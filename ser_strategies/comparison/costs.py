@@ -163,6 +163,8 @@ class _Part:
         self.sound = SoundHeard(getattr(encoder, "max_samples", None))
         self.prints = prints_of(encoder) if trainer.is_global_zero and encoder is not None else None
         self.skipped: int | None = None
+        # An earlier fit of the same model has prepared for itself.
+        self._prepared = self._preparation()
         self._shared = self._share = 0
         self._trace: list[dict[str, Any]] = []
         self._ended: Tally | None = None
@@ -206,7 +208,7 @@ class _Part:
             return self._ended
         self.timer.collect()
         seconds = self.clock.read()
-        cache = self.model.preparation.seconds if isinstance(self.model, Strategy) else 0.0
+        cache = self._preparation() - self._prepared
         peak = peak_memory(self.device)
         # Between two times of sharing the other processes have heard about as much as this one.
         unshared = (self.sound.samples() - self._share) * self.trainer.world_size
@@ -239,6 +241,9 @@ class _Part:
         tally.joules = _all(joules, sum)
         self.skipped = _all(names, lambda sets: len(set().union(*sets)))
         self._ended = tally
+
+    def _preparation(self) -> float:
+        return self.model.preparation.seconds if isinstance(self.model, Strategy) else 0.0
 
     def _drawn(self) -> float | None:
         now = self.energy.read()

@@ -135,8 +135,8 @@ class Ledger:
         """
         return self._stages(run).read("costs.json")
 
-    def trace(self, run: str) -> pd.DataFrame:
-        """What was logged on the way: a row for each validation, `seconds` since the run was started.
+    def trace(self, run: str) -> list[dict[str, Any]]:
+        """What was logged on the way: facts of each validation, `seconds` since the run was started.
 
         What comes before the first step counts, too: start-up, the cache, and the earlier stages of a chain.
         Seconds are NaN where that is unknown.
@@ -146,12 +146,10 @@ class Ledger:
         """
         *before, last = self.costs(run)
         rows = last.get("trace")
-        frame = pd.DataFrame(rows if isinstance(rows, list) else [])
-        if not frame.empty and "seconds" in frame:
-            waits = [last.get("load_seconds"), last.get("cache_build_seconds")]
-            offset = math.fsum(map(number, [*(costs.get("fit_seconds") for costs in before), *waits]))
-            frame["seconds"] = pd.to_numeric(frame["seconds"], errors="coerce") + offset
-        return frame
+        waits = [last.get("load_seconds"), last.get("cache_build_seconds")]
+        offset = math.fsum(map(number, [*(costs.get("fit_seconds") for costs in before), *waits]))
+        facts = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        return [row | {"seconds": number(row.get("seconds")) + offset} for row in facts]
 
     def data(self, run: str) -> dict[str, Any]:
         """What a finished run says of the data it was tested on: protocol in words, sizes, brands.

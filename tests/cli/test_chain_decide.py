@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ser_strategies.cli.chaindata import DataPrint
-from ser_strategies.cli.chaindecide import check_foreign, decide, new_results, results_in
-from ser_strategies.cli.chainhash import hash_of
-from ser_strategies.cli.chainplan import Step
-from ser_strategies.cli.chainstamp import FINISHED, STARTED, differences, facts_of, write_stamp
+from ser_strategies.cli.chain.data import DataPrint
+from ser_strategies.cli.chain.decide import check_foreign, decide, new_results, results_in
+from ser_strategies.cli.chain.hash import hash_of
+from ser_strategies.cli.chain.plan import Step
+from ser_strategies.cli.chain.stamp import FINISHED, STARTED, differences, facts_of, write_stamp
 from tests.cli.test_chain_plan import planned, write_chain
 
 DATA = DataPrint("T", "d", None, has_test=True)

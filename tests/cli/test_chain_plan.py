@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ser_strategies.cli.chaindata import DataPrints
-from ser_strategies.cli.chainfiles import find_stages
-from ser_strategies.cli.chainplan import plan
-from ser_strategies.cli.chainwords import read_words
+from ser_strategies.cli.chain.data import DataPrints
+from ser_strategies.cli.chain.files import find_stages
+from ser_strategies.cli.chain.plan import plan
+from ser_strategies.cli.chain.words import read_words
 from ser_strategies.cli.training import quiet
 from tests.cli.conftest import ENCODER, Noise
 

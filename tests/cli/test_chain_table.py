@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from ser_strategies.cli.chaintable import Outcome, summary, table_of
+from ser_strategies.cli.chain.table import Outcome, summary, table_of
 from ser_strategies.cli.record import write_json
 from tests.cli.test_chain_decide import step
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ser_strategies.cli import MistypedError, main
-from ser_strategies.cli.chainwords import numbers, read_words
+from ser_strategies.cli.chain.words import numbers, read_words
 from tests.cli.test_chain_plan import write_chain
 from tests.cli.test_help import help_of, options_in
 

@@ -22,7 +22,7 @@ def runs(
 ):
     """Fold, seed and rows of each run; `seed` makes the test set, `arm` the strategy.
 
-    Speaker s0 is in fold 0, s1 in fold 1 and so on; the first `unknown` utterances have no label and no target.
+    Speaker s0 is in fold 0, s1 in fold 1 and so on; the first `unknown` utterances have no target.
     """
     world = np.random.default_rng(seed)
     count = speakers * utterances

@@ -88,7 +88,8 @@ def test_a_prediction_that_is_no_number_is_refused_with_its_utterance(value):
         (spoilt("label", None), r"expected the same true labels for every seed, got others for seed 1"),
         (
             [(f, s, rows.drop(columns="probability/joy") if s == 2 else rows) for f, s, rows in runs()],
-            r"seed 2: expected the classes and dimensions of the other runs, got a difference: probability/joy",
+            r"seed 2: expected the classes and dimensions of the other runs, got a difference: "
+            r"probability/joy",
         ),
         (
             [(f, s, rows.drop(columns="valence")) for f, s, rows in runs(dimensions=("valence",))],

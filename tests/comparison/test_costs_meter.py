@@ -13,7 +13,7 @@ from ser_strategies.comparison import amounts
 from ser_strategies.comparison.costs import CostMeter
 from ser_strategies.comparison.flops import count_flops
 from ser_strategies.parts.sharing import alone, processes
-from ser_strategies.strategies import PartialFineTuning, Pretraining, VanillaFineTuning
+from ser_strategies.strategies import CachedFineTuning, PartialFineTuning, Pretraining, VanillaFineTuning
 from tests.strategies.conftest import (
     WARNINGS,
     Listed,
@@ -142,6 +142,14 @@ def test_the_start_can_be_earlier_than_the_trainer_knows():
     assert 100 < meter.costs["load_seconds"] < 160
     fit(build(PartialFineTuning, "wav2vec2-tiny"), *CLIPS, callbacks=[meter])
     assert meter.costs["load_seconds"] < 60, "the next fit has a start of its own"
+
+
+def test_what_an_earlier_fit_has_prepared_is_none_of_the_next_ones_costs():
+    model = build(CachedFineTuning, "wav2vec2-tiny")
+    model.preparation.seconds = 50.0
+    costs = metered(model)
+    assert 0 < costs["cache_build_seconds"] < 50
+    assert 0 < costs["load_seconds"] < 50
 
 
 def test_a_frozen_encoder_has_not_moved():

@@ -9,7 +9,7 @@ from ser_strategies.comparison.intervals import around, expanded_tail, interval,
 from ser_strategies.comparison.resampling import bootstrap, scatter
 from ser_strategies.comparison.scores import score_named
 from ser_strategies.comparison.sums import Sums, sums_of
-from tests.comparison.made import LABELS, runs, together
+from tests.comparison.made import LABELS, runs
 
 
 def test_an_interval_is_t_on_the_scale_of_log_odds():
@@ -143,7 +143,7 @@ def test_an_interval_is_wider_for_more_confidence():
 
 
 def people(generator, speakers, seeds):
-    """Sums of plain accuracy where speakers differ, runs differ, and an utterance is as hard for every seed."""
+    """Sums of plain accuracy where speakers and runs differ, and an utterance is as hard for every seed."""
     sizes = generator.integers(10, 60, size=speakers)
     owner = np.repeat(np.arange(speakers), sizes)
     ease = 0.6 * generator.normal(size=speakers)[owner] + generator.normal(size=len(owner))

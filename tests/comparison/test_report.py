@@ -94,8 +94,8 @@ def test_the_verdict_names_the_best_and_claims_no_more_than_was_shown(shared):
 def test_what_is_wrong_stands_beside_the_verdict(shared):
     assert warnings(shared) == [
         "Of 105 runs 1 failed; see what is not whole, below.",
-        "Left out: 34 finished runs, on folds or with seeds that some strategy lacks: the table stands on seeds "
-        "0, 2 on 5 folds, which all have.",
+        "Left out: 34 finished runs, on folds or with seeds that some strategy lacks: the table stands on "
+        "seeds 0, 2 on 5 folds, which all have.",
     ]
 
 
@@ -204,7 +204,8 @@ def test_a_missing_cost_is_a_dash_and_no_point(shared):
     rows = {row[0]: row for row in grids.overview(shared.table, shared.words).rows}
     headings = grids.overview(shared.table, shared.words).headings
     assert rows["lora"][headings.index("peak memory")] == MISSING
-    energies = next(row for row in grids.costs(shared).rows if row[0] == "energy")
+    (costs,) = grids.costs(shared)
+    energies = next(row for row in costs.rows if row[0] == "energy")
     assert set(energies[1:]) == {MISSING}
     assert shared.fronts["cost/peak_memory_bytes"].unplaced.keys() == {"lora"}
     assert "not known: lora" in html.page(shared)
@@ -499,8 +500,8 @@ def test_numbers_are_written_for_people(write, value, text):
 # Size ---------------------------------------------------------------------------------------------------
 
 
-def test_time_and_memory_do_not_grow_faster_than_the_ledger(tmp_path):
-    """1,000 runs take under 20 s; a fifth of them must take well under a fifth beyond what any report takes."""
+def test_two_hundred_runs_are_read_and_compared_in_seconds(tmp_path):
+    """1,000 may take 20 s with their pictures; it is processor time, since tests share a machine."""
     folder = build(tmp_path / "runs", arms=tuple(ARMS)[:4], folds=5, seeds=10, speakers=25, failed=None)
     started = time.process_time()
     comparison = Comparison.load(folder)

@@ -512,7 +512,9 @@ def die(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
 
         monkeypatch.setattr(target, name, act)
 
-    units_file = lambda store, name, *_: "-of-" in name  # noqa: E731
+    def units_file(store: ShardStore, name: str, *_: Any) -> bool:
+        return "-of-" in name
+
     match moment:
         case "within the frames":
             monkeypatch.setattr(building, "SHARD_BYTES", 20_000)

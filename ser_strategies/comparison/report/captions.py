@@ -4,8 +4,8 @@ from ser_strategies.comparison.report.findings import Findings
 
 CAPTIONS = {
     "table": (
-        "The interval says where the score would be with other speakers and other seeds. Under folds are "
-        "the lowest and the highest fold. Costs are medians over runs; — is not known."
+        "The interval says where the score would be with other speakers and other seeds. Costs are "
+        "medians over runs; — is not known."
     ),
     "pareto": (
         "Up and to the left is better. A strategy is on the front unless another is shown to be better at "
@@ -56,6 +56,8 @@ def caption(name: str, findings: Findings) -> str:
         findings: What was found; what is missing in a picture is named.
     """
     text = CAPTIONS[name]
+    if name == "table" and findings.table["fold_lowest"].notna().any():
+        text += " Under folds are the lowest and the highest fold."
     shown = {"curves": findings.curves, "times": findings.times}.get(name)
     if shown is not None and len(shown) < len(findings.names):
         missing = [each for each in findings.names if each not in shown]

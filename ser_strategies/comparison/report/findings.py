@@ -12,6 +12,7 @@ import pandas as pd
 
 from ser_strategies.comparison import fairness
 from ser_strategies.comparison.calibration import Calibration, calibration
+from ser_strategies.comparison.cell import number
 from ser_strategies.comparison.clusters import counted
 from ser_strategies.comparison.comparison import Comparison
 from ser_strategies.comparison.confusion import confusion, recalls
@@ -232,11 +233,12 @@ def _curves(chosen: Comparison, names: list[str]) -> dict[str, Curve]:
         runs = []
         for run, monitor in zip(rows["hash"], rows["monitor"], strict=True):
             trace = chosen.ledger.trace(run)
-            if {"seconds", monitor} <= set(trace):
-                known = trace[["seconds", monitor]].apply(pd.to_numeric, errors="coerce").dropna()
-                best = known[monitor].cummin() if str(monitor).endswith("loss") else known[monitor].cummax()
-                runs.append((known["seconds"].to_numpy(), best.to_numpy()))
-        if runs and all(len(seconds) for seconds, _ in runs):
+            known = [(row["seconds"], number(row.get(monitor))) for row in trace]
+            known = [pair for pair in known if not any(map(math.isnan, pair))]
+            seconds, scores = np.array(known, dtype=np.float64).reshape(-1, 2).T
+            best = np.minimum if str(monitor).endswith("loss") else np.maximum
+            runs.append((seconds, best.accumulate(scores)))
+        if all(len(seconds) for seconds, _ in runs):
             found[name] = _mean_curve(runs)
     return found
 

@@ -22,6 +22,7 @@ from ser_strategies.comparison.report.scorewords import ScoreWords, chance
 from ser_strategies.comparison.rows import FIT, FULL
 
 ALREADY = ("cost/parameters", "cost/trainable_parameters", "cost/encoder_trainable_parameters")
+ABREAST = 8  # strategies beside each other
 COUNTS = {"short": "too short, padded", "capped": "too long, cut", "skipped": "unreadable"}
 
 
@@ -155,9 +156,15 @@ def groups(findings: Findings, by: str) -> Grid:
     )
 
 
-def costs(findings: Findings) -> Grid:
-    """One row a cost, one column a strategy: medians over the runs."""
+def costs(findings: Findings) -> list[Grid]:
+    """One row a cost, one column a strategy: medians over the runs; as many tables as fit a page's width."""
     table = findings.table
+    parts = -(-len(table) // ABREAST)
+    size = -(-len(table) // parts)
+    return [_costs(table.iloc[first : first + size]) for first in range(0, len(table), size)]
+
+
+def _costs(table: pd.DataFrame) -> Grid:
     rows = []
     for column, kind in QUANTITIES.items():
         if column in table:

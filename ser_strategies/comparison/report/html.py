@@ -103,16 +103,17 @@ def _sections(findings: Findings) -> Iterator[Section]:
     yield (
         "differences",
         "Differences",
-        text + _folded(grid, f"All {len(grid.rows)} pairs in numbers"),
+        text + _folded(f"All {len(grid.rows)} pairs in numbers", grid),
     )
     text = _figure(findings, "confusion", matrices.confusion) + _figure(
         findings, "reliability", matrices.reliability
     )
     if findings.calibration:
-        text += _folded(grids.calibration(findings), "Calibration in numbers")
+        text += _folded("Calibration in numbers", grids.calibration(findings))
     yield "classes", "Classes and confidence", text
     yield "groups", "Who is understood", _groups(findings)
-    text = _figure(findings, "times", timebars.draw) + _folded(grids.costs(findings), "All costs in numbers")
+    text = _figure(findings, "times", timebars.draw)
+    text += _folded("All costs in numbers", *grids.costs(findings))
     yield "costs", "What it costs", text + _hint("costs", findings)
     terms = "".join(f"<dt>{escape(name)}</dt><dd>{escape(said)}</dd>" for name, said in protocol(findings))
     yield "protocol", "Protocol", f"<dl>{terms}</dl>"
@@ -191,10 +192,10 @@ def _table(grid: Grid, *, best: bool = False) -> str:
     return f'<div class="scroll">{table}</div>' + (f'<ul class="notes">{notes}</ul>' if notes else "")
 
 
-def _folded(grid: Grid, title: str) -> str:
-    """A table that is long, and says in numbers what a picture has shown."""
-    table = _table(grid)
-    return f"<details><summary>{escape(title)}</summary>{table}</details>" if table else ""
+def _folded(title: str, *tables: Grid) -> str:
+    """Tables that are long, and say in numbers what a picture has shown."""
+    text = "".join(map(_table, tables))
+    return f"<details><summary>{escape(title)}</summary>{text}</details>" if text else ""
 
 
 def _cell(label: str, text: str) -> str:
@@ -204,4 +205,6 @@ def _cell(label: str, text: str) -> str:
 
 
 def _paragraphs(sentences: list[str]) -> str:
-    return "".join(f"<p>{escape(each)}</p>" for each in sentences)
+    # A number stays with its sign.
+    kept = (each.replace(" %", "\N{NO-BREAK SPACE}%") for each in sentences)
+    return "".join(f"<p>{escape(each)}</p>" for each in kept)

@@ -77,11 +77,20 @@ def _row(canvas: Canvas, words: ScoreWords, pair: Difference, y: float, scale: S
         room = canvas.width - text_width(numbers, SMALL) - 10
         # So that no line of the grid runs through the letters.
         canvas.box(0, y - 25, canvas.width, 16, "ground")
-        canvas.text(0, y - 13, clipped(title_of(pair), room), bold=told)
+        canvas.text(0, y - 13, _fitting(pair, room), bold=told)
         canvas.text(canvas.width, y - 13, numbers, "end", SMALL, tone)
     else:
-        canvas.text(0, y + 4, clipped(title_of(pair), scale.start - 14), bold=told)
+        canvas.text(0, y + 4, _fitting(pair, scale.start - 14), bold=told)
         canvas.text(canvas.width, y + 4, numbers, "end", SMALL, tone)
+
+
+def _fitting(pair: Difference, room: float) -> str:
+    """Whose score less whose; where that is too long, both names give way."""
+    if text_width(title_of(pair)) <= room:
+        return title_of(pair)
+    left = room - text_width(f" {MINUS} ")
+    a = clipped(pair.a, max(left / 2, left - text_width(pair.b)))
+    return f"{a} {MINUS} {clipped(pair.b, left - text_width(a))}"
 
 
 def _numbers(pair: Difference, words: ScoreWords) -> str:

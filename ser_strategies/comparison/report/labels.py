@@ -62,9 +62,10 @@ def place(
     order = sorted(range(len(points)), key=lambda index: _room(points, index))
     for index in order:
         free = [each for each in _candidates(points[index], size) if _free(each, used, frame)]
-        # A name that is nearer to another point would be taken for that one's.
-        own = (each for each in free if _nearest(each, points) == index)
-        found = next(own, next(iter(free), None))
+        # A name that is nearer to another point would be taken for that one's, unless a line leads to it.
+        own = [each for each in free if _nearest(each, points) == index]
+        led = [each for each in free if _distance(each, points[index]) > LEADER]
+        found = next(iter([*own, *led, *free]), None)
         places[index] = found
         if found is not None:
             used.append(found)
@@ -85,7 +86,7 @@ def write(canvas: Canvas, points: Sequence[Point], places: Sequence[Area | None]
             continue
         near_x = min(max(point.x, area.left), area.right)
         near_y = min(max(point.y, area.top), area.bottom)
-        if math.hypot(near_x - point.x, near_y - point.y) > LEADER:
+        if _distance(area, point) > LEADER:
             canvas.line([(point.x, point.y), (near_x, near_y)], "line", 1)
         # To the side that faces the point, since the letters may be narrower than the place.
         if area.left >= point.x:
@@ -125,13 +126,13 @@ def _room(points: Sequence[Point], index: int) -> float:
 
 
 def _nearest(area: Area, points: Sequence[Point]) -> int:
-    def distance(index: int) -> float:
-        point = points[index]
-        dx = max(area.left - point.x, 0.0, point.x - area.right)
-        dy = max(area.top - point.y, 0.0, point.y - area.bottom)
-        return math.hypot(dx, dy)
+    return min(range(len(points)), key=lambda index: _distance(area, points[index]))
 
-    return min(range(len(points)), key=distance)
+
+def _distance(area: Area, point: Point) -> float:
+    dx = max(area.left - point.x, 0.0, point.x - area.right)
+    dy = max(area.top - point.y, 0.0, point.y - area.bottom)
+    return math.hypot(dx, dy)
 
 
 def _candidates(point: Point, size: float) -> list[Area]:

@@ -47,7 +47,8 @@ def _lines(findings: Findings, pictures: list[str]) -> Iterator[str]:
         yield from _picture("speakers", "", findings, pictures)
     yield "## What it costs\n"
     yield from _picture("times", "", findings, pictures)
-    yield from _table(grids.costs(findings))
+    for grid in grids.costs(findings):
+        yield from _table(grid)
     yield "## Protocol\n"
     yield from (f"- {name}: {_text(words)}" for name, words in protocol(findings))
     yield "\n## What is not whole\n"

@@ -33,7 +33,8 @@ def draw(findings: Findings, width: float, cost: str = FIT) -> Canvas | None:
     left, right, top, bottom = 36.0, width - 8, 66.0 if is_narrow(width) else 56.0, height - 48
     costs = [row[cost] for row in rows]
     costs += [row[FULL] for row in rows if cost == FIT and known(row.get(FULL))]
-    x = spanning(costs, left + 10, right - 10, margin=0.1, log=is_wide(costs))
+    # Most names stand to the right of their point, so the rightmost needs room there.
+    x = spanning(costs, left + 10, right - 44, margin=0.1, log=is_wide(costs))
     ends = [value for row in rows for value in (row["low"], row["high"], row["score"]) if known(value)]
     y = spanning(ends, bottom - 6, top + 6, margin=0.04)
     canvas = Canvas(width, height, f"{words.title} against {kind.axis}")

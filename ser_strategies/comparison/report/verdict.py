@@ -132,8 +132,8 @@ def _cheapest(findings: Findings) -> list[str]:
         many = f"Of those that cannot be told from it, {fastest} is the fastest: it"
         return [
             f"{many if len(level) > 1 else fastest} takes {duration(time[fastest])} of training, "
-            f"{_part(time, fastest, best)} of what {best} takes ({duration(time[best])}), and scores "
-            f"{_loss(findings, fastest)} worse."
+            f"{_part(time, fastest, best)} of what {best} takes ({duration(time[best])}), and its "
+            f"score is {_loss(findings, fastest)} worse."
         ]
     front = findings.fronts[FIT].on if FIT in findings.fronts else ()
     faster = [name for name in front if name in time and time[name] < time[best]]
@@ -143,7 +143,7 @@ def _cheapest(findings: Findings) -> list[str]:
     second = faster[0]
     return [
         f"It takes {duration(time[best])} of training; {second} takes {_part(time, second, best)} of that, "
-        f"and scores {_loss(findings, second)} worse."
+        f"and its score is {_loss(findings, second)} worse."
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from ser_strategies.cli import MistypedError
-from ser_strategies.cli.chainfiles import StageFile
+from ser_strategies.cli.chain.files import StageFile
 from ser_strategies.cli.mistakes import check_configs, explained
 from ser_strategies.cli.training import StrategyCLI
 from ser_strategies.data.corpora import CORPORA

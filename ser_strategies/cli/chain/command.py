@@ -10,15 +10,15 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from ser_strategies.cli.chainconfig import about
-from ser_strategies.cli.chaindata import DataPrint, DataPrints
-from ser_strategies.cli.chaindecide import Decision, Facts, check_foreign, decide
-from ser_strategies.cli.chainlock import locked
-from ser_strategies.cli.chainplan import Step, plan
-from ser_strategies.cli.chainrun import StageError, perform
-from ser_strategies.cli.chainstamp import facts_of
-from ser_strategies.cli.chaintable import Outcome, summary, table_of
-from ser_strategies.cli.chainwords import Wishes, read_words
+from ser_strategies.cli.chain.config import about
+from ser_strategies.cli.chain.data import DataPrint, DataPrints
+from ser_strategies.cli.chain.decide import Decision, Facts, check_foreign, decide
+from ser_strategies.cli.chain.lock import locked
+from ser_strategies.cli.chain.plan import Step, plan
+from ser_strategies.cli.chain.run import StageError, perform
+from ser_strategies.cli.chain.stamp import facts_of
+from ser_strategies.cli.chain.table import Outcome, summary, table_of
+from ser_strategies.cli.chain.words import Wishes, read_words
 from ser_strategies.cli.training import quiet
 
 PHRASES = {"run": "runs", "resume": "goes on", "test": "is tested", "skip": "is skipped"}

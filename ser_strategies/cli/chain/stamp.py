@@ -6,9 +6,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ser_strategies.cli.chaindata import DataPrint
-from ser_strategies.cli.chainhash import hash_of
-from ser_strategies.cli.chainplan import Step
+from ser_strategies.cli.chain.data import DataPrint
+from ser_strategies.cli.chain.hash import hash_of
+from ser_strategies.cli.chain.plan import Step
 from ser_strategies.cli.record import write_json
 
 STAMP = "stage.json"

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ser_strategies.cli import MistypedError
-from ser_strategies.cli.chainconfig import Stage, resolve
-from ser_strategies.cli.chainfiles import StageFile, find_stages
-from ser_strategies.cli.chainlinks import Link, find_links, moved, real
-from ser_strategies.cli.chainwords import Wishes
+from ser_strategies.cli.chain.config import Stage, resolve
+from ser_strategies.cli.chain.files import StageFile, find_stages
+from ser_strategies.cli.chain.links import Link, find_links, moved, real
+from ser_strategies.cli.chain.words import Wishes
 from ser_strategies.cli.mistakes import nearest
 
 

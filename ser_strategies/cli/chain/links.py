@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ser_strategies.cli import MistypedError
-from ser_strategies.cli.chainconfig import Stage
+from ser_strategies.cli.chain.config import Stage
 
 CHECKPOINTS = ("best.ckpt", "last.ckpt")
 

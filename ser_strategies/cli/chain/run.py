@@ -11,9 +11,9 @@ from typing import NoReturn
 
 import yaml
 
-from ser_strategies.cli.chaindecide import Decision, Facts, new_results, results_in
-from ser_strategies.cli.chainplan import Step
-from ser_strategies.cli.chainstamp import FINISHED, STAMP, STARTED, read_stamp, write_stamp
+from ser_strategies.cli.chain.decide import Decision, Facts, new_results, results_in
+from ser_strategies.cli.chain.plan import Step
+from ser_strategies.cli.chain.stamp import FINISHED, STAMP, STARTED, read_stamp, write_stamp
 from ser_strategies.cli.record import write_text
 
 CONFIG = "stage.yaml"

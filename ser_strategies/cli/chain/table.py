@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
-from ser_strategies.cli.chaindecide import Action
-from ser_strategies.cli.chainplan import Step
+from ser_strategies.cli.chain.decide import Action
+from ser_strategies.cli.chain.plan import Step
 
 DONE: dict[Action, str] = {"run": "ran", "resume": "resumed", "test": "tested", "skip": "skipped"}
 MISSING = "—"

@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from ser_strategies.cli.chainplan import Step
-from ser_strategies.cli.chainstamp import FINISHED, differences, read_stamp
+from ser_strategies.cli.chain.plan import Step
+from ser_strategies.cli.chain.stamp import FINISHED, differences, read_stamp
 
 # Gives what a stage's result depends on; it reads whole checkpoints, so it is asked only if that matters.
 Facts = Callable[[], dict[str, Any]]

@@ -1,0 +1,1 @@
+"""`run`: chains of configurations, each trained from what came before."""
