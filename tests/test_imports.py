@@ -101,14 +101,7 @@ def test_the_encoder_knows_itself(path):
     assert rooms(path) <= {"encoder", "batch"}
 
 
-KNOWS_A_PART = pytest.mark.xfail(strict=True, reason="it hashes the source of parts/clustering.py")
-
-
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(p, marks=[KNOWS_A_PART] if p.name == "units.py" else []) for p in inside("cache")],
-    ids=shown,
-)
+@pytest.mark.parametrize("path", inside("cache"), ids=shown)
 def test_the_cache_knows_the_encoder_and_itself(path):
     assert rooms(path) <= {"cache", "encoder"}
 

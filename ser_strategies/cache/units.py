@@ -4,14 +4,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
-from inspect import getsource
 from typing import Any
 
 import torch
 
 from ser_strategies.cache.trunk import LAYOUT, Trunk
-from ser_strategies.parts import clustering, framestream, nearest, seeding
 
 # The largest number of clusters whose units fit into two bytes.
 TWO_BYTES = 2**15
@@ -27,7 +24,7 @@ class Clusterings:
         clusters: Units in each clustering.
         passes: Most passes of k-means.
         seed: Where its draws came from.
-        code: SHA-256 over the source of what clusters.
+        code: Hash of the source of what clusters.
         layout: Version of the files.
     """
 
@@ -55,7 +52,7 @@ class Clusterings:
 
 
 def describe_clusterings(
-    trunk: Trunk, heard: Sequence[str], clusters: tuple[int, ...], *, passes: int, seed: int
+    trunk: Trunk, heard: Sequence[str], clusters: tuple[int, ...], *, passes: int, seed: int, code: str = ""
 ) -> Clusterings:
     """What the units of frames will come from.
 
@@ -65,14 +62,7 @@ def describe_clusterings(
         clusters: Units in each clustering.
         passes: Most passes of k-means.
         seed: Where its draws come from.
+        code: Hash of the source of what clusters.
     """
     keys = hashlib.sha256("\n".join(heard).encode()).hexdigest()
-    return Clusterings(trunk.as_dict(), keys, clusters, passes, seed, _code())
-
-
-@lru_cache(maxsize=1)
-def _code() -> str:
-    digest = hashlib.sha256()
-    for module in (clustering, framestream, nearest, seeding):
-        digest.update(getsource(module).encode())
-    return digest.hexdigest()[:16]
+    return Clusterings(trunk.as_dict(), keys, clusters, passes, seed, code)

@@ -338,16 +338,20 @@ class Corpus(LightningDataModule, ABC):
                 by = f"an encoder that the checkpoint comes from, which learned from {origin['splits']}"
                 self._check_heard(origin["heard"], by)
 
-    def note_origins(self, origins: Sequence[Mapping[str, Any]], source: str) -> None:
+    def note_origins(self, origins: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Refuses to start from what has heard the utterances that are to be scored, or brands the result.
 
+        What an earlier model on this corpus came from is forgotten.
+
         Args:
-            origins: For each training behind the source, which splits it had and what it heard.
-            source: The checkpoint that training starts from.
+            origins: For each checkpoint that a model starts from, and each training behind it, which splits
+                it had and what it heard.
         """
-        for origin in origins:
-            self._origins.append(dict(origin))
-            self._check_heard(origin["heard"], f"{source}, which learned from {origin['splits']}")
+        self._origins, self._heard = [], []
+        for source, trainings in origins.items():
+            for origin in trainings:
+                self._origins.append(dict(origin))
+                self._check_heard(origin["heard"], f"{source}, which learned from {origin['splits']}")
 
     def _check_heard(self, heard: Mapping[str, torch.Tensor], by: str) -> None:
         """Refuses to score a checkpoint on what it was trained or chosen on, or brands the result."""

@@ -1,6 +1,7 @@
 """The quantiser and projections that wav2vec2 was pre-trained with, where a checkpoint still has them."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import torch
@@ -34,7 +35,9 @@ def load_quantiser(source: str, revision: str | None = None) -> dict[str, Tensor
                 names = [name for name in weights.keys() if _part(name)]  # noqa: SIM118  # no mapping
                 found |= {_part(name): weights.get_tensor(name) for name in names}
         else:
-            found |= _chosen(torch.load(file, map_location="cpu", weights_only=True, mmap=True))
+            # Before 1.6 torch wrote files that cannot be mapped.
+            mapped = zipfile.is_zipfile(file)
+            found |= _chosen(torch.load(file, map_location="cpu", weights_only=True, mmap=mapped))
     return found
 
 
@@ -46,7 +49,8 @@ def _part(name: str) -> str:
     """The name from the part on, whatever it is within; empty if it is in none of the parts."""
     if name.startswith("encoder."):
         return ""
-    starts = [start for part in PARTS if (start := name.find(part)) == 0 or name[start - 1 : start] == "."]
+    found = [start for part in PARTS if (start := name.find(part)) >= 0]
+    starts = [start for start in found if start == 0 or name[start - 1] == "."]
     return name[starts[0] :] if starts else ""
 
 

@@ -113,6 +113,9 @@ class Strategy(LightningModule, ABC):
         # Set by a strategy that is only what it says in one number format.
         self.required_precision: str | None = None
         self.run_seed: int | None = None
+        # What training began from, and the checkpoint that was loaded since, if one was.
+        self.start: EncoderIdentity = self.encoder.identity
+        self.loaded_from: str | None = None
         self.loss_watch = LossWatch()
         self.gradient_guard: GradientGuard | None = None
         self.preparation = Preparation()
@@ -141,8 +144,8 @@ class Strategy(LightningModule, ABC):
 
     def sources(self) -> list[str]:
         """The checkpoints that training starts from."""
-        source = self.encoder.identity.source
-        return [source] if source.endswith(".ckpt") else []
+        sources = (self.encoder.identity.source, self.loaded_from)
+        return list(dict.fromkeys(source for source in sources if source and source.endswith(".ckpt")))
 
     def report(self) -> dict[str, Any]:
         """Plain facts beside the scores that a result should tell."""
@@ -205,8 +208,7 @@ class Strategy(LightningModule, ABC):
             raise ValueError(msg)
         take_note = getattr(getattr(self.trainer, "datamodule", None), "note_origins", None)
         if take_note is not None:
-            for source in self.sources():
-                take_note(origins_of(source), source)
+            take_note({source: origins_of(source) for source in self.sources()})
 
     def on_fit_start(self) -> None:
         """Fixes the seed of the run, the number format it may have, and what must receive a gradient."""
@@ -347,6 +349,8 @@ class Strategy(LightningModule, ABC):
         if checkpoint[RECORD]["strategy"] == cls.__name__:
             strategy = cls(**options)
             strategy.on_load_checkpoint(checkpoint)
+            strategy.start = EncoderIdentity.from_dict(record["identity"])
+            strategy.loaded_from = str(Path(checkpoint_path).expanduser().resolve())
             strategy.load_state_dict(checkpoint["state_dict"], strict=False)
             return strategy if map_location is None else strategy.to(map_location)
         msg = f"{checkpoint_path} is from {checkpoint[RECORD]['strategy']}, not from {cls.__name__}."

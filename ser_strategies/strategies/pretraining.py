@@ -18,6 +18,7 @@ from ser_strategies.parts.contrastive import sample_negatives
 from ser_strategies.parts.mixing import mix_utterances
 from ser_strategies.strategies.base import Strategy
 from ser_strategies.strategies.options import SharedOptions
+from ser_strategies.strategies.provenance import check_teacher
 from ser_strategies.strategies.units import UnitSource, UnitTable
 
 
@@ -106,6 +107,7 @@ class Pretraining(Strategy):
         if not train_cnn:
             freeze_cnn(self.encoder)
         self.unit_table: UnitTable | None = None
+        self._units_of: Any = None
 
     def learn(self, adaptation: Adaptation, units: UnitSource | None = None) -> None:
         """Takes what is learnt; a concrete strategy calls it once, last in its constructor.
@@ -197,7 +199,7 @@ class Pretraining(Strategy):
             msg = (
                 f"{type(self).__name__} adapts an encoder and predicts no emotion: fine-tune from its "
                 f"checkpoint, such as with --model VanillaFineTuning --model.encoder <its best.ckpt>, and "
-                f"{stage} that; `validate` gives its loss on the val split."
+                f"{getattr(stage, 'value', stage)} that; `validate` gives its loss on the val split."
             )
             raise ValueError(msg)
 
@@ -212,10 +214,15 @@ class Pretraining(Strategy):
         self._prepare_units()
 
     def _prepare_units(self) -> None:
-        if self.unit_source is not None and self.unit_table is None:
-            with self.preparation.timed():
-                self.unit_table = self.unit_source.prepare(self.encoder, self.trainer)
-            self.preparation.size = stored_bytes([self.unit_table.stored])
+        corpus = getattr(self.trainer, "datamodule", None)
+        if self.unit_source is None or (self.unit_table is not None and self._units_of is corpus):
+            return
+        if self.unit_source.teacher is not None:
+            check_teacher(self.unit_source.teacher)
+        with self.preparation.timed():
+            self.unit_table = self.unit_source.prepare(self.encoder, self.trainer, self.start)
+        self._units_of = corpus
+        self.preparation.size = stored_bytes([self.unit_table.stored])
 
     def training_step(self, batch: MaskedBatch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
@@ -240,6 +247,10 @@ class Pretraining(Strategy):
             frames.values, frames.mask, batch.masked, batch.places, features, batch.negatives, batch.units
         )
         return cast(Learnt, self.adaptation(view)), frames.values
+
+    def test_step(self, batch: MaskedBatch, batch_idx: int) -> None:
+        """Is never reached: `setup` refuses, once Lightning has seen that this is here."""
+        raise NotImplementedError
 
     def _learn_from(self, stage: Literal["train", "val"], batch: MaskedBatch) -> Learnt:
         sound = batch.batch

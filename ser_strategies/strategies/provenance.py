@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ser_strategies.encoder.checkpoints import read_checkpoint
+from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
 
 
 def origins_of(checkpoint: str | Path) -> list[dict[str, Any]]:
@@ -18,3 +18,20 @@ def origins_of(checkpoint: str | Path) -> list[dict[str, Any]]:
         if isinstance(state, dict) and "heard" in state:
             origins += [{"splits": state["splits"], "heard": state["heard"]}, *state.get("origins", ())]
     return origins
+
+
+def check_teacher(teacher: str) -> None:
+    """Refuses a teacher that never learned emotion, as far as can be known.
+
+    Args:
+        teacher: What is to teach.
+    """
+    learned = bool(teacher) and not teacher.startswith("random:")
+    if teacher.endswith(".ckpt"):
+        learned = "labels" in read_checkpoint(teacher)[RECORD]
+    if not learned:
+        msg = (
+            f"teacher must be a checkpoint of a strategy that predicts emotion, such as "
+            f"runs/ptapt/1-teacher/best.ckpt, got {teacher!r}."
+        )
+        raise ValueError(msg)

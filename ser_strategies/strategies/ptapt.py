@@ -1,5 +1,6 @@
 """Pseudo-label task-adaptive pre-training: units of an emotion teacher stand for the frames."""
 
+from pathlib import Path
 from typing import Unpack, final
 
 from ser_strategies.encoder import freeze_cnn
@@ -46,6 +47,8 @@ class PTAPT(Pretraining):
         mask_time_minimum: int = 2,
         **options: Unpack[PretrainingOptions],
     ) -> None:
+        if teacher and Path(teacher).expanduser().exists():
+            teacher = str(Path(teacher).expanduser().resolve())  # found from another folder, too
         super().__init__(
             encoder,
             mask_time_probability=mask_time_probability,
@@ -57,5 +60,5 @@ class PTAPT(Pretraining):
         if not options.get("train_cnn", False):
             freeze_cnn(self.encoder, projection=not train_projection)
         source = UnitSource(teacher, teacher_layer, tuple(clusters), kmeans_passes)
-        source.check(self.encoder)
+        source.check_clusters()
         self.learn(UnitPrediction(self.encoder.size, tuple(clusters)), source)

@@ -73,7 +73,9 @@ class TAPT(Pretraining):
             **options,
         )
         check_choice("objective", objective, AdaptationName)
+        check_choice("diversity", diversity, DiversityScaling)
         check_range("negatives", negatives, 1)
+        check_range("diversity_weight", diversity_weight or 0.0, 0)
         check_range("gumbel_end", gumbel_end, 1e-3)
         check_range("gumbel_start", gumbel_start, gumbel_end)
         if not 0 < gumbel_decay <= 1:
@@ -85,7 +87,8 @@ class TAPT(Pretraining):
             objective = "contrastive" if family == "wav2vec2" else "units"
         if objective == "units":
             source = UnitSource(None, units_layer, tuple(clusters), kmeans_passes)
-            source.check(self.encoder)
+            source.check_clusters()
+            source.check_layer(self.encoder)
             self.learn(UnitPrediction(self.encoder.size, tuple(clusters)), source)
             return
         if family != "wav2vec2":

@@ -1,10 +1,13 @@
 """Units of frames: k-means clusters of what an encoder makes of the train split, kept beside the run."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from inspect import getsource
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,8 @@ from ser_strategies.cache.shard import Stored
 from ser_strategies.cache.store import FrameStore, ShardStore
 from ser_strategies.cache.trunk import describe_trunk
 from ser_strategies.cache.units import describe_clusterings
-from ser_strategies.encoder import Encoder, freeze
+from ser_strategies.encoder import Encoder, EncoderIdentity, freeze
+from ser_strategies.parts import clustering, framestream, nearest, seeding
 from ser_strategies.parts.clustering import fit_kmeans
 from ser_strategies.parts.nearest import Nearest
 from ser_strategies.strategies.caching import Request, fill, request
@@ -83,54 +87,64 @@ class UnitSource:
     passes: int
     seed: int = 0
 
-    def check(self, encoder: Encoder) -> None:
-        """Refuses, before anything is read, what could not work.
-
-        Args:
-            encoder: The encoder that is adapted, or one like the teacher.
-        """
+    def check_clusters(self) -> None:
+        """Refuses numbers of clusters that make no units."""
         if not self.clusters or len(set(self.clusters)) != len(self.clusters) or min(self.clusters) < 2:
             msg = f"clusters must be different numbers of 2 or more, such as [64, 512], got {self.clusters}."
             raise ValueError(msg)
+
+    def check_layer(self, encoder: Encoder) -> None:
+        """Refuses a layer that an encoder does not have.
+
+        Args:
+            encoder: The one whose frames are clustered.
+        """
         if self.layer is not None and not 1 <= self.layer <= encoder.block_count:
-            msg = f"layer must be between 1 and {encoder.block_count}, got {self.layer}."
+            option = "units_layer" if self.teacher is None else "teacher_layer"
+            msg = f"{option} must be between 1 and {encoder.block_count}, got {self.layer}."
             raise ValueError(msg)
 
-    def prepare(self, encoder: Encoder, trainer: Trainer) -> UnitTable:
+    def prepare(self, encoder: Encoder, trainer: Trainer, start: EncoderIdentity | None = None) -> UnitTable:
         """The units of the train and val splits; computes what is not beside the run yet.
 
         Args:
             encoder: The encoder that is adapted.
             trainer: The trainer, before it has asked for a loader.
+            start: What it was when its training began; None if it has not begun.
         """
         corpus: Any = getattr(trainer, "datamodule", None)
         _check_augmentation(corpus)
         wanted = _wanted(corpus)
-        teacher = self._teacher(encoder, trainer)
-        train, keys = wanted.views["train"][0], list(dict.fromkeys(wanted.sounds.keys))
+        teacher = self._teacher(encoder, start or encoder.identity, trainer)
+        train = wanted.views["train"][0]
         self._check_enough(encoder, corpus)
         trunk = describe_trunk(teacher, teacher.cut, stored="bfloat16")
-        contents = describe_clusterings(trunk, train, self.clusters, passes=self.passes, seed=self.seed)
+        contents = describe_clusterings(
+            trunk, train, self.clusters, passes=self.passes, seed=self.seed, code=_code()
+        )
         root = Path(trainer.default_root_dir) / "units"
         store = ShardStore(root, contents, "give another --trainer.default_root_dir")
-        report = _complete(store, keys, trainer)
+        report = _complete(store, set(wanted.sounds.keys), trainer)
         if report is None:
             states = FrameStore(store.folder / STATES, trunk, store.advice)
             report = self._make(store, states, teacher, wanted, trainer)
-        positions = {
-            name: index
-            for index, name in enumerate(i for split in wanted.views for i in corpus.split(split)["id"])
-        }
-        listed = [key for views in wanted.views.values() for key in views[0]]
-        return UnitTable(store.frames([listed]), positions, report)
+        present = store.keys()
+        named = [
+            (name, key)
+            for split, views in wanted.views.items()
+            for name, key in zip(corpus.split(split)["id"], views[0], strict=True)
+            if key in present  # what cannot be read is in no batch either
+        ]
+        positions = {name: index for index, (name, _) in enumerate(named)}
+        return UnitTable(store.frames([[key for _, key in named]]), positions, report)
 
-    def _teacher(self, encoder: Encoder, trainer: Trainer) -> Encoder:
+    def _teacher(self, encoder: Encoder, start: EncoderIdentity, trainer: Trainer) -> Encoder:
         """A frozen encoder of its own: a run that goes on has already changed the one that is adapted."""
-        source = self.teacher or encoder.identity.source
-        revision = None if self.teacher else encoder.identity.revision
+        source = start.source if self.teacher is None else self.teacher
+        revision = start.revision if self.teacher is None else None
         seconds = None if encoder.max_samples is None else encoder.max_samples / 16_000
         teacher = Encoder(source, revision=revision, max_seconds=seconds)
-        self.check(teacher)
+        self.check_layer(teacher)
         freeze(teacher)
         teacher.cut = teacher.block_count if self.layer is None else self.layer
         return teacher.to(trainer.strategy.root_device)
@@ -153,10 +167,11 @@ class UnitSource:
             store.create()
         trainer.strategy.barrier("units begun")
         fill(states, teacher, wanted.sounds, trainer)
-        heard = list(dict.fromkeys(wanted.views["train"][0]))
+        present = states.keys()
+        heard = [key for key in dict.fromkeys(wanted.views["train"][0]) if key in present]
         frames = states.frames([heard])
-        everything = list(dict.fromkeys(wanted.sounds.keys))
-        nearest, facts = [], {}
+        everything = [key for key in dict.fromkeys(wanted.sounds.keys) if key in present]
+        finders, facts = [], {}
         with _progress(trainer, self.passes) as progress:
             for count in self.clusters:
                 fitted = fit_kmeans(
@@ -167,9 +182,9 @@ class UnitSource:
                     reduce=_summing(trainer),
                     progress=progress(count),
                 )
-                nearest.append(Nearest(fitted.centres))
+                finders.append(Nearest(fitted.centres))
                 facts[str(count)] = {"inertia": fitted.inertia, "passes": fitted.passes}
-        self._write(store, states, everything, nearest, trainer)
+        self._write(store, states, everything, finders, trainer)
         trainer.strategy.barrier("units written")
         store.open()
         report = {
@@ -177,11 +192,15 @@ class UnitSource:
             "layer": teacher.cut,
             "frames": int(_frames_of(frames).sum()),
             "utterances": len(heard),
+            "unreadable": sorted(set(wanted.sounds.keys) - present),
             "clusterings": facts,
         }
         if trainer.global_rank == 0:
-            corpus: Any = getattr(trainer, "datamodule")  # noqa: B009  # the trainer gets it from fit
-            describe_units(report, store.frames([wanted.views["train"][0]]), corpus.split("train"))
+            rows = getattr(trainer, "datamodule").split("train")  # noqa: B009  # the trainer gets it from fit
+            named = zip(range(len(rows)), wanted.views["train"][0], strict=True)
+            kept = [(position, key) for position, key in named if key in present]
+            stored = store.frames([[key for _, key in kept]])
+            describe_units(report, stored, rows.iloc[[position for position, _ in kept]])
             partial = store.folder / f".{REPORT}.partial"
             partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
             partial.replace(store.folder / REPORT)
@@ -193,7 +212,7 @@ class UnitSource:
         store: ShardStore,
         states: FrameStore,
         keys: list[str],
-        nearest: Sequence[Nearest],
+        finders: Sequence[Nearest],
         trainer: Trainer,
     ) -> None:
         frames = states.frames([keys])
@@ -205,7 +224,7 @@ class UnitSource:
             for position in mine[number : number + UTTERANCES_A_FILE]:
                 values, samples = frames.read(position, 0)
                 wide = values.to(device).float()
-                units = torch.stack([find(wide) for find in nearest], 1).to("cpu", dtype)
+                units = torch.stack([find(wide) for find in finders], 1).to("cpu", dtype)
                 stored.append(Stored(keys[position], units, samples))
             store.add(f"{trainer.global_rank:03}-of-{trainer.world_size:03}-{number:08}", stored)
 
@@ -251,30 +270,39 @@ def _check_augmentation(corpus: Any) -> None:
 
 def _wanted(corpus: Any) -> Request:
     """The sounds of both splits as they are, whatever is done to them in training."""
+    missing = [name for name in ("split", "sound_keys") if not hasattr(corpus, name)]
+    if missing:
+        msg = (
+            f"learning units needs a corpus of this library, got {type(corpus).__name__}, which has no "
+            f"{missing[0]}: derive it from ser_strategies.Corpus."
+        )
+        raise ValueError(msg)
     augmentation = getattr(corpus, "augmentation", None)
-    if augmentation is None:
-        return request(corpus, 0)
     try:
         corpus.augmentation = None
-        return request(corpus, 0)
+        return request(corpus, 0, skips=getattr(corpus, "skips_damaged", False))
     finally:
         corpus.augmentation = augmentation
 
 
-def _complete(store: ShardStore, keys: list[str], trainer: Trainer) -> dict[str, Any] | None:
+def _complete(store: ShardStore, keys: set[str], trainer: Trainer) -> dict[str, Any] | None:
     """The report of a store that holds all that is wanted, unharmed; None if it does not."""
     report: dict[str, Any] | None = None
     if trainer.global_rank == 0:
         try:
             damage = [*store.open(), *store.verify()]
-            if not damage and not set(keys) - store.keys():
-                report = json.loads((store.folder / REPORT).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found: dict[str, Any] = json.loads((store.folder / REPORT).read_text(encoding="utf-8"))
+            if not damage and not keys - store.keys() - set(found["unreadable"]):
+                report = found
+        except (OSError, ValueError, KeyError):
             report = None
         if report is None:
             # What is left of another try, perhaps of another number of processes, would be stored twice.
             for path in store.shards():
                 path.unlink()
+        else:
+            # A run that was killed just before had no time to.
+            shutil.rmtree(store.folder / STATES, ignore_errors=True)
     report = trainer.strategy.broadcast(report)
     store.open()
     return report
@@ -296,3 +324,12 @@ def _progress(trainer: Trainer, passes: int) -> Iterator[Callable[[int], Callabl
             return moved
 
         yield started
+
+
+@lru_cache(maxsize=1)
+def _code() -> str:
+    """Hash of the source of what clusters: another one may make other units."""
+    digest = hashlib.sha256()
+    for module in (clustering, framestream, nearest, seeding):
+        digest.update(getsource(module).encode())
+    return digest.hexdigest()[:16]

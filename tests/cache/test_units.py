@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ser_strategies.cache import units as units_module
 from ser_strategies.cache.catalogue import caches
 from ser_strategies.cache.shard import DamagedShardError, Stored, read_header
 from ser_strategies.cache.store import FACTS, FrameStore, ShardStore
@@ -79,10 +78,8 @@ def test_whatever_could_change_the_frames_changes_the_name(change, trunk):
     assert described(replace(trunk, **change)).digest != described(trunk).digest
 
 
-def test_other_clustering_code_has_another_name(trunk, monkeypatch):
-    before = described(trunk).digest
-    monkeypatch.setattr(units_module, "_code", lambda: "0" * 16)
-    assert described(trunk).digest != before
+def test_other_clustering_code_has_another_name(trunk):
+    assert described(trunk, code="0" * 16).digest != described(trunk, code="1" * 16).digest
 
 
 def test_the_name_comes_from_plain_data_that_is_kept_beside_the_units(trunk, tmp_path):

@@ -219,7 +219,6 @@ def test_a_speed_that_would_shift_units_is_refused_and_nothing_is_left(refused, 
     assert refused("fit", *words).endswith("leave out --data.augmentation.speed.")
 
 
-@pytest.mark.xfail(strict=True, reason="Lightning looks for test_step before it calls Pretraining.setup")
 def test_testing_a_pretraining_says_what_to_do(run, refused):
     folder, words = run
     sentence = refused("test", *words, f"--trainer.default_root_dir={folder}")

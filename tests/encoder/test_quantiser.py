@@ -131,9 +131,6 @@ def test_the_file_that_transformers_reads_is_the_one_that_is_read(tmp_path):
     assert_equal(load_quantiser(str(folder)), parts(model))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="mapped into memory even where torch cannot: before 1.6 it wrote no zip"
-)
 def test_a_file_of_an_old_torch_is_read_as_transformers_reads_it(tmp_path):
     model = pretrained()
     folder = write(model, tmp_path / "published", "bin")
@@ -219,9 +216,6 @@ def test_a_checkpoint_of_tapt_gives_those_of_its_objective(tmp_path):
     assert_equal(load_quantiser(str(path)), own)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="_part takes 'not found' (-1) for a place: names that end in .x give x"
-)
 @pytest.mark.parametrize("name", ["mix.0", "head.layers.w"])
 def test_names_that_end_in_one_letter_are_nothing_else_than_other_names(name, tmp_path):
     assert load_quantiser(str(checkpoint(tmp_path / "a.ckpt", {name: torch.ones(1)}))) == {}

@@ -415,9 +415,6 @@ def test_a_changed_speed_is_refused_where_there_are_units_and_only_there(strateg
     assert not Path("run/units").exists()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Pretraining.unit_table is made once and never again, whatever it is fitted on next"
-)
 def test_a_pretraining_that_is_fitted_on_another_corpus_gets_its_units(corpus):
     model = build(PTAPT, KIND)
     trainer(limit_val_batches=0).fit(model, datamodule=corpus)
@@ -577,7 +574,6 @@ def started(strategy: type, kind: str, corpus: Any, **options: Any) -> None:
     trainer(default_root_dir="run").fit(build(strategy, kind, **options), datamodule=corpus)
 
 
-@pytest.mark.xfail(strict=True, reason="UnitSource.check and ContrastiveObjective call them by other names")
 @pytest.mark.parametrize(
     ("strategy", "option", "value"),
     [(PTAPT, "teacher_layer", 9), (TAPT, "units_layer", 9), (TAPT, "diversity", "sum")],
@@ -588,15 +584,11 @@ def test_a_refusal_calls_the_option_as_the_user_does(strategy, option, value, co
         started(strategy, KIND, corpus, **objective, **{option: value})
 
 
-@pytest.mark.xfail(strict=True, reason="a negative diversity_weight empties the codebooks without a word")
 def test_a_negative_diversity_weight_is_refused():
     with pytest.raises(ValueError, match="diversity_weight must be at least 0"):
         build(TAPT, KIND, diversity_weight=-1.0)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=ValueError, reason="PTAPT checks teacher_layer against the encoder that it adapts"
-)
 def test_a_layer_that_only_the_teacher_has_is_taken(corpus, tmp_path):
     model = build(PTAPT, str(shallow(tmp_path / "shallow")), teacher_layer=4)
     trainer().fit(model, datamodule=corpus)
@@ -645,11 +637,6 @@ def test_a_teacher_that_is_no_checkpoint_is_refused_before_anything_is_written(n
     assert not Path("run").exists()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=pytest.fail.Exception,
-    reason="whatever an Encoder can be made from is taken for a teacher; '' even for the encoder itself",
-)
 @pytest.mark.parametrize("named", ["", f"random:{KIND}", "adapted.ckpt"])
 def test_a_teacher_that_never_learned_emotion_is_refused(named, corpus):
     saved(build(TAPT, KIND), Path("adapted.ckpt"))
@@ -657,7 +644,6 @@ def test_a_teacher_that_never_learned_emotion_is_refused(named, corpus):
         trainer(max_steps=0).fit(build(PTAPT, KIND, teacher=named), datamodule=corpus)
 
 
-@pytest.mark.xfail(strict=True, raises=FileNotFoundError, reason="only the encoder's path is made absolute")
 def test_a_teacher_named_by_a_relative_path_is_found_from_another_folder(corpus, tmp_path, monkeypatch):
     shutil.copy(teacher(), "teacher.ckpt")
     made, path = trainer(), Path("a.ckpt").resolve()
@@ -677,7 +663,6 @@ def test_units_need_a_corpus(strategy, kind):
     assert not Path("units").exists()
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the words are those of CachedFineTuning")
 def test_what_units_need_is_said_of_units():
     with pytest.raises(ValueError, match="needs a corpus") as refusal:
         trainer().fit(build(PTAPT, KIND), loader(batch(4_800)))
@@ -691,23 +676,7 @@ def test_the_contrast_needs_no_corpus():
     assert made.global_step == 1
 
 
-@pytest.mark.parametrize(
-    "stage",
-    [
-        pytest.param(
-            "test",
-            marks=pytest.mark.xfail(
-                strict=True, reason="Lightning looks for test_step before it calls Pretraining.setup"
-            ),
-        ),
-        pytest.param(
-            "predict",
-            marks=pytest.mark.xfail(
-                strict=True, reason="the message says 'TrainerFn.PREDICTING that' in place of 'predict that'"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("stage", ["test", "predict"])
 @every_pretraining
 def test_a_pretraining_predicts_nothing_and_says_what_to_do(strategy, stage, corpus):
     words = (

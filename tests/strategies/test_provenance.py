@@ -163,20 +163,7 @@ def test_a_loaded_result_may_not_be_tested_on_what_its_encoder_heard(strategy, g
         trainer().test(model, datamodule=Planned(HEARD), verbose=False)
 
 
-@pytest.mark.parametrize(
-    "strategy",
-    [
-        VanillaFineTuning,
-        pytest.param(
-            LoRAFineTuning,
-            marks=pytest.mark.xfail(
-                strict=True,
-                raises=pytest.fail.Exception,
-                reason="Strategy.sources() of a checkpoint that is not whole is the encoder below it alone",
-            ),
-        ),
-    ],
-)
+@every_generation
 def test_a_loaded_result_may_not_be_tested_on_what_it_heard_itself(strategy, generations):
     model = load_strategy(generations[strategy])
     with pytest.raises(ValueError, match="3 of the 3 test utterances were heard in training by"):
@@ -235,7 +222,6 @@ def test_a_teacher_brands_the_adaptation_too(tmp_path):
 # The same corpus for several models -------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="Corpus._origins and _heard outlive the training that they belong to")
 def test_what_one_model_comes_from_is_not_said_of_the_next_on_the_same_corpus(adapted, tmp_path):
     corpus = Planned(HEARD, allow_leakage=True)
     trainer().fit(recognizer(adapted[TAPT]), datamodule=corpus)
@@ -246,7 +232,6 @@ def test_what_one_model_comes_from_is_not_said_of_the_next_on_the_same_corpus(ad
     assert len(origins_of(tmp_path / "innocent.ckpt")) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="Strategy.setup notes them anew at each stage of the same trainer")
 def test_origins_are_noted_once(adapted, tmp_path):
     model, corpus, made = recognizer(adapted[TAPT]), Planned(ADAPTED), trainer()
     made.fit(model, datamodule=corpus)
