@@ -13,17 +13,24 @@ import argparse
 import math
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
+from ser_strategies.comparison.aligned import Aligned, align
+from ser_strategies.comparison.calibration import calibration
 from ser_strategies.comparison.clusters import UTTERANCE
+from ser_strategies.comparison.confusion import confusion, recalls
 from ser_strategies.comparison.differences import Difference, difference_of, holm
-from ser_strategies.comparison.intervals import interval_of
+from ser_strategies.comparison.differences import differences as all_pairs
+from ser_strategies.comparison.groups import by_group
+from ser_strategies.comparison.intervals import interval, interval_of
 from ser_strategies.comparison.power import more_needed
 from ser_strategies.comparison.resampling import Scatter, bootstrap, scatter_of_difference
 from ser_strategies.comparison.scores import Score, score_named
@@ -355,9 +362,56 @@ def _told(world: World, better: World, score: Score, sets: int) -> float:
     return 100 * float(np.mean([_pair(b.strategies[0], a.strategies[1]).p <= 0.05 for a, b in pairs]))
 
 
+def speed(sets: int) -> None:
+    """Seconds for ten strategies with five folds of 5,000 utterances and five seeds; `sets` is not used."""
+    arms = [(f"arm{number}", _runs(number)) for number in range(10)]
+    print("\n## Ten strategies, five folds, five seeds, 5,000 utterances a fold by 20 speakers\n")
+    print("| step | seconds |\n|---|---:|")
+    start = time.perf_counter()
+    lined_up = [align(found, name) for name, found in arms]
+    steps: dict[str, Callable[[Aligned], object]] = {
+        "UA with its interval, jackknife": interval,
+        "UA with its interval, 2,000 samples": partial(interval, method="bootstrap"),
+        "recalls, confusion, calibration": lambda one: (recalls(one), confusion(one), calibration(one)),
+        "by gender and by speaker": lambda one: (by_group(one), by_group(one, by="speaker")),
+    }
+    print(f"| lining up 250 tables of predictions | {time.perf_counter() - start:.2f} |", flush=True)
+    for words, step in steps.items():
+        start = time.perf_counter()
+        for each in lined_up:
+            step(each)
+        print(f"| {words} | {time.perf_counter() - start:.2f} |", flush=True)
+    start = time.perf_counter()
+    pairs = all_pairs(lined_up)
+    print(f"| {len(pairs)} pairs | {time.perf_counter() - start:.2f} |", flush=True)
+
+
+def _runs(strategy: int) -> list[tuple[int, int, pd.DataFrame]]:
+    found = []
+    for fold, seed in product(range(5), range(5)):
+        utterances, own = (np.random.default_rng(key) for key in ([fold], [fold, seed, strategy]))
+        truth = utterances.choice(len(LABELS), 5_000, p=SHARES)
+        odds = utterances.normal(size=(5_000, len(LABELS))) + own.normal(size=(5_000, len(LABELS)))
+        odds[np.arange(5_000), truth] += 1
+        shares = np.exp(odds) / np.exp(odds).sum(axis=1, keepdims=True)
+        speakers = 20 * fold + np.arange(5_000) % 20
+        words = {
+            "id": [f"utterance{fold}{number:05}" for number in range(5_000)],
+            "label": np.array(LABELS)[truth],
+            "speaker": [f"speaker{each}" for each in speakers],
+            "gender": np.where(speakers % 2, "male", "female"),
+        }
+        rows = pd.DataFrame(words).astype("string[pyarrow]")
+        for label, column in zip(LABELS, shares.T, strict=True):
+            rows[f"probability/{label}"] = column.astype(np.float32)
+        found.append((fold, seed, rows))
+    return found
+
+
 def main() -> None:
     """Prints a table for each question."""
-    sections = {each.__name__: each for each in (intervals, concordance, differences, families, power)}
+    each = (intervals, concordance, differences, families, power, speed)
+    sections: dict[str, Callable[[int], None]] = {section.__name__: section for section in each}
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,6 +1,5 @@
 """A comparison of strategies: what a ledger says, in one table, with its uncertainty and its cost."""
 
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -9,12 +8,13 @@ import pandas as pd
 
 from ser_strategies.comparison import fairness
 from ser_strategies.comparison.aligned import Aligned
+from ser_strategies.comparison.choosing import decisive, score_of
 from ser_strategies.comparison.differences import Difference, differences
 from ser_strategies.comparison.fronts import Front, pareto
 from ser_strategies.comparison.ledger import Ledger, Problem
 from ser_strategies.comparison.loading import Predictions
-from ser_strategies.comparison.rows import encoder_words, row_of
-from ser_strategies.comparison.scores import Score, score_named
+from ser_strategies.comparison.rows import marks_of, table_of
+from ser_strategies.comparison.scores import Score
 
 COST = "cost/fit_seconds"
 
@@ -57,7 +57,8 @@ class Comparison:
                 got += f", and {len(broken)} cannot be read (the first: {broken[0]})"
             msg = f"nothing to compare in {ledger.folder}: expected finished runs, got {got}: let one finish."
             raise ValueError(msg)
-        self.score = self._score_named(score or self._decisive()).name
+        self._wanted = score
+        self.score = (score_of(score, self.finished) if score else decisive(self.finished)).name
         self.baseline = baseline if baseline is None else self._known(baseline)
         self._tables: dict[str, pd.DataFrame] = {}
         self._differences: dict[str, list[Difference]] = {}
@@ -141,18 +142,9 @@ class Comparison:
         """
         wanted = self._checked(score)
         if wanted.name not in self._tables:
-            self._tables[wanted.name] = self._table(wanted)
+            marks = marks_of(self.finished, self._unlike)
+            self._tables[wanted.name] = table_of(self.runs, self.finished, self._aligned, wanted, marks)
         return self._tables[wanted.name].copy()
-
-    def _table(self, wanted: Score) -> pd.DataFrame:
-        marks = self.marks()
-        rows = []
-        for name in fairness.names_of(self.runs):
-            runs, finished = (each[each["name"] == name] for each in (self.runs, self.finished))
-            aligned = self._aligned.get(name)
-            rows.append(row_of(name, runs, finished, aligned, wanted.name, marks.get(name, ())))
-        table = pd.DataFrame(rows).set_index("name")
-        return table.sort_values("score", ascending=not wanted.higher_is_better, kind="stable")
 
     def differences(self, score: str | None = None) -> list[Difference]:
         """The paired differences of all strategies, or of all with the baseline, with Holm's correction.
@@ -167,8 +159,10 @@ class Comparison:
 
     def _paired(self, name: str) -> list[Difference]:
         # The better first, so that most differences are positive.
-        arms = [self._aligned[each] for each in self.table(name).index if each in self._aligned]
-        baseline = self.baseline if self.baseline in self._aligned else None
+        table = self.table(name)
+        scored = [str(each) for each in table.index[table["score"].notna()]]
+        arms = [self._aligned[each] for each in scored]
+        baseline = self.baseline if self.baseline in scored else None
         return differences(arms, name, baseline=baseline) if len(arms) > 1 else []
 
     def difference(self, a: str, b: str, score: str | None = None) -> Difference:
@@ -203,22 +197,6 @@ class Comparison:
         values = self.table(score)["score"]
         runs = self.finished.assign(score=self.finished["name"].map(values))
         return pareto(runs, cost, "score", self.differences(score))
-
-    def marks(self) -> Mapping[str, tuple[str, ...]]:
-        """What must be said of each strategy beside its numbers: what is not fair, costs from elsewhere."""
-        found: dict[str, list[str]] = {name: [] for name in self.names}
-        for difference in self._unlike:
-            for name, value in difference.found.items():
-                found[name].append(f"not alike in {difference.what}: {value}")
-        for difference in fairness.cost_differences(self.finished):
-            usual = difference.groups[0]
-            for name, value in difference.found.items():
-                if name not in usual:
-                    found[name].append(f"costs on other {difference.what}: {value}")
-        for name in self.names:
-            odd = encoder_words(self.finished[self.finished["name"] == name])
-            found[name] += [odd.text] if odd.wrong else []
-        return {name: tuple(words) for name, words in found.items()}
 
     def aligned(self, name: str) -> Aligned:
         """The predictions of a strategy, every utterance once for each of its seeds.
@@ -293,30 +271,11 @@ class Comparison:
         """The score that is asked for, once it is sure that the strategies may stand in one table."""
         if not self.allow_unfair:
             fairness.check(self._unlike)
-        return self._score_named(score or self.score)
+        return score_of(score or self.score, self.finished)
 
     @cached_property
     def _unlike(self) -> list[fairness.Difference]:
         return fairness.differences(self.finished)
-
-    def _decisive(self) -> str:
-        """The score that chose the epochs, or where that is none of the test set's, the most usual."""
-        said = self.finished["monitor"].dropna()
-        bare = str(said.mode().iloc[0]).partition("/")[2] if len(said) else ""
-        labels, dimensions = self._outputs()
-        usual = "ua" if labels else "ccc"
-        try:
-            return score_named(bare, labels, dimensions).name
-        except ValueError:
-            return usual
-
-    def _score_named(self, name: str) -> Score:
-        return score_named(name.removeprefix("test/").removeprefix("val/"), *self._outputs())
-
-    def _outputs(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Classes and dimensions of most runs: a score is known by them."""
-        pairs = list(zip(self.finished["labels"], self.finished["dimensions"], strict=True))
-        return max(dict.fromkeys(pairs), key=pairs.count)
 
     def _known(self, name: str) -> str:
         if name not in set(self.runs["name"]):
@@ -325,9 +284,11 @@ class Comparison:
         return name
 
     def _of(self, runs: pd.DataFrame) -> Self:
+        finished = self.finished[self.finished["hash"].isin(runs["hash"])]
         return type(self)(
             self.ledger,
-            score=self.score,
+            # A group that predicts something else is judged by a score of its own.
+            score=decisive(finished, self._wanted).name if len(finished) else None,
             allow_unfair=self.allow_unfair,
             baseline=self.baseline if self.baseline in set(runs["name"]) else None,
             runs=runs.reset_index(drop=True),

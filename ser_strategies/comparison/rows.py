@@ -1,14 +1,16 @@
 """A row of the table: one strategy, its score with its uncertainty, and what its runs cost."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from ser_strategies.comparison import fairness
 from ser_strategies.comparison.aligned import Aligned
 from ser_strategies.comparison.intervals import Interval, interval
+from ser_strategies.comparison.scores import Score
 
 FIT, CACHE = "cost/fit_seconds", "cost/cache_build_seconds"
 FULL = "cost/fit_seconds_full"
@@ -26,7 +28,52 @@ class EncoderFacts(NamedTuple):
     wrong: bool = False
 
 
-def row_of(
+def table_of(
+    runs: pd.DataFrame,
+    finished: pd.DataFrame,
+    aligned: Mapping[str, Aligned],
+    score: Score,
+    marks: Mapping[str, Sequence[str]],
+) -> pd.DataFrame:
+    """One row a strategy, the best first.
+
+    Args:
+        runs: All runs, failed ones too.
+        finished: Those that are whole.
+        aligned: The predictions of each strategy that has any that are whole.
+        score: Which score.
+        marks: What must be said of each.
+    """
+    rows = []
+    for name in dict.fromkeys(runs["name"]):
+        mine, whole = (each[each["name"] == name] for each in (runs, finished))
+        rows.append(_row(name, mine, whole, aligned.get(name), score.name, marks.get(name, ())))
+    table = pd.DataFrame(rows).set_index("name")
+    return table.sort_values("score", ascending=not score.higher_is_better, kind="stable")
+
+
+def marks_of(finished: pd.DataFrame, unlike: Sequence[fairness.Difference]) -> dict[str, tuple[str, ...]]:
+    """What must be said of each strategy beside its numbers: what is not fair, costs from elsewhere.
+
+    Args:
+        finished: The runs that are whole.
+        unlike: In what the strategies are not alike.
+    """
+    found: dict[str, list[str]] = {name: [] for name in fairness.names_of(finished)}
+    for difference in unlike:
+        for name, value in difference.found.items():
+            found[name].append(f"not alike in {difference.what}: {value}")
+    for difference in fairness.cost_differences(finished):
+        for name, value in difference.found.items():
+            if name not in difference.groups[0]:
+                found[name].append(f"costs on other {difference.what}: {value}")
+    for name, words in found.items():
+        encoder = encoder_words(finished[finished["name"] == name])
+        words += [encoder.text] if encoder.wrong else []
+    return {name: tuple(words) for name, words in found.items()}
+
+
+def _row(
     name: str,
     runs: pd.DataFrame,
     finished: pd.DataFrame,
@@ -34,17 +81,7 @@ def row_of(
     score: str,
     marks: Sequence[str],
 ) -> dict[str, Any]:
-    """The row of a strategy.
-
-    Args:
-        name: What it is called.
-        runs: All its runs, failed ones too.
-        finished: Those that are whole.
-        aligned: Its predictions; None if it has none that are whole.
-        score: Which score.
-        marks: What must be said of it.
-    """
-    found = None if aligned is None else interval(aligned, score)
+    found, why = _scored(aligned, score)
     errors = runs.loc[runs["status"] == "failed", "error"].dropna()
     return {
         "name": name,
@@ -60,7 +97,7 @@ def row_of(
         "hardware": _words(finished["hardware"]),
         "precision": _words(finished["precision"]),
         "memory_kind": _words(finished["memory_kind"]),
-        "marks": (*marks, *(found.notes if found else ())),
+        "marks": (*marks, *(found.notes if found else why)),
         "error": errors.iloc[0] if len(errors) else None,
     }
 
@@ -118,6 +155,16 @@ def encoder_words(finished: pd.DataFrame) -> EncoderFacts:
     if len(still) and still.max() > 0:
         return EncoderFacts(f"{still.max():.0f} tensors of the encoder never moved that should", wrong=True)
     return EncoderFacts(f"moved by {100 * moved.median():.2g} %")
+
+
+def _scored(aligned: Aligned | None, score: str) -> tuple[Interval | None, tuple[str, ...]]:
+    """The score with its interval, or why there is none."""
+    if aligned is None:
+        return None, ()
+    try:
+        return interval(aligned, score), ()
+    except ValueError as error:  # it predicts something else than the others
+        return None, (str(error),)
 
 
 def _score_columns(found: Interval | None) -> dict[str, Any]:

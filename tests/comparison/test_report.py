@@ -12,6 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -124,7 +125,7 @@ def test_strategies_that_may_not_be_compared_get_a_table_of_their_own(ledger):
             (cell / "fit.json").write_text(json.dumps(facts))
     found = find(Comparison.load(ledger))
     assert found.names == ["vanilla", "frozen"]
-    assert [list(table.index) for table in found.others] == [["lora"]]
+    assert [other.names for other in found.others] == [["lora"]]
     assert "Not in this table, since they differ in more than their strategy: lora." in warnings(found)
     assert "Not comparable with the table: lora" in html.page(found)
     allowed = find(Comparison.load(ledger, allow_unfair=True))
@@ -508,3 +509,50 @@ def test_two_hundred_runs_are_read_and_compared_in_seconds(tmp_path):
     find(comparison)
     assert len(comparison.finished) == 200
     assert time.process_time() - started < 10
+
+
+def other_outputs(folder, name):
+    """Makes the runs of a strategy predict a dimension in place of classes."""
+    for cell in (folder / CELLS).iterdir():
+        if json.loads((cell / "cell.json").read_text())["name"] != name:
+            continue
+        test = json.loads((cell / "test.json").read_text()) | {"labels": [], "dimensions": ["valence"]}
+        (cell / "test.json").write_text(json.dumps(test))
+        fit = json.loads((cell / "fit.json").read_text()) | {"best": {"monitor": "val/ccc", "score": 0.6}}
+        (cell / "fit.json").write_text(json.dumps(fit))
+        table = pd.read_parquet(cell / "test.parquet")
+        table = table.rename(columns={"probability/anger": "valence"})
+        table["true/valence"] = np.linspace(0.1, 0.9, len(table))  # the same for every seed
+        table = table[[column for column in table if not column.startswith("probability/")]]
+        table.to_parquet(cell / "test.parquet")
+
+
+def test_mixed_tasks_are_told_apart_each_by_its_own_score(ledger):
+    other_outputs(ledger, "lora")
+    with pytest.raises(ValueError, match="what is predicted"):
+        Comparison.load(ledger).table()
+    found = find(Comparison.load(ledger, score="ua"))
+    assert found.names == ["vanilla", "frozen"]
+    assert [other.score for other in found.others] == ["ccc"]
+    assert "CCC [95 %]" in html.page(found)
+
+
+def test_mixed_tasks_in_one_table_have_no_score_in_common(ledger):
+    other_outputs(ledger, "lora")
+    found = find(Comparison.load(ledger, allow_unfair=True))
+    row = found.rows["lora"]
+    assert np.isnan(row["score"])
+    assert any("expected a score of these predictions" in mark for mark in row["marks"])
+    assert found.names == ["vanilla", "frozen"]
+    assert len(found.differences) == 1
+
+
+def test_runs_that_are_not_begun_are_counted(ledger):
+    facts = json.loads((ledger / "comparison.json").read_text())
+    (ledger / "comparison.json").write_text(json.dumps(facts | {"seeds": [0, 1, 2]}))
+    cell = next((ledger / CELLS).iterdir())
+    states = json.loads((cell / "cell.json").read_text())
+    (cell / "cell.json").write_text(json.dumps(states | {"status": "running"}))
+    assert warnings(find(Comparison.load(ledger)))[0] == (
+        "Of 9 runs 1 not finished, 3 not begun; see what is not whole, below."
+    )

@@ -64,7 +64,7 @@ class Findings:
         groups: By gender or speaker, then by strategy.
         times: By strategy: mean seconds of each part of a run.
         data: What the runs say of their data, by fold.
-        others: Strategies that may not stand in this table, group by group.
+        others: Comparisons of strategies that may not stand in this table, group by group.
         left_out: What of the ledger is not in the table although it is whole, in words.
         unfair: In what the strategies of the table are not alike, where that was allowed.
         problems: What is not whole.
@@ -84,7 +84,7 @@ class Findings:
     groups: Mapping[str, Mapping[str, Groups]]
     times: Mapping[str, Mapping[str, float]]
     data: Mapping[str, Mapping[str, Any]]
-    others: tuple[pd.DataFrame, ...] = ()
+    others: tuple[Comparison, ...] = ()
     left_out: tuple[str, ...] = ()
     unfair: tuple[fairness.Difference, ...] = ()
     problems: tuple[Problem, ...] = field(default=())
@@ -132,6 +132,7 @@ def find(whole: Comparison, fronts: Collection[str] = FRONTS) -> Findings:
         fronts: Costs to find the Pareto front for.
     """
     chosen, others, left_out = _choose(whole)
+    pairs = _pairs(chosen, left_out)
     table = chosen.table()
     names = [str(name) for name in table.index[table["score"].notna()]]
     aligned = {name: chosen.aligned(name) for name in names}
@@ -142,7 +143,7 @@ def find(whole: Comparison, fronts: Collection[str] = FRONTS) -> Findings:
         whole=whole,
         words=ScoreWords(chosen.score),
         table=table,
-        differences=tuple(chosen.differences()),
+        differences=pairs,
         fronts=_fronts(chosen, fronts),
         curves=_curves(chosen, names),
         labels=labels,
@@ -152,7 +153,7 @@ def find(whole: Comparison, fronts: Collection[str] = FRONTS) -> Findings:
         groups={by: _groups(aligned, chosen.score, by) for by in ("gender", "speaker")},
         times=_times(chosen, names),
         data=_data(chosen),
-        others=tuple(each.table() for each in others),
+        others=tuple(others),
         left_out=tuple(left_out),
         unfair=tuple(chosen.unfairness()) if whole.allow_unfair else (),
         problems=tuple(dict.fromkeys((*whole.ledger.problems, *chosen.problems))),
@@ -194,6 +195,14 @@ def _shared(group: Comparison, *, lead: bool) -> tuple[Comparison, list[str]]:
             "have"
         )
     return shared, said
+
+
+def _pairs(chosen: Comparison, left_out: list[str]) -> tuple[Difference, ...]:
+    try:
+        return tuple(chosen.differences())
+    except ValueError as error:  # what is not alike may be allowed in a table, and yet not be subtracted
+        left_out.append(f"the differences between strategies: {error}".rstrip("."))
+        return ()
 
 
 def _fronts(chosen: Comparison, costs: Collection[str]) -> dict[str, Front]:

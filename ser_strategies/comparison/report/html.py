@@ -149,10 +149,10 @@ def _groups(findings: Findings) -> str:
 
 def _problems(findings: Findings) -> str:
     text = ""
-    for table in findings.others:
-        names = ", ".join(map(str, table.index))
+    for other in findings.others:
+        names = ", ".join(other.names)
         text += f"<h3>Not comparable with the table: {escape(names)}</h3>"
-        text += _table(grids.overview(table, ScoreWords(findings.words.name)))
+        text += _table(grids.overview(other.table(), ScoreWords(other.score)))
     said = findings.left_out
     text += "".join(f"<p>Left out: {escape(each)}.</p>" for each in said)
     grid = grids.failures(findings)

@@ -9,6 +9,7 @@ from ser_strategies.comparison.report.findings import Findings
 from ser_strategies.comparison.report.grids import Grid
 from ser_strategies.comparison.report.html import facts_of, title_of
 from ser_strategies.comparison.report.methods import methods, protocol
+from ser_strategies.comparison.report.scorewords import ScoreWords
 from ser_strategies.comparison.report.verdict import verdict, warnings
 
 
@@ -61,9 +62,9 @@ def _lines(findings: Findings, pictures: list[str]) -> Iterator[str]:
 
 def _problems(findings: Findings) -> Iterator[str]:
     failed = grids.failures(findings)
-    for table in findings.others:
-        yield f"Not comparable with the table: {_text(', '.join(map(str, table.index)))}\n"
-        yield from _table(grids.overview(table, findings.words))
+    for other in findings.others:
+        yield f"Not comparable with the table: {_text(', '.join(other.names))}\n"
+        yield from _table(grids.overview(other.table(), ScoreWords(other.score)))
     yield from (f"Left out: {_text(each)}.\n" for each in findings.left_out)
     yield from _table(failed)
     if not (failed.rows or findings.others or findings.left_out):

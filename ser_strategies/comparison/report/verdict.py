@@ -1,10 +1,12 @@
 """The verdict: what the comparison says, in a few plain sentences that claim no more than the data do."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ser_strategies.comparison.clusters import counted
 from ser_strategies.comparison.differences import Difference
+from ser_strategies.comparison.ledger import COMPARISON
 from ser_strategies.comparison.report.findings import Findings
 from ser_strategies.comparison.report.quantities import duration, known
 from ser_strategies.comparison.rows import FIT
@@ -36,19 +38,37 @@ def warnings(findings: Findings) -> list[str]:
         for name, row in findings.rows.items()
         if any(row["encoder"] == mark for mark in row["marks"])
     ]
-    failed = int((findings.whole.runs["status"] == "failed").sum())
-    running = int((findings.whole.runs["status"] == "running").sum())
-    unread = len(findings.problems)
-    total = len(findings.whole.runs) + unread
-    counts = [(failed, "failed"), (running, "not finished"), (unread, "cannot be read")]
-    missing = [f"{number} {words}" for number, words in counts if number]
-    if missing:
-        said.append(f"Of {total:,} runs {', '.join(missing)}; see what is not whole, below.")
+    said += _missing(findings)
     if findings.others:
-        names = _listed(str(name) for table in findings.others for name in table.index)
+        names = _listed(name for other in findings.others for name in other.names)
         said.append(f"Not in this table, since they differ in more than their strategy: {names}.")
     said += [f"Left out: {each}." for each in findings.left_out]
     return said
+
+
+def _missing(findings: Findings) -> list[str]:
+    """How many runs are not in the table since they are not whole, or not there."""
+    whole = findings.whole
+    torn = [each for each in whole.ledger.problems if each.cell != COMPARISON]
+    states = whole.runs["status"].value_counts()
+    broken = int(states.get("finished", 0)) - len(whole.finished)
+    there = len(whole.runs) + len(torn)
+    wanted = _wanted(whole.ledger.facts)
+    counts = {
+        "failed": int(states.get("failed", 0)),
+        "not finished": int(states.get("running", 0)),
+        "not begun": max(wanted - there, 0),
+        "cannot be read": len(torn) + broken,
+    }
+    found = [f"{count:,} {words}" for words, count in counts.items() if count]
+    total = max(wanted, there)
+    return [f"Of {total:,} runs {', '.join(found)}; see what is not whole, below."] if found else []
+
+
+def _wanted(facts: Mapping[str, Any]) -> int:
+    """How many runs the comparison is to have, if it says so."""
+    listed = [facts.get(name) for name in ("names", "folds", "seeds")]
+    return math.prod(len(each) if isinstance(each, list) else 0 for each in listed)
 
 
 def _leader(findings: Findings) -> str:

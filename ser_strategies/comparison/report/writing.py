@@ -83,7 +83,7 @@ def facts(findings: Findings) -> dict[str, Any]:
         "groups": findings.groups,
         "seconds": findings.times,
         "protocol": dict(protocol(findings)),
-        "not_comparable": [table.reset_index().to_dict("records") for table in findings.others],
+        "not_comparable": [each.table().reset_index().to_dict("records") for each in findings.others],
         "left_out": findings.left_out,
         "problems": [{"cell": each.cell, "reason": each.reason} for each in findings.problems],
         "methods": methods(findings),
