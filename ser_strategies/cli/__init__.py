@@ -20,6 +20,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "run a chain: stages in a folder of numbered configurations, over folds and seeds",
         "chain.command:run",
     ),
+    "compare": (
+        "train strategies on the same folds and seeds, and report accuracy against cost",
+        "compare.command:run",
+    ),
     "demo": ("train and test every strategy on the embedded corpus, offline", "demo:run"),
 }
 # What a user can cause: one sentence is enough. Anything else is a bug, and shows where.

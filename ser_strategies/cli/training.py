@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
+from jsonargparse.typing import PositiveInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
 
@@ -118,6 +119,12 @@ class StrategyCLI(LightningCLI):
             "--overwrite", action="store_true", help="fit: replace a finished run in the same folder."
         )
         parser.add_argument(
+            "--patience",
+            type=PositiveInt | None,
+            default=None,
+            help="fit: stop after so many validations without a better score.",
+        )
+        parser.add_argument(
             "--output", type=str | None, default=None, help="predict: the table to write, .csv or .parquet."
         )
         for name in LINKED:
@@ -168,6 +175,10 @@ class StrategyCLI(LightningCLI):
             callbacks.append(CostMeter(self.started))
         if self.subcommand == "fit" and keeps:
             callbacks.extend(self._checkpoints(folder))
+        patience = self.config_init[self.subcommand].patience
+        if self.subcommand == "fit" and patience is not None:
+            monitor, mode = self.model.monitor, self.model.monitor_mode
+            callbacks.append(EarlyStopping(monitor, patience=patience, mode=mode))
         if self.subcommand in {"validate", "test"}:
             callbacks.append(ScoredTable())
         if self.subcommand == "predict":

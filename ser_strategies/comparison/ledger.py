@@ -71,12 +71,14 @@ class Ledger:
         facts: Its comparison.json.
         runs: One row a run: who, how it ended, what makes it comparable, `cost/…`, `test/…` and `val/best`.
         problems: What could not be read, and why.
+        earlier: How many runs of each strategy are of configurations that it had before, and left out.
     """
 
     folder: Path
     facts: Mapping[str, Any]
     runs: pd.DataFrame
     problems: tuple[Problem, ...] = field(default=())
+    earlier: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: str | Path) -> "Ledger":
@@ -97,15 +99,21 @@ class Ledger:
         else:
             problems.append(Problem(COMPARISON, f"unreadable: {COMPARISON} is missing"))
         rows = []
+        earlier: dict[str, int] = {}
+        wanted = facts.get("cells")
         for cell in cells:
             try:
+                if isinstance(wanted, dict) and cell.name not in wanted:
+                    name = str(read_json(cell / CELL, missing={}).get("name"))
+                    earlier[name] = earlier.get(name, 0) + 1
+                    continue
                 row = read_cell(cell)
                 if row["status"] == "finished":
                     _check_predictions(_predictions_path(cell))
                 rows.append(row)
             except ValueError as error:
                 problems.append(Problem(cell.name, f"unreadable: {error}"))
-        return cls(folder, facts, _table(rows), tuple(problems))
+        return cls(folder, facts, _table(rows), tuple(problems), earlier)
 
     def predictions(self, run: str, columns: Collection[str] | None = None) -> pd.DataFrame:
         """What a finished run said of each utterance of its test split.
@@ -170,9 +178,31 @@ def write_comparison(folder: str | Path, facts: Mapping[str, Any]) -> None:
 
     Args:
         folder: The folder of the ledger.
-        facts: What to write; the schema number is added.
+        facts: What to write; the schema number is added. With `cells`, a dictionary of hashes, runs of other
+            hashes are those of earlier configurations, and are not compared.
     """
     _write(Path(folder) / COMPARISON, facts)
+
+
+def read_comparison(folder: str | Path) -> dict[str, Any]:
+    """What comparison.json says; empty where there is none.
+
+    Args:
+        folder: The folder of the ledger.
+
+    Raises:
+        ValueError: It cannot be read, or is of a later version.
+    """
+    path = Path(folder) / COMPARISON
+    if not path.exists():
+        return {}
+    try:
+        facts = read_json(path)
+        check_schema(facts, COMPARISON)
+    except ValueError as error:
+        msg = f"{folder}: {error}: give another folder, or take {COMPARISON} away if it is damaged."
+        raise ValueError(msg) from error
+    return facts
 
 
 def write_cell(folder: str | Path, facts: Mapping[str, Any]) -> None:

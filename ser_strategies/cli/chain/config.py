@@ -10,7 +10,6 @@ from typing import Any
 import yaml
 
 from ser_strategies.cli import MistypedError
-from ser_strategies.cli.chain.files import StageFile
 from ser_strategies.cli.mistakes import check_configs, explained
 from ser_strategies.cli.training import StrategyCLI
 from ser_strategies.data.corpora import CORPORA
@@ -70,29 +69,28 @@ class _Resolved(StrategyCLI):
         """Nothing: each stage runs in its own process."""
 
 
-def resolve(file: StageFile, words: Sequence[str], default: Path) -> Stage:
+def resolve(name: str, words: Sequence[str], default: Path) -> Stage:
     """A stage, as `fit` would understand it.
 
     Args:
-        file: Its file.
-        words: What is given on the command line beside it.
-        default: Its folder if its file names none.
+        name: What it is called.
+        words: The words of `fit` that describe it, such as `--config` and its file.
+        default: Its folder if its configuration names none.
     """
-    given = ["--config", str(file.path), *words]
-    check_configs(given)
-    with about(file.name), explained(STRATEGIES, CORPORA):
-        resolved = _Resolved(given)
+    check_configs(words)
+    with about(name), explained(STRATEGIES, CORPORA, words):
+        resolved = _Resolved(words)
     config = {name: value for name, value in resolved.plain().items() if name not in OF_A_START}
     if config["trainer"]["fast_dev_run"] or config["trainer"]["enable_checkpointing"] is False:
         msg = (
-            f"{file.name}: a stage of a chain must keep its checkpoints: leave out fast_dev_run and "
+            f"{name}: a stage of a chain must keep its checkpoints: leave out fast_dev_run and "
             f"enable_checkpointing; to try a chain out, give --trainer.limit_train_batches 2."
         )
         raise MistypedError(msg)
-    module, _, name = config["model"]["class_path"].rpartition(".")
-    kind = getattr(import_module(module), name)
+    module, _, kind_name = config["model"]["class_path"].rpartition(".")
+    kind = getattr(import_module(module), kind_name)
     recognizes = isinstance(kind, type) and issubclass(kind, Recognizer)
-    return Stage(file.name, config, Path(resolved.said or default), recognizes)
+    return Stage(name, config, Path(resolved.said or default), recognizes)
 
 
 @contextmanager

@@ -24,16 +24,18 @@ class DataPrint:
         sounds: A hash over which part of which file each utterance is, and each file's size and time of
             change; None where there are no files.
         has_test: Whether there is a test split.
+        folds: How many folds its protocol has.
     """
 
     task: str
     digest: str
     sounds: str | None
     has_test: bool
+    folds: int = 1
 
     def as_dict(self) -> dict[str, Any]:
         """What is compared, as plain data."""
-        return {name: value for name, value in asdict(self).items() if name != "has_test"}
+        return {name: value for name, value in asdict(self).items() if name not in {"has_test", "folds"}}
 
 
 class DataPrints:
@@ -75,7 +77,7 @@ def _fingerprint(corpus: Corpus) -> DataPrint:
     facts = corpus.facts()
     lines = sorted(_sounds(corpus))
     sounds = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] if lines else None
-    return DataPrint(facts["task"], facts["digest"], sounds, has_test)
+    return DataPrint(facts["task"], facts["digest"], sounds, has_test, corpus.protocol.rule.folds)
 
 
 def _sounds(corpus: Corpus) -> Iterator[str]:

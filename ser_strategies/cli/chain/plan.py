@@ -75,35 +75,75 @@ def plan(wishes: Wishes) -> list[list[Step]]:
             raise MistypedError(msg)
     stages = [_resolve(file, wishes) for file in files]
     links = find_links(stages)
-    return [_round(stages, links, wishes.out, fold, seed) for fold in wishes.folds for seed in wishes.seeds]
+    rounds = []
+    for fold in wishes.folds:
+        for seed in wishes.seeds:
+            place = _place(wishes.out, fold, seed)
+            folders = {stage.name: place / stage.name for stage in stages}
+            rounds.append(steps_of(stages, links, folders, fold, seed))
+    return rounds
+
+
+def _place(out: Path, fold: int | None, seed: int | None) -> Path:
+    for name, number in (("fold", fold), ("seed", seed)):
+        if number is not None:
+            out /= f"{name}-{number}"
+    return out
 
 
 def _resolve(file: StageFile, wishes: Wishes) -> Stage:
     """A stage with the first fold and seed, which stand for all: others differ in these numbers only."""
-    words = [*wishes.common, *wishes.special.get(file.name, ())]
     fold, seed = wishes.folds[0], wishes.seeds[0]
-    if fold is not None:
-        words.append(f"--data.fold={fold}")
-    if seed is not None:
-        words += [f"--seed_everything={seed}", f"--data.order_seed={seed}"]
+    words = ["--config", str(file.path), *wishes.common, *wishes.special.get(file.name, ())]
     default = Path("runs", wishes.folder.resolve().name, file.name)
+    return resolve_numbered(file.name, [*words, *numbered_words(fold, seed)], default, fold)
+
+
+def numbered_words(fold: int | None, seed: int | None) -> list[str]:
+    """The words of `fit` for a fold and a seed.
+
+    Args:
+        fold: The fold, if one was asked for.
+        seed: The seed, if one was asked for.
+    """
+    words = [] if fold is None else [f"--data.fold={fold}"]
+    return words if seed is None else [*words, f"--seed_everything={seed}", f"--data.order_seed={seed}"]
+
+
+def resolve_numbered(name: str, words: Sequence[str], default: Path, fold: int | None) -> Stage:
+    """A stage; says whose fault it is where a corpus has no folds.
+
+    Args:
+        name: What the stage is called.
+        words: The words of `fit`, a fold among them.
+        default: Its folder if its configuration names none.
+        fold: The fold, if one was asked for.
+    """
     try:
-        return resolve(file, words, default)
+        return resolve(name, words, default)
     except MistypedError as error:
         if fold is not None and "has no option 'fold'" in str(error):
-            msg = f"{error} Leave out --fold, or give a corpus with folds."
+            msg = f"{error} Leave the folds out, or give a corpus with folds."
             raise MistypedError(msg) from error
         raise
 
 
-def _round(
-    stages: Sequence[Stage], links: dict[str, list[Link]], out: Path, fold: int | None, seed: int | None
+def steps_of(
+    stages: Sequence[Stage],
+    links: dict[str, list[Link]],
+    folders: dict[str, Path],
+    fold: int | None,
+    seed: int | None,
 ) -> list[Step]:
-    place = out
-    for name, number in (("fold", fold), ("seed", seed)):
-        if number is not None:
-            place /= f"{name}-{number}"
-    folders = {stage.name: place / stage.name for stage in stages}
+    """The stages of one fold and seed.
+
+    Args:
+        stages: What their files describe, in order.
+        links: What each takes from earlier ones.
+        folders: Where each goes.
+        fold: The fold; None leaves it to the configuration.
+        seed: The seed; None leaves it to the configuration.
+    """
     said = {real(stage.said): str(folders[stage.name]) for stage in stages}
     names = {real(folder): f"<{name}>" for name, folder in folders.items()}
     steps = []

@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -17,6 +17,8 @@ from ser_strategies.cli.chain.stamp import FINISHED, STAMP, STARTED, read_stamp,
 from ser_strategies.cli.record import write_text
 
 CONFIG = "stage.yaml"
+# Runs words of the command line in a process of its own, which keeps an open file, and gives its exit code.
+Launch = Callable[[Sequence[str], int], int]
 # Seconds that a process has to end by itself after Ctrl-C, which at a terminal it gets too.
 PATIENCE = 30.0
 
@@ -43,7 +45,7 @@ class StageError(Exception):
         return f"{self.step}, whose `{self.command}` was ended by {name}{killed}"
 
 
-def perform(step: Step, decision: Decision, facts: Facts, lock: int) -> None:
+def perform(step: Step, decision: Decision, facts: Facts, lock: int, start: Launch | None = None) -> None:
     """Does what was decided, and keeps stage.json.
 
     Args:
@@ -51,19 +53,26 @@ def perform(step: Step, decision: Decision, facts: Facts, lock: int) -> None:
         decision: What to do.
         facts: Gives what its result depends on.
         lock: The lock of its folder, which its processes hold too.
+        start: How to start them; None starts them one at a time from the main thread.
 
     Raises:
         StageError: It did not succeed.
     """
-    folder = step.folder
+    folder, begin = step.folder, start or launch
+
+    def run(command: str, *words: str) -> None:
+        code = begin([command, "--config", str(folder / CONFIG), *words], lock)
+        if code:
+            raise StageError(step, command, code)
+
     if decision.action == "run":
         with _undone_if_in_vain(folder):
             _write_config(step)
             write_stamp(folder, STARTED, facts(), results_in(folder))
-            _run(step, "fit", lock, "--overwrite")
+            run("fit", "--overwrite")
     if decision.action == "resume":
         _write_config(step)
-        _run(step, "fit", lock, "--ckpt_path", str(folder / "last.ckpt"))
+        run("fit", "--ckpt_path", str(folder / "last.ckpt"))
     stamp = read_stamp(folder)
     if stamp is None or (decision.action == "skip" and stamp["state"] == FINISHED):
         return
@@ -71,14 +80,8 @@ def perform(step: Step, decision: Decision, facts: Facts, lock: int) -> None:
     for name in set(stamp["left_over"]) - new_results(folder, stamp["left_over"]):
         (folder / name).unlink(missing_ok=True)
     if step.scores and not (folder / "test.json").exists():
-        _run(step, "test", lock)
+        run("test")
     write_stamp(folder, FINISHED, facts(), {})
-
-
-def _run(step: Step, command: str, lock: int, *words: str) -> None:
-    code = launch([command, "--config", str(step.folder / CONFIG), *words], lock)
-    if code:
-        raise StageError(step, command, code)
 
 
 def _write_config(step: Step) -> None:

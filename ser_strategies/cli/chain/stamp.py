@@ -42,16 +42,25 @@ def facts_of(step: Step, data: DataPrint) -> dict[str, Any]:
     Raises:
         ValueError: What it starts from is not there.
     """
-    config = json.loads(json.dumps(step.portable))
-    for group, names in IGNORED.items():
-        for name in names:
-            config[group].get("init_args", config[group]).pop(name, None)
     return {
         "version": version("ser-strategies"),
-        "configuration": config,
+        "configuration": without_ignored(step.portable),
         "data": data.as_dict(),
         "inputs": {name: _hash(step, name, path) for name, path in step.inputs.items()},
     }
+
+
+def without_ignored(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration less what does not change what is learned.
+
+    Args:
+        config: The configuration, as plain data.
+    """
+    plain: dict[str, Any] = json.loads(json.dumps(config))
+    for group, names in IGNORED.items():
+        for name in names:
+            plain[group].get("init_args", plain[group]).pop(name, None)
+    return plain
 
 
 def write_stamp(folder: Path, state: str, facts: Mapping[str, Any], left_over: Mapping[str, Any]) -> None:

@@ -42,8 +42,17 @@ def warnings(findings: Findings) -> list[str]:
     if findings.others:
         names = _listed(name for other in findings.others for name in other.names)
         said.append(f"Not in this table, since they differ in more than their strategy: {names}.")
-    said += [f"Left out: {each}." for each in findings.left_out]
+    said += [f"Left out: {each}." for each in (*findings.left_out, *_earlier(findings))]
     return said
+
+
+def _earlier(findings: Findings) -> list[str]:
+    """Runs whose strategy has been given other options since."""
+    earlier = findings.whole.ledger.earlier
+    if not earlier:
+        return []
+    runs = counted(sum(earlier.values()), "run")
+    return [f"{runs} of {_listed(sorted(earlier))}, with other options or data than now"]
 
 
 def _missing(findings: Findings) -> list[str]:
@@ -67,6 +76,8 @@ def _missing(findings: Findings) -> list[str]:
 
 def _wanted(facts: Mapping[str, Any]) -> int:
     """How many runs the comparison is to have, if it says so."""
+    if isinstance(facts.get("cells"), dict):
+        return len(facts["cells"])
     listed = [facts.get(name) for name in ("names", "folds", "seeds")]
     return math.prod(len(each) if isinstance(each, list) else 0 for each in listed)
 

@@ -28,7 +28,19 @@ def write_report(comparison: Comparison, folder: Path) -> Path:
     Returns:
         The page.
     """
-    findings = find(comparison)
+    return write_findings(find(comparison), folder)
+
+
+def write_findings(findings: Findings, folder: Path) -> Path:
+    """The same, of what has been found before.
+
+    Args:
+        findings: What was found.
+        folder: Where to.
+
+    Returns:
+        The page.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     names = []
     for name, canvas in pictures_of(findings):
