@@ -24,7 +24,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "train strategies on the same folds and seeds, and report accuracy against cost",
         "compare.command:run",
     ),
-    "demo": ("train and test every strategy on the embedded corpus, offline", "demo:run"),
 }
 # What a user can cause: one sentence is enough. Anything else is a bug, and shows where.
 MISTAKES = (ValueError, OSError, ImportError, FloatingPointError)
@@ -88,6 +87,7 @@ examples:
   {PROGRAM} predict --ckpt_path runs/lora/best.ckpt recording.wav folder/
   {PROGRAM} doctor --data CREMAD --data.root ~/CREMA-D
   {PROGRAM} run examples/tapt --fold 1..5 --seed 0..4
+  {PROGRAM} compare --strategies vanilla partial lora --data Synthetic --seeds 3
 
 more help:
   {PROGRAM} fit --help                          every option of the trainer

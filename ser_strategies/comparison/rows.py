@@ -14,6 +14,9 @@ from ser_strategies.comparison.scores import Score
 
 FIT, CACHE = "cost/fit_seconds", "cost/cache_build_seconds"
 FULL = "cost/fit_seconds_full"
+MANIFOLD = 10
+# A cache is shared where a run has spent less than this part on it of what another one has.
+SHARED = 0.5
 
 
 class EncoderFacts(NamedTuple):
@@ -105,8 +108,9 @@ def _row(
 def costs_of(finished: pd.DataFrame) -> dict[str, float]:
     """The costs of a strategy, medians over its runs; NaN where no run knows.
 
-    A cache that its runs share is built by the first of them alone. Each run is charged its part of it
-    (`cost/fit_seconds`); `cost/fit_seconds_full` is a run that has to build it itself.
+    A cache that its runs share is built by the first of them alone, so that the others spend little on it.
+    Each run is charged its part of it (`cost/fit_seconds`); `cost/fit_seconds_full` is a run that builds it
+    itself.
 
     Args:
         finished: Its finished runs.
@@ -115,7 +119,7 @@ def costs_of(finished: pd.DataFrame) -> dict[str, float]:
     costs = {column: _median(finished[column]) for column in columns}
     if FIT in columns and CACHE in columns:
         both = finished[[FIT, CACHE]].dropna()
-        if len(both) and (both[CACHE] > 0).any():
+        if len(both) and both[CACHE].min() < SHARED * both[CACHE].max():
             alone = _median(both[FIT] - both[CACHE])
             costs[CACHE] = float(both[CACHE].mean())
             costs[FIT] = alone + costs[CACHE]
@@ -154,7 +158,9 @@ def encoder_words(finished: pd.DataFrame) -> EncoderFacts:
         return EncoderFacts("not a weight of the encoder moved that should", wrong=True)
     if len(still) and still.max() > 0:
         return EncoderFacts(f"{still.max():.0f} tensors of the encoder never moved that should", wrong=True)
-    return EncoderFacts(f"moved by {100 * moved.median():.2g} %")
+    far = moved.median()
+    # From random weights the smallest tensors move by many times what they were.
+    return EncoderFacts(f"moved {far:,.0f}-fold" if far >= MANIFOLD else f"moved by {100 * far:.2g} %")
 
 
 def _scored(aligned: Aligned | None, score: str) -> tuple[Interval | None, tuple[str, ...]]:

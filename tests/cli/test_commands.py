@@ -1,4 +1,4 @@
-"""What `fit`, `validate`, `test` and `demo` do, and what they leave behind."""
+"""What `fit`, `validate` and `test` do, and what they leave behind."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ import yaml
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, recall_score
 
 from ser_strategies import Synthetic, load_strategy
-from ser_strategies.cli import COMMANDS, demo, main
+from ser_strategies.cli import COMMANDS, main
 from tests.cli.conftest import (
     LABELS,
     LEARNING,
@@ -243,24 +243,6 @@ def test_the_module_runs_like_the_program():
 
 def program() -> str:
     return str(Path(sys.executable).parent / "ser-strategies")
-
-
-def test_the_demo_prints_a_row_for_each_arm(here, monkeypatch, capsys):
-    chosen = ("partial, top 2", "LoRA")
-    monkeypatch.setattr(demo, "ARMS", {name: demo.ARMS[name] for name in chosen})
-    small = ("--data.speakers=3", "--data.utterances_per_speaker=8", "--trainer.enable_progress_bar=false")
-    monkeypatch.setattr(demo, "COMMON", (*demo.COMMON, *small))
-    monkeypatch.setenv("COLUMNS", "200")
-    main(["demo", "--epochs", "1"])
-    said = capsys.readouterr().out
-    table = said[said.index("chance 25 %") :]
-    for name in chosen:
-        assert name in table
-    for folder in ("partial-top-2", "lora"):
-        ua = 100 * facts(f"runs/demo/{folder}/test.json")["metrics"]["test/ua"]
-        assert f"{ua:.1f}" in table
-        trained = facts(f"runs/demo/{folder}/fit.json")["trainable_parameters"]
-        assert f"{trained:,}" in table
 
 
 def test_every_command_has_a_function():

@@ -66,10 +66,10 @@ def test_every_option_of_a_command_has_help(command, capsys):
     assert [name for name, description in options.items() if not description] == []
 
 
-def test_the_demo_explains_its_options(capsys):
-    options = options_in(help_of(capsys, "demo", "--help"))
-    assert {"--epochs", "--seed", "--out"} <= set(options)
-    assert all(options.values())
+def test_compare_explains_its_options(capsys):
+    options = options_in(help_of(capsys, "compare", "--help"))
+    assert {"--strategies", "--folds", "--seeds", "--out", "--epochs", "--report"} <= set(options)
+    assert all(words for option, words in options.items() if "." not in option)
 
 
 def test_predict_explains_how_to_name_files(capsys):

@@ -30,8 +30,8 @@ WITHOUT_ENCODER = ("fit", "--model=VanillaFineTuning", *CPU, *SMALL)
 
 # What is typed, and words that the sentence must contain.
 MISTAKES = {
-    "unknown command": (("fitt",), ("fitt", "did you mean fit?", "validate", "predict", "demo")),
-    "nothing like a command": (("zzz",), ("zzz", "fit", "validate", "test", "predict", "demo")),
+    "unknown command": (("fitt",), ("fitt", "did you mean fit?", "validate", "predict", "compare")),
+    "nothing like a command": (("zzz",), ("zzz", "fit", "validate", "test", "predict", "compare")),
     "unknown strategy": (
         ("fit", "--model=VanilaFineTuning", *SMALL),
         ("VanilaFineTuning", "LoRAFineTuning", "did you mean VanillaFineTuning?"),
@@ -188,8 +188,8 @@ MISTAKES = {
         (*FIT, "--trainer.logger=CSVLogger"),
         ("CSVLogger needs save_dir", "--trainer.logger.save_dir"),
     ),
-    "an epoch of the demo that is no number": (("demo", "--epochs=x"), ("epochs", "x")),
-    "an unknown option of the demo": (("demo", "--epoks=1"), ("--epoks", "--epochs")),
+    "epochs to compare that are no number": (("compare", "--epochs=x"), ("epochs", "x")),
+    "an unknown option of comparing": (("compare", "--epoks=1"), ("--epoks", "--epochs")),
 }
 
 

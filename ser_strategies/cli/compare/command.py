@@ -26,6 +26,7 @@ from ser_strategies.cli.compare.processes import Processes
 from ser_strategies.cli.compare.progress import Progress
 from ser_strategies.cli.compare.words import Wishes, read_words
 from ser_strategies.cli.training import quiet
+from ser_strategies.comparison.clusters import counted
 from ser_strategies.comparison.comparison import Comparison
 from ser_strategies.comparison.ledger import read_comparison, write_comparison
 from ser_strategies.comparison.report.findings import find
@@ -34,7 +35,7 @@ from ser_strategies.comparison.report.verdict import verdict, warnings
 from ser_strategies.comparison.report.writing import write_findings
 
 LOCK = ".lock"
-NARROW = ("strategy", "runs", "trains", "training time", "peak memory", "encoder")
+NARROW = ("strategy", "runs", "trains", "training time", "peak memory")
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -104,8 +105,9 @@ def report(wishes: Wishes) -> None:
 def _announce(wishes: Wishes, cells: Sequence[Cell]) -> None:
     names = list(dict.fromkeys(cell.name for cell in cells))
     left = sum(not done(cell, retry=wishes.retry) for cell in cells)
-    folds = len({cell.fold for cell in cells})
-    what = f"{len(names)} strategies x {folds} folds x {len(wishes.seeds)} seeds"
+    folds = counted(len({cell.fold for cell in cells}), "fold")
+    seeds = counted(len(wishes.seeds), "seed")
+    what = f"{len(names)} strategies x {folds} x {seeds}"
     print(
         f"comparing {', '.join(names)}: {what}, {len(cells)} runs, {left} to do; in {wishes.out}", flush=True
     )

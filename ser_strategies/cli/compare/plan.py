@@ -16,6 +16,7 @@ from ser_strategies.cli.chain.plan import Step, numbered_words, resolve_numbered
 from ser_strategies.cli.chain.stamp import without_ignored
 from ser_strategies.cli.compare.arms import Arm, find_arms
 from ser_strategies.cli.compare.words import Wishes
+from ser_strategies.comparison.clusters import counted
 from ser_strategies.comparison.ledger import CELLS
 
 ONLY_STAGE = "run"
@@ -197,9 +198,9 @@ def mode_of(config: dict[str, Any]) -> str:
     if time is not None:
         limits.append(f"{time} (d:h:m:s)" if isinstance(time, str) else f"{time}")
     if steps is not None and steps >= 0:
-        limits.append(f"{steps:,} steps")
+        limits.append(counted(steps, "step"))
     if epochs is not None and epochs >= 0:
-        limits.append(f"{epochs:,} epochs")
+        limits.append(counted(epochs, "epoch"))
     words = " or ".join(limits) or "no limit"
     patience = config.get("patience")
     return words if patience is None else f"{words}, stopped after {patience} validations without a better"

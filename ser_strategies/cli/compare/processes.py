@@ -22,6 +22,10 @@ PRELOADED = ("ser_strategies.cli.training", "ser_strategies.__main__")
 PATIENCE = 10.0
 
 
+class StoppedError(Exception):
+    """A process was ended since all are: it has neither succeeded nor failed."""
+
+
 class Processes:
     """Starts commands, each in a process of its own, from any thread.
 
@@ -44,13 +48,16 @@ class Processes:
         Args:
             words: The command and its words.
             log: Where all that it says is appended.
-            environment: Variables for it alone.
+            environment: Variables for it alone, beside those of this process.
+
+        Raises:
+            StoppedError: All were told to end.
         """
-        given = (list(words), str(log.resolve()), str(Path.cwd()), dict(environment))
+        given = (list(words), str(log.resolve()), str(Path.cwd()), {**os.environ, **environment})
         process = self._context.Process(target=_enter, args=given)
         with self._lock:
             if self._stopped:
-                return -signal.SIGTERM
+                raise StoppedError
             process.start()
             self._running.add(process)
         try:
@@ -58,6 +65,9 @@ class Processes:
         finally:
             with self._lock:
                 self._running.discard(process)
+                stopped = self._stopped
+        if stopped and process.exitcode != 0:
+            raise StoppedError
         code = process.exitcode
         process.close()
         return -signal.SIGKILL if code is None else int(code)
@@ -90,6 +100,7 @@ def _enter(words: list[str], log: str, folder: str, environment: dict[str, str])
     """What the new process does: become a command of its own, and never outlive who started it."""
     os.setsid()  # so that processes which it starts end with it
     os.chdir(folder)
+    os.environ.clear()
     os.environ.update(environment)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(file, 1)

@@ -84,7 +84,7 @@ class Progress:
             told = f"{score.name} {score.value:.4f}" if score else "done"
         else:
             told = f"failed: {how.error}"
-        about = f"; about {duration(left)} left" if left is not None and left > 0 else ""
+        about = f"; about {duration(left)} left" if left is not None and left >= 1 else ""
         line = f"{place} {cell}: {told} ({duration(seconds)}{about})"
         self.console.print(line, style="red" if how.status == FAILED else None, highlight=False, markup=False)
 

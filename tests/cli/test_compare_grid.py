@@ -1,0 +1,161 @@
+"""The grid: what is run, in which order, how often, and what becomes of what fails."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ser_strategies.cli.compare.cell import FAILED, FINISHED, RUNNING, Ended, status_of
+from ser_strategies.cli.compare.claim import Claims
+from ser_strategies.cli.compare.grid import Grid, done, gpus, slots
+from ser_strategies.cli.compare.plan import Cell
+from ser_strategies.comparison.ledger import write_cell
+
+
+def cell(name, seed=0, cache=None):
+    folder = Path("out/cells") / f"{name}-{seed}"
+    return Cell(f"{name}-{seed}", name, name, "Vanilla", None, seed, "1 epochs", folder, (), cache)
+
+
+class Runner:
+    """Writes cell.json like the real one, and remembers who ran beside whom."""
+
+    def __init__(self, failing=(), seconds=0.02):
+        self.failing, self.seconds = failing, seconds
+        self.ran, self.beside, self.slots = [], [], []
+        self._now = set()
+        self._lock = threading.Lock()
+        self.processes = self
+        self.stopped = False
+
+    def stop(self):
+        self.stopped = True
+
+    def run(self, cell, environment):
+        with self._lock:
+            self._now.add(cell.hash)
+            self.ran.append(cell.hash)
+            self.beside.append(set(self._now))
+            self.slots.append(environment)
+        write_cell(cell.folder, {**cell.facts, "status": RUNNING})
+        time.sleep(self.seconds)
+        ended = Ended(FAILED, "because") if cell.hash in self.failing else Ended(FINISHED)
+        write_cell(cell.folder, {**cell.facts, **ended._asdict()})
+        with self._lock:
+            self._now.discard(cell.hash)
+        return ended
+
+
+class Watcher:
+    def __init__(self):
+        self.said = []
+
+    def started(self, cell):
+        self.said.append(("started", cell.hash))
+
+    def ended(self, cell, how, seconds):
+        self.said.append((how.status, cell.hash))
+
+
+def grid(cells, runner, *, retry=False, claims=None):
+    return Grid(cells, runner, claims or Claims(), Watcher(), retry=retry)
+
+
+def test_all_are_run_once_and_in_order(here):
+    runner = Runner()
+    cells = [cell(name, seed) for seed in (0, 1) for name in ("a", "b")]
+    work = grid(cells, runner)
+    work.run([{}])
+    assert runner.ran == ["a-0", "b-0", "a-1", "b-1"]
+    assert work.watcher.said[:2] == [("started", "a-0"), ("finished", "a-0")]
+    again = Runner()
+    grid(cells, again).run([{}])
+    assert again.ran == []
+
+
+def test_what_fails_is_told_and_the_rest_goes_on(here):
+    cells = [cell(name) for name in "abc"]
+    runner = Runner(failing={"b-0"})
+    grid(cells, runner).run([{}])
+    assert runner.ran == ["a-0", "b-0", "c-0"]
+    assert [status_of(each) for each in cells] == [FINISHED, FAILED, FINISHED]
+    assert done(cells[1], retry=False)
+    assert not done(cells[1], retry=True)
+    again = Runner()
+    grid(cells, again, retry=True).run([{}])
+    assert again.ran == ["b-0"]
+
+
+def test_as_many_run_at_once_as_there_are_slots_each_on_its_own(here):
+    runner = Runner(seconds=0.2)
+    places = slots(None, ["2", "5"])
+    grid([cell("a", seed) for seed in range(6)], runner).run(places)
+    assert max(map(len, runner.beside)) == 2
+    assert {each["CUDA_VISIBLE_DEVICES"] for each in runner.slots} == {"2", "5"}
+
+
+def test_slots_share_the_gpus_there_are(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert slots(3, gpus(2)) == [{"CUDA_VISIBLE_DEVICES": each} for each in "010"]
+    assert slots(2, gpus(0)) == [{}, {}]
+    assert slots(None, gpus(0)) == [{}]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b")
+    assert slots(None, gpus(2)) == [{"CUDA_VISIBLE_DEVICES": each} for each in ("GPU-a", "GPU-b")]
+
+
+def test_whoever_needs_a_cache_waits_for_the_first_to_build_it(here):
+    cells = [cell("cached", seed, cache="out/cache") for seed in range(3)] + [cell("other")]
+    runner = Runner(seconds=0.1)
+    grid(cells, runner).run([{}, {}])
+    first = runner.beside[runner.ran.index("cached-0")] | runner.beside[1]
+    assert first == {"cached-0", "other-0"}
+    assert sorted(runner.ran) == ["cached-0", "cached-1", "cached-2", "other-0"]
+
+
+def test_a_cache_whose_builder_failed_is_built_by_the_next(here):
+    cells = [cell("cached", seed, cache="out/cache") for seed in range(3)]
+    runner = Runner(failing={"cached-0"}, seconds=0.05)
+    grid(cells, runner).run([{}, {}])
+    assert sorted(runner.ran) == ["cached-0", "cached-1", "cached-2"]
+    assert runner.beside[1] == {"cached-1"}
+
+
+def test_what_others_are_at_is_left_to_them(here):
+    cells = [cell("a"), cell("b")]
+    runner = Runner()
+    work = grid(cells, runner)
+    with Claims().hold(cells[0].folder):
+        work.run([{}])
+    assert runner.ran == ["b-0"]
+    assert work.elsewhere == [cells[0]]
+
+
+def test_what_others_have_done_meanwhile_is_not_done_again(here):
+    cells = [cell("a"), cell("b")]
+    runner = Runner()
+    work = grid(cells, runner)
+    write_cell(cells[1].folder, {**cells[1].facts, "status": FINISHED})
+    work.run([{}])
+    assert runner.ran == ["a-0"]
+
+
+def test_several_grids_share_the_work(here):
+    cells = [cell("a", seed) for seed in range(12)]
+    runner = Runner(seconds=0.01)
+    grids = [grid(cells, runner) for _ in range(3)]
+    threads = [threading.Thread(target=each.run, args=([{}],)) for each in grids]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(runner.ran) == sorted(each.hash for each in cells)
+
+
+def test_a_mistake_of_ours_ends_the_grid(here):
+    class Broken(Runner):
+        def run(self, cell, environment):
+            raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        grid([cell("a"), cell("b")], Broken()).run([{}])

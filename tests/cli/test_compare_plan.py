@@ -1,0 +1,152 @@
+"""The plan of a comparison: which runs there are, and when two of them are the same."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ser_strategies.cli import MistypedError
+from ser_strategies.cli.chain.data import DataPrints
+from ser_strategies.cli.compare import plan as planning
+from ser_strategies.cli.compare.command import merged
+from ser_strategies.cli.compare.words import read_words
+from ser_strategies.cli.training import quiet
+from tests.cli.conftest import EXAMPLES
+
+SMALL = ("--data=Synthetic", "--data.speakers=5", "--data.utterances_per_speaker=8")
+PRINTS = DataPrints()
+
+
+def planned(*words, out="out"):
+    quiet()
+    return planning.plan(read_words("compare", [*words, "--out", str(out)]), PRINTS)
+
+
+def only(*words, out="out"):
+    (cell,) = planned(*words, "--seeds=1", out=out)
+    return cell
+
+
+@pytest.fixture
+def manifest(here):
+    """A corpus of six speakers, whose protocol has folds; its sounds are not looked at."""
+    rows = ["path,label,speaker,seconds"]
+    for speaker in range(6):
+        for number in range(8):
+            name = f"{speaker}-{number}.wav"
+            (here / name).write_bytes(b"RIFF")
+            rows.append(f"{name},{('anger', 'joy')[number % 2]},s{speaker},1.0")
+    (here / "mine.csv").write_text("\n".join(rows) + "\n")
+    return ("--data=Manifest", f"--data.path={here / 'mine.csv'}", "--data.folds=3")
+
+
+def test_every_strategy_runs_on_every_fold_with_every_seed(here, manifest):
+    encoder = "--model.encoder=random:wav2vec2-tiny"
+    cells = planned("--strategies", "vanilla", "lora", *manifest, encoder, "--folds=all", "--seeds=2")
+    assert [(cell.seed, cell.fold, cell.name) for cell in cells] == [
+        (seed, fold, name) for seed in (0, 1) for fold in (1, 2, 3) for name in ("vanilla", "lora")
+    ]
+    assert len({cell.hash for cell in cells}) == 12
+    for cell in cells:
+        config = cell.steps[0].config
+        assert config["seed_everything"] == config["data"]["init_args"]["order_seed"] == cell.seed
+        assert config["data"]["init_args"]["fold"] == cell.fold
+        assert Path(config["trainer"]["default_root_dir"]) == cell.folder == Path("out/cells") / cell.hash
+
+
+def test_a_corpus_without_folds_has_one(here):
+    cells = planned("--strategies", "vanilla", *SMALL, "--folds=all", "--seeds=0,3")
+    assert [(cell.fold, cell.seed) for cell in cells] == [(None, 0), (None, 3)]
+    with pytest.raises(MistypedError, match="Synthetic has no option 'fold'"):
+        planned("--strategies", "vanilla", *SMALL, "--folds=1..2")
+
+
+def test_a_run_is_named_by_what_it_does(here):
+    base = ("--strategies", "vanilla", *SMALL)
+    same = only(*base).hash
+    assert only(*base, out=here / "elsewhere").hash == same
+    assert only(*base, "--trainer.enable_progress_bar=true", "--data.workers=1").hash == same
+    assert only(*base, "--trainer.max_epochs=3").hash != same
+    assert only(*base, "--model.head_lr=3e-3").hash != same
+    assert only("--strategies", "vanilla", *SMALL[:2], "--data.utterances_per_speaker=9").hash != same
+
+
+def test_caches_belong_to_the_comparison_unless_they_are_named(here):
+    cell = only("--strategies", "cached", *SMALL)
+    assert cell.cache == "out/cache"
+    assert cell.hash == only("--strategies", "cached", *SMALL, out="another").hash
+    named = only("--strategies", "cached", *SMALL, "--cached.model.cache=mine")
+    assert named.cache == "mine"
+    example = only(str(EXAMPLES / "cached.yaml"), *SMALL)
+    assert example.cache == "out/cache", "what another run has left there would pass for no cost"
+
+
+def test_a_chain_hands_on_within_its_run(here):
+    first, second = planned(str(EXAMPLES / "ptapt"), *SMALL, "--seeds=2")
+    assert first.strategy == "VanillaFineTuning → PTAPT → VanillaFineTuning"
+    folder = first.folder
+    assert [step.folder for step in first.steps] == [
+        folder / name for name in ("1-teacher", "2-adapt", "3-finetune")
+    ]
+    assert first.steps[1].config["model"]["init_args"]["teacher"] == f"{folder}/1-teacher/best.ckpt"
+    assert second.folder != folder
+    assert [step.scores for step in first.steps] == [False, False, True]
+    assert first.kind == second.kind
+
+
+def test_what_a_run_starts_from_counts_by_its_content(here):
+    weights = here / "start.ckpt"
+    weights.write_bytes(b"one")
+    words = ("--strategies", "vanilla", *SMALL, f"--model.encoder={weights}")
+    before = only(*words).hash
+    weights.write_bytes(b"another")
+    assert only(*words).hash != before
+
+
+@pytest.mark.parametrize(
+    ("words", "mode"),
+    [
+        ((), "12 epochs"),
+        (("--epochs=4",), "4 epochs"),
+        (("--steps=2000",), "2,000 steps"),
+        (("--seconds=90",), "00:00:01:30 (d:h:m:s)"),
+        (
+            ("--epochs=9", "--patience=2"),
+            "9 epochs, stopped after 2 validations without a better",
+        ),
+    ],
+)
+def test_the_budget_is_told(here, words, mode):
+    assert only("--strategies", "vanilla", *SMALL, *words).mode == mode
+
+
+def test_strategies_that_are_one_are_refused(here):
+    config = yaml.safe_load((EXAMPLES / "vanilla.yaml").read_text())
+    for name in ("one", "two"):
+        Path(f"{name}.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(MistypedError, match="one and two are the same in all that matters"):
+        planned("one.yaml", "two.yaml", *SMALL)
+
+
+def test_what_predicts_no_emotion_is_refused(here):
+    config = EXAMPLES / "tapt" / "1-adapt.yaml"
+    Path("adapt.yaml").write_text(config.read_text())
+    with pytest.raises(MistypedError, match="TAPT predicts no emotion, so it has no score"):
+        planned("adapt.yaml", *SMALL)
+
+
+def test_a_mistake_in_options_names_the_strategy(here):
+    with pytest.raises(MistypedError, match="lora: LoRAFineTuning has no option 'rang'; did you mean rank"):
+        planned("--strategies", "vanilla", "lora", *SMALL, "--lora.model.rang=4")
+
+
+def test_what_was_compared_before_stays_if_it_is_the_same_strategy(here):
+    words = ("--strategies", "vanilla", "lora", *SMALL)
+    first = merged({}, planned(*words, "--seeds=2"))
+    assert len(first) == 4
+    more = merged(first, planned(*words, "--seeds=2..3"))
+    assert set(first) <= set(more)
+    assert len(more) == 8
+    other = merged(more, planned(*words, "--lora.model.rank=2", "--seeds=1"))
+    assert sum(each["name"] == "lora" for each in other.values()) == 1
+    assert sum(each["name"] == "vanilla" for each in other.values()) == 4

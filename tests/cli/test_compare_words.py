@@ -1,0 +1,162 @@
+"""The words of `compare`: what it understands, and what it says of slips."""
+
+from pathlib import Path
+
+import pytest
+
+from ser_strategies.cli import MistypedError
+from ser_strategies.cli.compare.arms import find_arms
+from ser_strategies.cli.compare.words import read_words
+
+SYNTHETIC = ("--data", "Synthetic")
+
+
+def understood(*words):
+    return read_words("compare", words)
+
+
+def arms_of(*words):
+    return {arm.name: arm for arm in find_arms(understood(*words))}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("3", (0, 1, 2)), ("1", (0,)), ("0,7", (0, 7)), ("3..5", (3, 4, 5)), ("5,", None), ("0", None)],
+)
+def test_seeds_are_a_number_of_them_or_a_list(text, expected):
+    words = ("--strategies", "vanilla", *SYNTHETIC, "--seeds", text)
+    if expected is None:
+        with pytest.raises(MistypedError, match="--seeds"):
+            understood(*words)
+    else:
+        assert understood(*words).seeds == expected
+
+
+def test_a_single_fold_is_that_fold():
+    assert understood("a.yaml", "--folds", "2").folds == (2,)
+    assert understood("a.yaml", "--folds", "1..3").folds == (1, 2, 3)
+    assert understood("a.yaml", "--folds", "all").folds == "all"
+    assert understood("a.yaml").folds is None
+
+
+def test_words_go_to_all_to_one_and_to_one_stage():
+    arms = arms_of(
+        *("--strategies", "vanilla", "lora", "tapt", *SYNTHETIC, "--data.speakers", "3"),
+        *("--lora.model.rank", "4", "--tapt.1-adapt.trainer.max_epochs=5", "--trainer.accelerator=cpu"),
+    )
+    lora, (adapt, finetune) = arms["lora"].stages[0].words, arms["tapt"].stages
+    for words in (arms["vanilla"].stages[0].words, lora, adapt.words, finetune.words):
+        assert "--data.speakers" in words
+        assert "--trainer.accelerator=cpu" in words
+    assert lora[-2:] == ("--model.rank", "4")
+    assert "--trainer.max_epochs=5" in adapt.words
+    assert "--trainer.max_epochs=5" not in finetune.words
+
+
+def test_options_of_models_go_to_what_predicts_emotion():
+    arms = arms_of("--strategies", "vanilla", "ptapt", *SYNTHETIC, "--model.pooling=mean+std")
+    assert "--model.pooling=mean+std" in arms["vanilla"].stages[0].words
+    with_it = ["--model.pooling=mean+std" in stage.words for stage in arms["ptapt"].stages]
+    assert with_it == [False, False, True]
+
+
+def test_the_encoder_is_where_a_strategy_starts(tmp_path):
+    (tmp_path / "chain").mkdir()
+    for name in ("1-adapt", "2-finetune"):
+        (tmp_path / "chain" / f"{name}.yaml").write_text("{}\n")
+    (tmp_path / "one.yaml").write_text("{}\n")
+    encoder = "--model.encoder=random:wavlm-tiny"
+    arms = arms_of(str(tmp_path / "chain"), str(tmp_path / "one.yaml"), *SYNTHETIC, encoder)
+    assert encoder in arms["one"].stages[0].words
+    assert [encoder in stage.words for stage in arms["chain"].stages] == [True, False]
+    presets = arms_of("--strategies", "ptapt", *SYNTHETIC, encoder)["ptapt"].stages
+    assert [encoder in stage.words for stage in presets] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("words", "last"),
+    [
+        (("--epochs", "4"), ("--trainer.max_epochs=4", "--trainer.max_steps=-1")),
+        (("--steps", "200"), ("--trainer.max_steps=200", "--trainer.val_check_interval=20")),
+        (("--steps", "3"), ("--trainer.max_steps=3", "--trainer.val_check_interval=1")),
+        (("--seconds", "90061"), ("--trainer.max_time=01:01:01:01", "--trainer.max_epochs=-1")),
+        (("--patience", "2"), ("--patience=2",)),
+    ],
+)
+def test_a_budget_is_that_of_the_fine_tuning(words, last):
+    stages = arms_of("--strategies", "tapt", *SYNTHETIC, *words)["tapt"].stages
+    assert set(last) <= set(stages[-1].words)
+    assert not set(last) & set(stages[0].words)
+
+
+def test_published_encoders_keep_the_rates_of_their_strategies():
+    words = arms_of("--strategies", "lora", "--data", "CREMAD", "--model.encoder", "facebook/wav2vec2-base")
+    said = " ".join(words["lora"].stages[0].words)
+    assert "facebook/wav2vec2-base" in said
+    assert "lr" not in said
+
+
+MISTAKES = {
+    "nothing": ((), ("nothing to compare", "--strategies", "vanilla")),
+    "an unknown strategy": (("--strategies", "vanila", *SYNTHETIC), ("vanila", "did you mean vanilla?")),
+    "a file behind --strategies": (("--strategies", "here.yaml", *SYNTHETIC), ("without --strategies",)),
+    "a strategy as a file": (("lora",), ("lora does not exist", "--strategies lora")),
+    "a file that is not there": (("nowhere.yaml",), ("nowhere.yaml does not exist",)),
+    "a strategy twice": (("--strategies", "lora", "lora", *SYNTHETIC), ("lora is named twice",)),
+    "no encoder for a real corpus": (
+        ("--strategies", "lora", "--data", "CREMAD"),
+        ("which encoder", "--model.encoder"),
+    ),
+    "options for nobody": (
+        ("--strategies", "lora", *SYNTHETIC, "--lorra.model.rank=4"),
+        ("--lorra.", "did you mean lora?"),
+    ),
+    "options for no stage": (
+        ("--strategies", "tapt", *SYNTHETIC, "--tapt.1-adopt.trainer.max_epochs=4"),
+        ("1-adopt", "did you mean 1-adapt?"),
+    ),
+    "two budgets": (
+        ("--strategies", "lora", *SYNTHETIC, "--epochs=3", "--steps=4"),
+        ("--epochs and --steps",),
+    ),
+    "a budget and the trainer's": (
+        ("--strategies", "lora", *SYNTHETIC, "--epochs=3", "--trainer.max_epochs=4"),
+        ("--epochs is the budget", "--trainer.max_epochs"),
+    ),
+    "no budget at all": (("--strategies", "lora", *SYNTHETIC, "--epochs=0"), ("--epochs must be 1 or more",)),
+    "a seed of its own": (
+        ("--strategies", "lora", *SYNTHETIC, "--seed_everything=3"),
+        ("--seed_everything", "--seeds"),
+    ),
+    "a fold of its own": (("--strategies", "lora", *SYNTHETIC, "--data.fold=3"), ("--data.fold", "--folds")),
+    "a folder of its own": (
+        ("--strategies", "lora", *SYNTHETIC, "--trainer.default_root_dir=x"),
+        ("--out",),
+    ),
+    "a configuration as for fit": (("--config", "examples/lora.yaml"), ("as they are",)),
+    "a class for all": (("--strategies", "lora", *SYNTHETIC, "--model=LoRAFineTuning"), ("name strategies",)),
+    "a baseline that is not compared": (
+        ("--strategies", "lora", "partial", *SYNTHETIC, "--baseline=vanilla"),
+        ("--baseline vanilla", "lora, partial"),
+    ),
+    "a report and strategies": (("--report", "x", "--strategies", "lora"), ("--report runs nothing",)),
+    "an unknown option": (("--strategies", "lora", "--sedes=3"), ("--sedes", "--seeds")),
+    "folds that count down": (("a.yaml", "--folds=5..1"), ("--folds", "1..5")),
+}
+
+
+@pytest.mark.parametrize(("words", "expected"), MISTAKES.values(), ids=MISTAKES)
+def test_a_slip_is_one_sentence(words, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("here.yaml").write_text("{}\n")
+    with pytest.raises(MistypedError) as error:
+        find_arms(understood(*words))
+    for each in expected:
+        assert each in str(error.value)
+
+
+def test_names_of_configurations_are_names_of_strategies(tmp_path):
+    for name in ("model", "a b"):
+        (tmp_path / f"{name}.yaml").write_text("{}\n")
+        with pytest.raises(MistypedError, match="its name would be that of a strategy"):
+            find_arms(understood(str(tmp_path / f"{name}.yaml")))
