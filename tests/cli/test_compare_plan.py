@@ -8,8 +8,8 @@ import yaml
 from ser_strategies.cli import MistypedError
 from ser_strategies.cli.chain.data import DataPrints
 from ser_strategies.cli.compare import plan as planning
-from ser_strategies.cli.compare.command import merged
 from ser_strategies.cli.compare.words import read_words
+from ser_strategies.cli.compare.work import merged
 from ser_strategies.cli.training import quiet
 from tests.cli.conftest import EXAMPLES
 

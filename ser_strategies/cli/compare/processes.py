@@ -40,7 +40,7 @@ class Processes:
         self._context.set_forkserver_preload(list(PRELOADED))
         self._running: set[Any] = set()
         self._lock = threading.Lock()
-        self._stopped = False
+        self._ended = threading.Event()
 
     def run(self, words: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
         """The exit code of a command, negative for a signal.
@@ -56,7 +56,7 @@ class Processes:
         given = (list(words), str(log.resolve()), str(Path.cwd()), {**os.environ, **environment})
         process = self._context.Process(target=_enter, args=given)
         with self._lock:
-            if self._stopped:
+            if self._ended.is_set():
                 raise StoppedError
             process.start()
             self._running.add(process)
@@ -65,8 +65,7 @@ class Processes:
         finally:
             with self._lock:
                 self._running.discard(process)
-                stopped = self._stopped
-        if stopped and process.exitcode != 0:
+        if self._ended.is_set() and process.exitcode != 0:
             raise StoppedError
         code = process.exitcode
         process.close()
@@ -75,7 +74,7 @@ class Processes:
     def stop(self) -> None:
         """Ends all that run; nothing can be started any more."""
         with self._lock:
-            self._stopped = True
+            self._ended.set()
             running = list(self._running)
         for number in (signal.SIGTERM, signal.SIGKILL):
             for process in running:
