@@ -16,7 +16,7 @@ demo: $(READY)
 	  --data Synthetic --seeds 3 --jobs 2 --trainer.accelerator cpu --out runs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

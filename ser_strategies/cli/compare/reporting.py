@@ -1,6 +1,8 @@
 """The report of a comparison, and its table on the terminal."""
 
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ser_strategies.cli.compare.words import Wishes
@@ -10,7 +12,8 @@ from ser_strategies.comparison.report.grids import overview
 from ser_strategies.comparison.report.verdict import verdict, warnings
 from ser_strategies.comparison.report.writing import write_findings
 
-NARROW = ("strategy", "runs", "trains", "training time", "peak memory")
+# Columns for a terminal of 80 characters, and from how many on there is room for more.
+NARROW, WIDE = ("strategy", "runs", "training time", "peak memory"), 130
 
 
 def perform(wishes: Wishes) -> None:
@@ -26,12 +29,14 @@ def perform(wishes: Wishes) -> None:
     page = write_findings(findings, wishes.out)
     console = Console()
     grid = overview(findings.table, findings.words)
-    shown = [index for index, heading in enumerate(grid.headings) if index == 1 or heading in NARROW]
-    table = Table()
+    chosen = NARROW if console.width < WIDE else (*NARROW, "trains", "training FLOP", "encoder")
+    shown = [index for index, heading in enumerate(grid.headings) if index == 1 or heading in chosen]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for index in shown:
-        table.add_column(grid.headings[index], justify="left" if index == 0 else "right")
+        heading = escape(grid.headings[index])
+        table.add_column(heading, justify="left" if index == 0 else "right", no_wrap=True)
     for row in grid.rows:
-        table.add_row(*(row[index] for index in shown))
+        table.add_row(*(escape(row[index]) for index in shown))
     console.print(table)
     for sentence in (*grid.notes, *verdict(findings), *warnings(findings)):
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
