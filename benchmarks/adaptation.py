@@ -27,6 +27,12 @@ ADAPTATIONS: dict[str, tuple[str, ...]] = {
         "--model.negatives=50",
         "--model.mask_time_probability=0.5",
     ),
+    "TAPT, units": (
+        "--model=TAPT",
+        "--model.objective=units",
+        "--model.clusters=[64]",
+        "--model.mask_time_probability=0.4",
+    ),
     "P-TAPT": (
         "--model=PTAPT",
         "--model.clusters=[16,64,256]",
@@ -43,7 +49,7 @@ PROBE = (
 )
 FINETUNED_STEPS, PROBED_STEPS = 240, 240
 STEPS_BETWEEN_VALIDATIONS = 40
-ADAPTED_STEPS = {"TAPT, contrastive": 600, "P-TAPT": 400}
+ADAPTED_STEPS = {"TAPT, contrastive": 600, "TAPT, units": 400, "P-TAPT": 400}
 
 
 class Bench:

@@ -41,8 +41,8 @@ def run(*words: str) -> float:
 
 def alone(place: Path, epochs: int) -> tuple[float, float]:
     """Training and everything of a fit and a test."""
-    words = (*FIT, f"--trainer.max_epochs={epochs}", f"--trainer.default_root_dir={place}")
-    words = (*words, "--seed_everything=0", "--data.order_seed=0")
+    words = [*FIT, f"--trainer.max_epochs={epochs}", f"--trainer.default_root_dir={place}"]
+    words += ["--seed_everything=0", "--data.order_seed=0"]
     everything = run("fit", *words) + run("test", *words)
     return training(place), everything
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from jsonargparse.typing import PositiveInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
 
+from ser_strategies.cli import MistypedError
 from ser_strategies.cli.mistakes import check_configs, explained, unwrapped
 from ser_strategies.cli.record import PredictionTable, RunRecord
 from ser_strategies.cli.scored import ScoredTable
@@ -58,14 +58,14 @@ def run(command: str, arguments: list[str]) -> None:
     """
     quiet()
     check_configs(arguments)
-    with explained(STRATEGIES, CORPORA, arguments), _in_plain_words():
+    with explained(STRATEGIES, CORPORA, arguments), in_plain_words():
         StrategyCLI([command, *arguments])
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             atexit.register(_leave_group)
 
 
 @contextmanager
-def _in_plain_words() -> Iterator[None]:
+def in_plain_words() -> Iterator[None]:
     """Makes one sentence of mistakes that are no built-in exceptions."""
     try:
         yield
@@ -120,7 +120,7 @@ class StrategyCLI(LightningCLI):
         )
         parser.add_argument(
             "--patience",
-            type=PositiveInt | None,
+            type=int | None,
             default=None,
             help="fit: stop after so many validations without a better score.",
         )
@@ -142,6 +142,9 @@ class StrategyCLI(LightningCLI):
         elif config.trainer.limit_train_batches == 0:
             msg = "limit_train_batches is 0, so nothing would train: give more, or use `validate`."
             raise ValueError(msg)
+        if config.patience is not None and config.patience < 1:
+            msg = f"--patience must be 1 or more, got {config.patience}: how many validations to wait."
+            raise MistypedError(msg)
         for what, default in LINKED.items():
             given = config.model.init_args.get(what)
             if given is not None and tuple(given) != default:
@@ -198,7 +201,7 @@ class StrategyCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Runs it, in one process or in several that end as one."""
-        with ending_as_one(self.trainer), _in_plain_words():
+        with ending_as_one(self.trainer), in_plain_words():
             super()._run_subcommand(subcommand)
 
     def _checkpoints(self, folder: Path) -> list[ModelCheckpoint]:

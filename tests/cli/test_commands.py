@@ -245,6 +245,14 @@ def program() -> str:
     return str(Path(sys.executable).parent / "ser-strategies")
 
 
+def test_patience_ends_a_fit_that_gets_no_better(here):
+    rates = ("--model.encoder_lr=1e-12", "--model.head_lr=1e-12")
+    words = (*VANILLA, *rates, *SMALL[:3], "--trainer.max_epochs=9", "--patience=2")
+    main(["fit", *words, "--trainer.default_root_dir=out"])
+    assert facts("out/fit.json")["epochs"] == 3
+    main(["test", *words, "--trainer.default_root_dir=out"])
+
+
 def test_every_command_has_a_function():
     for name, (what, where) in COMMANDS.items():
         module, function = where.split(":")

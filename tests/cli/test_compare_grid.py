@@ -1,5 +1,7 @@
 """The grid: what is run, in which order, how often, and what becomes of what fails."""
 
+import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -129,6 +131,34 @@ def test_what_others_are_at_is_left_to_them(here):
         work.run([{}])
     assert runner.ran == ["b-0"]
     assert work.elsewhere == [cells[0]]
+
+
+def elsewhere(folder):
+    """A claim of another machine."""
+    folder.mkdir(parents=True)
+    path = folder / ".claim-0"
+    path.write_text(json.dumps({"host": "elsewhere", "process": 1, "born": 1.0}))
+    return path
+
+
+def test_what_another_machine_is_at_is_left_to_it_once_it_is_known_to_be_alive(here):
+    cells = [cell("a"), cell("b")]
+    claim = elsewhere(cells[0].folder)
+    work = grid(cells, runner := Runner(), claims=Claims(patience=30))
+    beat = threading.Timer(0.5, lambda: os.utime(claim, (1, 5)))
+    beat.start()
+    work.run([{}])
+    assert runner.ran == ["b-0"]
+    assert work.elsewhere == [cells[0]]
+
+
+def test_what_a_machine_had_taken_that_is_gone_is_taken_over(here):
+    cells = [cell("a"), cell("b")]
+    elsewhere(cells[0].folder)
+    work = grid(cells, runner := Runner(), claims=Claims(patience=0.5))
+    work.run([{}])
+    assert runner.ran == ["b-0", "a-0"]
+    assert work.elsewhere == []
 
 
 def test_what_others_have_done_meanwhile_is_not_done_again(here):

@@ -188,6 +188,7 @@ MISTAKES = {
         (*FIT, "--trainer.logger=CSVLogger"),
         ("CSVLogger needs save_dir", "--trainer.logger.save_dir"),
     ),
+    "no patience at all": (("fit", *VANILLA, *SMALL, "--patience=0"), ("--patience must be 1 or more",)),
     "epochs to compare that are no number": (("compare", "--epochs=x"), ("epochs", "x")),
     "an unknown option of comparing": (("compare", "--epoks=1"), ("--epoks", "--epochs")),
 }

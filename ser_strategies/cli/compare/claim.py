@@ -35,6 +35,7 @@ class Claims:
         # Of claims of others: their last touch, and when that was first seen, by the clock of this machine
         # alone: those of two machines may differ.
         self._seen: dict[Path, tuple[int, float]] = {}
+        self._first: dict[Path, int] = {}  # the first touch that was seen
 
     @contextmanager
     def hold(self, folder: Path) -> Iterator[bool]:
@@ -66,6 +67,22 @@ class Claims:
         newest = _newest(folder)
         return newest is not None and not self._given_up(newest)
 
+    def lively(self, folder: Path) -> bool:
+        """Whether whoever is at work in a folder is known to be alive: by its process, or by a touch.
+
+        Args:
+            folder: The folder of a run.
+        """
+        newest = _newest(folder)
+        if newest is None or self._given_up(newest):
+            return False
+        try:
+            if _is_here(newest.read_text(encoding="utf-8")):
+                return True
+            return newest.stat().st_mtime_ns != self._first[newest]
+        except FileNotFoundError:
+            return False
+
     def _take(self, folder: Path) -> Path | None:
         folder.mkdir(parents=True, exist_ok=True)
         newest = _newest(folder)
@@ -93,6 +110,7 @@ class Claims:
         last, since = self._seen.get(claim, (None, now))
         if last != touched:
             self._seen[claim] = (touched, now)
+            self._first.setdefault(claim, touched)
             return False
         return now - since > self.patience
 
@@ -119,6 +137,14 @@ def _number(path: Path) -> int:
 def _whoami() -> dict[str, object]:
     process = psutil.Process()
     return {"host": socket.gethostname(), "process": process.pid, "born": process.create_time()}
+
+
+def _is_here(text: str) -> bool:
+    """Whether a claim is of this machine."""
+    try:
+        return bool(json.loads(text)["host"] == socket.gethostname())
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _is_dead(text: str) -> bool:

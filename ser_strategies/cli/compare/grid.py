@@ -48,7 +48,7 @@ class Grid:
     ) -> None:
         self.cells, self.runner, self.claims, self.watcher = cells, runner, claims, watcher
         self.elsewhere: list[Cell] = []
-        """What somebody else was at work on when nothing else was left."""
+        """What somebody else is at work on, who is known to be alive."""
         self._waiting = deque(cell for cell in cells if not done(cell, retry=retry))
         self._before = {cell.hash: status_of(cell) for cell in self._waiting}
         self._lock = threading.Lock()
@@ -84,7 +84,7 @@ class Grid:
         while True:
             cell = self._next()
             if cell is None:
-                if not self._wait_for_caches():
+                if not self._wait():
                     return
                 continue
             try:
@@ -104,10 +104,17 @@ class Grid:
                 return cell
         return None
 
-    def _wait_for_caches(self) -> bool:
-        """Whether there is more to do, once what others build is there."""
+    def _wait(self) -> bool:
+        """Whether there may be more to do: a cache is being built, or it is not clear who is alive."""
         with self._lock:
-            left = bool(self._waiting)
+            for cell in list(self.elsewhere):
+                if done(cell, retry=False):
+                    self.elsewhere.remove(cell)
+                elif not self.claims.held(cell.folder):
+                    self.elsewhere.remove(cell)
+                    self._before[cell.hash] = status_of(cell)
+                    self._waiting.append(cell)
+            left = bool(self._waiting) or any(not self.claims.lively(c.folder) for c in self.elsewhere)
         if left:
             time.sleep(BETWEEN)
         return left
