@@ -1,9 +1,11 @@
 """The one speech encoder of the library: Wav2Vec2, WavLM and HuBERT behind one interface."""
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ser_strategies.encoder.attention import use_fused_attention
 from ser_strategies.encoder.families import SpeechModel
@@ -58,6 +60,7 @@ class Encoder(nn.Module):
         layerdrop: Chance to skip a trained block in a training step.
         dropout: Replaces every dropout rate of the checkpoint; None keeps its own.
         masking: SpecAugment on the frames that enter the part that trains; None masks nothing.
+        recompute: Keep only what enters each block that trains, and compute the rest again for the gradients.
 
     Example:
         >>> encoder = Encoder("random:wav2vec2-tiny").eval()
@@ -75,6 +78,7 @@ class Encoder(nn.Module):
         layerdrop: float = 0.0,
         dropout: float | None = None,
         masking: SpecAugment | None = None,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         if max_seconds is not None and max_seconds <= 0:
@@ -93,6 +97,7 @@ class Encoder(nn.Module):
         self.receptive_field = receptive_field(self.kernels, self.strides)
         self.max_samples = None if max_seconds is None else max(round(max_seconds * SAMPLE_RATE), 1)
         self.layerdrop = layerdrop
+        self.recompute = recompute
         self.masking = masking or SpecAugment()
         self.lora: LoRASettings | None = None
         # Everything below this cut is frozen; `tuning` moves it.
@@ -247,7 +252,10 @@ class Encoder(nn.Module):
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         if dropped and not distributed:
             return values
-        output = block(values, attention_mask=attendable, **extra)
+        forwards = partial(block, attention_mask=attendable, **extra)
+        # Below the cut no gradient is wanted. Dropout draws the same when it is asked again.
+        again = self.recompute and torch.is_grad_enabled()
+        output = checkpoint(forwards, values, use_reentrant=False) if again else forwards(values)
         output = output[0] if isinstance(output, tuple) else output
         # Several processes wait for each other's gradients, so a skipped block must still give some: zeros.
         return torch.lerp(values, output, 0.0) if dropped else output

@@ -22,6 +22,7 @@ class SharedOptions(TypedDict, total=False):
     max_seconds: float | None
     encoder_dropout: float | None
     layerdrop: float
+    recompute: bool
     mask_channel_probability: float
     mask_channel_length: int
     mask_channel_minimum: int

@@ -213,6 +213,10 @@ class Pretraining(Strategy):
         super().on_validation_start()
         self._prepare_units()
 
+    def take_units(self, table: UnitTable, corpus: Any) -> None:
+        """Predicts these units from here on, so that none are made for this corpus."""
+        self.unit_table, self._units_of = table, corpus
+
     def _prepare_units(self) -> None:
         corpus = getattr(self.trainer, "datamodule", None)
         if self.unit_source is None or (self.unit_table is not None and self._units_of is corpus):
@@ -220,9 +224,9 @@ class Pretraining(Strategy):
         if self.unit_source.teacher is not None:
             check_teacher(self.unit_source.teacher)
         with self.preparation.timed():
-            self.unit_table = self.unit_source.prepare(self.encoder, self.trainer, self.start)
-        self._units_of = corpus
-        self.preparation.size = stored_bytes([self.unit_table.stored])
+            table = self.unit_source.prepare(self.encoder, self.trainer, self.start)
+        self.take_units(table, corpus)
+        self.preparation.size = stored_bytes([table.stored])
 
     def training_step(self, batch: MaskedBatch, batch_idx: int) -> Tensor:
         """The loss of one batch."""

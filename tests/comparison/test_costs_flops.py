@@ -104,6 +104,15 @@ def test_full_fine_tuning_takes_three_forward_passes_of_what_trains(kind):
     assert found.train == pytest.approx(paper.cnn + 3 * (paper.above_cnn + paper.head))
 
 
+def test_recomputing_takes_the_blocks_forwards_once_more():
+    model = build(VanillaFineTuning, "wav2vec2-tiny", recompute=True)
+    paper = Paper(model.encoder.model.config)
+    kept = count_flops(build(VanillaFineTuning, "wav2vec2-tiny"))
+    found = count_flops(model)
+    assert found.train == pytest.approx(kept.train + BLOCKS * paper.block)
+    assert found.inference == kept.inference
+
+
 def test_partial_fine_tuning_goes_back_no_further_than_it_trains():
     model = build(PartialFineTuning, "wav2vec2-tiny", top_blocks=2)
     paper = Paper(model.encoder.model.config)

@@ -199,6 +199,7 @@ VARIANTS: list[tuple[type, Row]] = [
         VanillaFineTuning,
         Row(lambda c: above_cnn(c) - projection(c), AFTER_CNN, True, {"freeze_projection": True}),
     ),
+    (VanillaFineTuning, Row(above_cnn, AFTER_CNN, True, {"recompute": True})),
     (PartialFineTuning, Row(lambda c: top(c, BLOCKS), 0, options={"top_blocks": BLOCKS})),
     (PartialFineTuning, Row(lambda c: 0, BLOCKS, options={"top_blocks": 0})),
     (
