@@ -197,6 +197,22 @@ def compute(encoder: Encoder, waveforms: Tensor, lengths: Tensor, trunk: Trunk) 
         return encoder.lower(waveforms, lengths, trunk.cut, layers=trunk.layers)
 
 
+def try_largest(store: FrameStore, encoder: Encoder, sounds: Sounds, *, batch_seconds: float = 60.0) -> None:
+    """Computes the batch of a build that takes the most memory, and stores nothing.
+
+    Args:
+        store: The cache, opened.
+        encoder: The encoder in eval mode, on the device that is to compute.
+        sounds: What must be there in the end.
+        batch_seconds: Seconds of sound in a batch, padding included.
+    """
+    present = store.keys()
+    shards = plan_shards(sounds, store.trunk)
+    missing = [p for shard in shards for p in shard if sounds.keys[p] not in present]
+    if missing:  # the longest come first
+        _compute(encoder, sounds, _batches(missing, sounds.seconds, batch_seconds)[0], store.trunk)
+
+
 @dataclass(frozen=True)
 class Estimate:
     """What a build would cost.

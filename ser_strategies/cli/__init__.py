@@ -10,6 +10,7 @@ PROGRAM = "ser-strategies"
 # Command -> what it does, and the function that does it, as module:function.
 COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("train a strategy on a corpus", "training:run"),
+    "estimate": ("tell what a fit would take, by a few steps: memory, time, disk", "estimate.command:run"),
     "validate": ("score a checkpoint on the validation split", "training:run"),
     "test": ("score a checkpoint on the test split", "training:run"),
     "predict": ("write what a checkpoint says of files, folders or a corpus", "predicting:run"),

@@ -6,22 +6,14 @@ from lightning.pytorch import Trainer
 
 from ser_strategies.cache.build import estimate as estimate_build
 from ser_strategies.cli.cache import tell_damage
+from ser_strategies.cli.configured import Configured
+from ser_strategies.cli.configured import configured as everything
 from ser_strategies.cli.datafacts import unreadable_told
-from ser_strategies.cli.mistakes import check_configs, explained
 from ser_strategies.cli.record import RunRecord
 from ser_strategies.cli.together import ending_as_one
-from ser_strategies.cli.training import StrategyCLI, quiet
 from ser_strategies.comparison.costs import CostMeter
-from ser_strategies.data.corpora import CORPORA
-from ser_strategies.strategies import STRATEGIES, Recognizer
+from ser_strategies.strategies import Recognizer
 from ser_strategies.strategies.caching import FrameCaching, request
-
-
-class _Configured(StrategyCLI):
-    """Everything `fit` would use, and nothing run."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        del subcommand
 
 
 def estimate(words: list[str]) -> None:
@@ -74,12 +66,8 @@ def build(words: list[str]) -> None:
             print(line)
 
 
-def _configured(words: list[str]) -> tuple[Any, FrameCaching]:
-    quiet()
-    check_configs(words)
-    with explained(STRATEGIES, CORPORA, words):
-        # No run is started, so a finished one in the same folder is not in the way.
-        configured = _Configured(["fit", *words, "--overwrite"])
+def _configured(words: list[str]) -> tuple[Configured, FrameCaching]:
+    configured = everything(words)
     model = configured.model
     if not isinstance(model, Recognizer) or model.caching is None:
         msg = f"{type(model).__name__} reads no cache: give --model CachedFineTuning."

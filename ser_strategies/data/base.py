@@ -3,7 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from ser_strategies.batch import Batch
 from ser_strategies.data.augmentation import Augmentation
-from ser_strategies.data.batching import BatchPlan
+from ser_strategies.data.batching import BatchPlan, PlannedBatch
 from ser_strategies.data.facts import describe
 from ser_strategies.data.heard import leaks, utterance_numbers
 from ser_strategies.data.leakage import Leak, check_leaks, find_leaks
@@ -242,10 +242,23 @@ class Corpus(LightningDataModule, ABC):
         return self._loader("test", shuffle=False)
 
     def _loader(self, name: Split, *, shuffle: bool) -> DataLoader[Any]:
-        rows = self.split(name)
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        plan = BatchPlan(
-            rows["seconds"].tolist(),
+        plan = self.plan(name, shuffle=shuffle, rank=rank, processes=processes)
+        if shuffle:
+            self._resume(plan)
+        return self.loader(name, plan, shuffle=shuffle)
+
+    def plan(self, name: Split, *, shuffle: bool, rank: int = 0, processes: int = 1) -> BatchPlan:
+        """Which utterances of a split make a batch, in one of so many processes.
+
+        Args:
+            name: The split.
+            shuffle: Whether it is for training.
+            rank: Number of the process.
+            processes: How many share the split.
+        """
+        return BatchPlan(
+            self.split(name)["seconds"].tolist(),
             batch_size=self.batch_size,
             batch_seconds=self.batch_seconds,
             shuffle=shuffle,
@@ -253,19 +266,25 @@ class Corpus(LightningDataModule, ABC):
             rank=rank,
             processes=processes,
         )
-        if shuffle:
-            self._resume(plan)
-        augmentation = self.augmentation if shuffle else None
+
+    def loader(self, name: Split, batches: Iterable[PlannedBatch], *, shuffle: bool) -> DataLoader[Any]:
+        """Reads batches of a split.
+
+        Args:
+            name: The split.
+            batches: Which ones, in their order.
+            shuffle: Whether it is for training.
+        """
         return Loader(
             Batches(
                 self,
-                rows,
-                augmentation=augmentation,
+                self.split(name),
+                augmentation=self.augmentation if shuffle else None,
                 seed=self.order_seed,
                 frames=self._frames.get(name),
                 refill=shuffle,
             ),
-            sampler=plan,
+            sampler=batches,
             batch_size=None,  # the plan hands out whole batches
             collate_fn=as_it_is,
             num_workers=self.workers,

@@ -1,0 +1,1 @@
+"""`estimate`: what a run will take, told by a few of its steps before it begins."""

@@ -1,0 +1,158 @@
+"""What stands in, in a dry run, for what a run makes before its first step: stored frames, and units."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ser_strategies.cache.build import estimate as estimate_build
+from ser_strategies.cache.build import expected_bytes, try_largest
+from ser_strategies.cache.shard import checksum
+from ser_strategies.cache.store import Damage, FrameStore
+from ser_strategies.cache.trunk import FORMATS, Trunk
+from ser_strategies.data.loading import FrameSource
+from ser_strategies.encoder import Encoder
+from ser_strategies.encoder.sources import SAMPLE_RATE
+from ser_strategies.strategies import Pretraining, Recognizer, Strategy
+from ser_strategies.strategies.caching import FrameCaching, Request, request
+
+
+@dataclass(frozen=True)
+class Cache:
+    """What a cache takes.
+
+    Args:
+        folder: Where it is, or will be.
+        size: Bytes of all that the run reads of it.
+        missing: Bytes that are still to be written.
+        seconds: How long that will take.
+        free: Bytes free on its disk.
+        damage: Files that were set aside.
+    """
+
+    folder: str
+    size: int
+    missing: int
+    seconds: float
+    free: int
+    damage: list[Damage] = field(default_factory=list)
+
+
+class AnyFrames:
+    """Frames in place of those that a run would store first: as many and as large, though not the same.
+
+    Args:
+        trunk: What would compute them.
+        samples: About how many samples each utterance of the split has.
+        counts: How many frames that gives.
+    """
+
+    def __init__(self, trunk: Trunk, samples: Tensor, counts: Tensor) -> None:
+        self.samples, self.counts = samples.tolist(), counts.tolist()
+        states = (trunk.states,) if trunk.layers else ()
+        noise = torch.randn(max(self.counts), *states, trunk.size, generator=torch.Generator().manual_seed(0))
+        self.noise = noise.to(FORMATS[trunk.stored])
+        self.unreadable: Mapping[int, str] = {}
+
+    def read(self, position: int, epoch: int) -> tuple[Tensor, int]:
+        """Frames of an utterance, and how many samples they would be made of.
+
+        Args:
+            position: Its position in the split.
+            epoch: Which changes nothing here.
+        """
+        frames = self.noise[: self.counts[position]]
+        checksum(frames)  # as for those that are read from the disk, since it takes time
+        return frames, self.samples[position]
+
+
+class AnyUnits:
+    """Units in place of those that a run would make first: as many, though not the same.
+
+    Args:
+        clusterings: How many units each frame has.
+    """
+
+    def __init__(self, clusterings: int) -> None:
+        self.clusterings = clusterings
+        self.report: dict[str, Any] = {}
+
+    def units(self, name: str, frames: int) -> Tensor:
+        """The first unit of each clustering for each frame.
+
+        Args:
+            name: The utterance.
+            frames: How many frames it has.
+        """
+        return torch.zeros(frames, self.clusterings, dtype=torch.int64)
+
+
+def makes_units(model: Strategy) -> bool:
+    """Whether a strategy makes units before it trains.
+
+    Args:
+        model: The strategy.
+    """
+    return isinstance(model, Pretraining) and model.unit_source is not None
+
+
+def stand_in(model: Strategy, corpus: Any) -> Cache | None:
+    """Gives a strategy what it trains on, and writes nothing; tells what its cache takes if it has one.
+
+    Args:
+        model: The strategy, on its device.
+        corpus: The corpus.
+    """
+    if isinstance(model, Pretraining) and model.unit_source is not None:
+        units: Any = AnyUnits(len(model.unit_source.clusters))
+        model.take_units(units, corpus)
+    if not isinstance(model, Recognizer) or model.caching is None:
+        return None
+    caching, model.caching = model.caching, None  # so that it builds none
+    encoder = model.encoder
+    modes = {module: module.training for module in encoder.modules()}
+    encoder.eval()
+    try:
+        cache, frames = _frames(caching, encoder, corpus)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    corpus.use_frames(frames)
+    return cache
+
+
+def _frames(caching: FrameCaching, encoder: Encoder, corpus: Any) -> tuple[Cache, Mapping[str, FrameSource]]:
+    wanted = request(corpus, caching.views, skips=corpus.skips_damaged)
+    store = caching.store(encoder)
+    damage = store.open()
+    cost = estimate_build(store, encoder, wanted.sounds)
+    once = dict(zip(wanted.sounds.keys, wanted.sounds.seconds, strict=True))
+    cache = Cache(
+        folder=str(store.folder),
+        size=sum(expected_bytes(seconds, store.trunk) for seconds in once.values()),
+        missing=cost.needed,
+        seconds=60 * (cost.minutes or 0.0),
+        free=cost.free,
+        damage=damage,
+    )
+    if not cost.utterances:
+        return cache, _stored(store, wanted)
+    try_largest(store, encoder, wanted.sounds)
+    return cache, {name: _any_frames(store.trunk, encoder, corpus.split(name)) for name in wanted.views}
+
+
+def _stored(store: FrameStore, wanted: Request) -> Mapping[str, FrameSource]:
+    present = store.keys()
+    return {
+        name: store.frames(
+            views, {p: "not stored" for keys in views for p, key in enumerate(keys) if key not in present}
+        )
+        for name, views in wanted.views.items()
+    }
+
+
+def _any_frames(trunk: Trunk, encoder: Encoder, rows: Any) -> AnyFrames:
+    samples = torch.tensor([max(round(seconds * SAMPLE_RATE), 1) for seconds in rows["seconds"]])
+    return AnyFrames(trunk, samples, encoder.count_frames(samples))

@@ -1,0 +1,102 @@
+"""A pass over a split: how much there is, the biggest batches, and some that stand for all."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count, islice
+
+import numpy as np
+
+from ser_strategies.data.batching import BatchPlan, PlannedBatch
+
+# Each epoch shakes the order of durations a little; so many are looked through for the biggest batch.
+EPOCHS_LOOKED_AT = 32
+
+
+@dataclass(frozen=True)
+class Size:
+    """How big a batch is.
+
+    Args:
+        utterances: Utterances in it.
+        seconds: Length of the longest, to which all are padded.
+    """
+
+    utterances: int
+    seconds: float
+
+    @property
+    def padded(self) -> float:
+        """Seconds of sound, padding included: what time goes by."""
+        return self.utterances * self.seconds
+
+    @property
+    def squared(self) -> float:
+        """What attention keeps, where it keeps its weights: it grows with the square of the length."""
+        return self.utterances * self.seconds**2
+
+
+class Workload:
+    """A pass over a split in one process.
+
+    Args:
+        plan: The batches of each epoch.
+        epochs: How many epochs are looked through for the biggest batch.
+        used: Batches of each that are used.
+        longest: Seconds to which clips are cut; None takes them whole.
+    """
+
+    def __init__(self, plan: BatchPlan, *, epochs: int, used: int, longest: float | None) -> None:
+        self._seconds = plan.seconds if longest is None else np.minimum(plan.seconds, longest)
+        first: list[PlannedBatch] = []
+        most: dict[str, tuple[float, PlannedBatch]] = {}
+        for epoch in range(epochs):
+            plan.set_epoch(epoch)
+            batches = list(islice(plan, used))
+            first = first or batches
+            for batch in batches:
+                size = self.size(batch)
+                for what, amount in (("padded", size.padded), ("squared", size.squared)):
+                    if what not in most or amount > most[what][0]:
+                        most[what] = (amount, batch)
+        self.batches = sorted(first, key=lambda batch: self.size(batch).padded)
+        # Often one and the same.
+        self.biggest = list({tuple(batch.positions): batch for _, batch in most.values()}.values())
+
+    def __len__(self) -> int:
+        """Batches of a pass."""
+        return len(self.batches)
+
+    @property
+    def padded(self) -> float:
+        """Seconds of sound in a pass, padding included."""
+        return sum(self.size(batch).padded for batch in self.batches)
+
+    def size(self, batch: PlannedBatch) -> Size:
+        """How big a batch is."""
+        return Size(len(batch.positions), float(self._seconds[batch.positions].max()))
+
+    def typical(self, wanted: int) -> list[PlannedBatch]:
+        """Batches that stand for all, however many of them are taken from the start: the middle one first.
+
+        Args:
+            wanted: How many; one may come several times where there are few.
+        """
+        return [self.batches[int(share * len(self))] for share in islice(_spread(), wanted)]
+
+
+def _spread() -> Iterator[float]:
+    """1/2, 1/4, 3/4, 1/8, ...: numbers below 1, spread evenly wherever they end (van der Corput)."""
+    for number in count(1):
+        yield sum(int(bit) / 2 ** (place + 1) for place, bit in enumerate(reversed(f"{number:b}")))
+
+
+def used(plan: BatchPlan, limit: int | float | None) -> int:
+    """Batches of a plan that a trainer uses.
+
+    Args:
+        plan: The plan.
+        limit: Its limit: a number of batches, a share of all, or None.
+    """
+    if isinstance(limit, int):
+        return min(limit, len(plan))
+    return len(plan) if limit is None else int(len(plan) * limit)
