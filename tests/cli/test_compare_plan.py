@@ -106,7 +106,7 @@ def test_what_a_run_starts_from_counts_by_its_content(here):
 @pytest.mark.parametrize(
     ("words", "mode"),
     [
-        ((), "12 epochs"),
+        ((), "4 epochs"),
         (("--epochs=4",), "4 epochs"),
         (("--steps=2000",), "2,000 steps"),
         (("--seconds=90",), "00:00:01:30 (d:h:m:s)"),

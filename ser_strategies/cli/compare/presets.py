@@ -57,9 +57,8 @@ class Start(NamedTuple):
             *words: Its options.
         """
         rates = ("--model.encoder_lr=1e-3", "--model.head_lr=2e-3", "--model.warmup_steps=30")
-        epochs = "--trainer.max_epochs=12" if self.drawn else "--trainer.max_epochs=15"
         given = rates if self.drawn else ()
-        return (f"--model={strategy}", f"--model.encoder={encoder}", *given, *words, epochs)
+        return (f"--model={strategy}", f"--model.encoder={encoder}", *given, *words, self.epochs(15))
 
     def adapted(self, strategy: str, *words: str) -> tuple[str, ...]:
         """Adaptation of it.
@@ -68,10 +67,18 @@ class Start(NamedTuple):
             strategy: The class.
             *words: Its options.
         """
-        rates = ("--model.encoder_lr=1e-3", "--model.head_lr=1e-3", "--model.warmup_steps=100")
+        rates = ("--model.encoder_lr=1e-3", "--model.head_lr=1e-3", "--model.warmup_steps=30")
         given = rates if self.drawn else ()
         common = (f"--model={strategy}", f"--model.encoder={self.encoder}", *given)
-        return (*common, *words, "--trainer.max_epochs=20")
+        return (*common, *words, self.epochs(20))
+
+    def epochs(self, published: int) -> str:
+        """How long a stage trains, which for random weights is as long as shows what it does.
+
+        Args:
+            published: Epochs from a published encoder.
+        """
+        return f"--trainer.max_epochs={4 if self.drawn else published}"
 
 
 def _frozen(start: Start) -> tuple[StageWords, ...]:
