@@ -160,7 +160,9 @@ def encoder_words(finished: pd.DataFrame) -> EncoderFacts:
         return EncoderFacts(f"{still.max():.0f} tensors of the encoder never moved that should", wrong=True)
     far = moved.median()
     # From random weights the smallest tensors move by many times what they were.
-    return EncoderFacts(f"moved {far:,.0f}-fold" if far >= MANIFOLD else f"moved by {100 * far:.2g} %")
+    if far >= MANIFOLD:
+        return EncoderFacts(f"moved {far:,.0f}-fold")
+    return EncoderFacts(f"moved by {100 * far:.0f} %" if far >= 0.1 else f"moved by {100 * far:.2g} %")
 
 
 def _scored(aligned: Aligned | None, score: str) -> tuple[Interval | None, tuple[str, ...]]:
