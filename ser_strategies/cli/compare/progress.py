@@ -86,7 +86,8 @@ class Progress:
             told = f"failed: {how.error}"
         about = f"; about {duration(left)} left" if left is not None and left >= 1 else ""
         line = f"{place} {cell}: {told} ({duration(seconds)}{about})"
-        self.console.print(line, style="red" if how.status == FAILED else None, highlight=False, markup=False)
+        colour = "red" if how.status == FAILED else None
+        self.console.print(line, style=colour, highlight=False, markup=False, soft_wrap=True)
 
     def _count(self, cell: Cell, status: str) -> None:
         if status == FAILED:
