@@ -108,6 +108,8 @@ class Ledger:
                     earlier[name] = earlier.get(name, 0) + 1
                     continue
                 row = read_cell(cell)
+                if isinstance(wanted, dict):
+                    row["name"] = str(wanted[cell.name]["name"])  # its strategy may have another name now
                 if row["status"] == "finished":
                     _check_predictions(_predictions_path(cell))
                 rows.append(row)
@@ -199,10 +201,23 @@ def read_comparison(folder: str | Path) -> dict[str, Any]:
     try:
         facts = read_json(path)
         check_schema(facts, COMPARISON)
+        _check_shape(facts)
     except ValueError as error:
         msg = f"{folder}: {error}: give another folder, or take {COMPARISON} away if it is damaged."
         raise ValueError(msg) from error
     return facts
+
+
+def check_finished(cell: Path) -> None:
+    """Raises ValueError where a run that says it is finished lacks what is compared.
+
+    Args:
+        cell: The folder of the run.
+    """
+    last = stages_of(cell, read_json(cell / CELL)).last
+    for name in ("fit.json", "test.json"):
+        read_json(last / name)
+    _check_predictions(last / PREDICTIONS)
 
 
 def write_cell(folder: str | Path, facts: Mapping[str, Any]) -> None:
@@ -252,6 +267,17 @@ def _cells(folder: Path) -> list[Path]:
     return cells
 
 
+def _check_shape(facts: Mapping[str, Any]) -> None:
+    """Raises ValueError where comparison.json lists runs in another way than this version writes."""
+    cells = facts.get("cells", {})
+    whole = isinstance(cells, dict) and all(
+        isinstance(each, dict) and "name" in each for each in cells.values()
+    )
+    if not whole or not isinstance(facts.get("commands", []), list):
+        msg = f"{COMPARISON} is damaged: its list of runs is not as `compare` writes it"
+        raise ValueError(msg)
+
+
 def _visible(path: Path) -> bool:
     return path.is_dir() and not path.name.startswith(".")
 
@@ -264,6 +290,7 @@ def _comparison(folder: Path, problems: list[Problem]) -> dict[str, Any]:
         return {}
     try:
         check_schema(facts, COMPARISON)
+        _check_shape(facts)
     except ValueError as error:
         msg = f"{folder}: {error}."
         raise ValueError(msg) from error

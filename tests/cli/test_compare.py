@@ -11,10 +11,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from ser_strategies.cli import main
 from ser_strategies.comparison import Comparison
-from tests.cli.conftest import EXAMPLES, everything_in, only_error
+from tests.cli.conftest import ENCODER, EXAMPLES, everything_in, only_error
 
 SMALL = (
     "--data=Synthetic",
@@ -147,6 +148,35 @@ def test_a_run_on_two_processes_is_one_run(here):
     ((folder, facts),) = cells().values()
     assert facts["status"] == "finished", facts
     assert json.loads((folder / "costs.json").read_text())["processes"] == 2
+
+
+def test_a_run_that_is_damaged_or_has_another_name_now(here):
+    config = yaml.safe_load((EXAMPLES / "vanilla.yaml").read_text())
+    config["model"] = {"class_path": "PartialFineTuning", "init_args": {"encoder": ENCODER, "top_blocks": 0}}
+    Path("aa.yaml").write_text(yaml.safe_dump(config))
+    words = (*SMALL, "--seeds=1", "--epochs=1", "--out=out")
+    main(["compare", "aa.yaml", *words, "--keep_checkpoints"])
+    ((folder, facts),) = cells().values()
+    (folder / "test.parquet").write_bytes(b"torn")
+    (folder / "stage.json").write_text("torn")
+    main(["compare", "aa.yaml", *words])
+    ((again, after),) = cells().values()
+    assert again == folder
+    assert after["status"] == "finished"
+    assert after["started"] != facts["started"] or after["seconds"] != facts["seconds"]
+    Path("aa.yaml").rename("bb.yaml")
+    main(["compare", "bb.yaml", *words, "--baseline=bb"])
+    assert [each for _, each in cells().values()] == [after], "it need not be run again for its name"
+    assert list(Comparison.load("out").table().index) == ["bb"]
+
+
+@pytest.mark.parametrize("text", ['{"schema": 1, "cells": [1]}', '{"schema": 1, "cells": {"a": {}}}', "[]"])
+def test_a_list_of_runs_of_another_shape_is_refused(text, refused):
+    Path("out").mkdir()
+    Path("out/comparison.json").write_text(text)
+    said = refused(*GRID)
+    assert "comparison.json" in said
+    assert "another folder" in said
 
 
 @pytest.mark.parametrize(

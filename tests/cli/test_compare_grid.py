@@ -6,6 +6,7 @@ import threading
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from ser_strategies.cli.compare.cell import FAILED, FINISHED, RUNNING, Ended, status_of
@@ -18,6 +19,13 @@ from ser_strategies.comparison.ledger import write_cell
 def cell(name, seed=0, cache=None):
     folder = Path("out/cells") / f"{name}-{seed}"
     return Cell(f"{name}-{seed}", name, name, "Vanilla", None, seed, "1 epochs", folder, (), cache)
+
+
+def results_of(cell):
+    """What a finished run has."""
+    for name in ("fit.json", "test.json"):
+        (cell.folder / name).write_text("{}")
+    pd.DataFrame({"id": ["a"]}).to_parquet(cell.folder / "test.parquet")
 
 
 class Runner:
@@ -43,6 +51,7 @@ class Runner:
         write_cell(cell.folder, {**cell.facts, "status": RUNNING})
         time.sleep(self.seconds)
         ended = Ended(FAILED, "because") if cell.hash in self.failing else Ended(FINISHED)
+        results_of(cell)
         write_cell(cell.folder, {**cell.facts, **ended._asdict()})
         with self._lock:
             self._now.discard(cell.hash)
@@ -166,8 +175,22 @@ def test_what_others_have_done_meanwhile_is_not_done_again(here):
     runner = Runner()
     work = grid(cells, runner)
     write_cell(cells[1].folder, {**cells[1].facts, "status": FINISHED})
+    results_of(cells[1])
     work.run([{}])
     assert runner.ran == ["a-0"]
+
+
+@pytest.mark.parametrize("name", ["fit.json", "test.json", "test.parquet"])
+def test_a_finished_run_whose_results_are_gone_or_torn_is_done_again(here, name):
+    each = cell("a")
+    grid([each], Runner()).run([{}])
+    assert done(each, retry=False)
+    (each.folder / name).write_bytes(b"torn")
+    assert not done(each, retry=False)
+    grid([each], again := Runner()).run([{}])
+    assert again.ran == ["a-0"]
+    (each.folder / name).unlink()
+    assert not done(each, retry=False)
 
 
 def test_several_grids_share_the_work(here):

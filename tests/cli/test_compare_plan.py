@@ -150,3 +150,42 @@ def test_what_was_compared_before_stays_if_it_is_the_same_strategy(here):
     other = merged(more, planned(*words, "--lora.model.rank=2", "--seeds=1"))
     assert sum(each["name"] == "lora" for each in other.values()) == 1
     assert sum(each["name"] == "vanilla" for each in other.values()) == 4
+
+
+def test_other_sounds_or_labels_are_another_comparison(here, manifest):
+    words = ("--strategies", "vanilla", *manifest, "--model.encoder=random:wav2vec2-tiny", "--folds=1")
+    planned_anew = lambda *more: planning.plan(read_words("compare", [*words, *more]), DataPrints())  # noqa: E731
+    quiet()
+    before = merged({}, planned_anew("--seeds=2"))
+    assert len(merged(before, planned_anew("--seeds=1"))) == 2
+    (here / "0-0.wav").write_bytes(b"RIFF another")
+    assert len(merged(before, planned_anew("--seeds=1"))) == 1
+    before = merged({}, planned_anew("--seeds=2"))
+    text = Path("mine.csv").read_text()
+    Path("mine.csv").write_text(text.replace("5-0.wav,anger", "5-0.wav,joy"))
+    assert len(merged(before, planned_anew("--seeds=1"))) == 1
+
+
+def test_a_single_configuration_keeps_the_paths_below_its_own_folder(here):
+    config = yaml.safe_load((EXAMPLES / "vanilla.yaml").read_text())
+    config["trainer"]["default_root_dir"] = "runs"
+    config["model"]["init_args"]["encoder"] = "runs/adapted/best.ckpt"
+    config["trainer"]["logger"] = {"class_path": "CSVLogger", "init_args": {"save_dir": "runs/logs"}}
+    Path("mine.yaml").write_text(yaml.safe_dump(config))
+    cell = only("mine.yaml", *SMALL)
+    (step,) = cell.steps
+    assert step.config["model"]["init_args"]["encoder"] == "runs/adapted/best.ckpt"
+    assert step.config["trainer"]["logger"]["init_args"]["save_dir"] == f"{cell.folder}/logs"
+    config["trainer"]["default_root_dir"] = "."
+    Path("here.yaml").write_text(yaml.safe_dump(config))
+    (step,) = only("here.yaml", *SMALL).steps
+    assert step.config["data"]["class_path"] == "ser_strategies.Synthetic"
+
+
+def test_a_run_has_the_same_name_wherever_the_command_is_given(here, monkeypatch):
+    words = ("--strategies", "cached", *SMALL)
+    before = only(*words, out=here / "out").hash
+    (here / "out").mkdir()
+    monkeypatch.chdir(here / "out")
+    assert only(*words, out=here / "out").hash == before
+    assert only(*words, out=".").hash == before

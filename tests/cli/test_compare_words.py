@@ -7,6 +7,7 @@ import pytest
 from ser_strategies.cli import MistypedError
 from ser_strategies.cli.compare.arms import find_arms
 from ser_strategies.cli.compare.words import read_words
+from ser_strategies.comparison.ledger import write_comparison
 
 SYNTHETIC = ("--data", "Synthetic")
 
@@ -68,16 +69,46 @@ def test_the_encoder_is_where_a_strategy_starts(tmp_path):
     encoder = "--model.encoder=random:wavlm-tiny"
     arms = arms_of(str(tmp_path / "chain"), str(tmp_path / "one.yaml"), *SYNTHETIC, encoder)
     assert encoder in arms["one"].stages[0].words
-    assert [encoder in stage.words for stage in arms["chain"].stages] == [True, False]
+    assert [encoder in stage.words for stage in arms["chain"].stages] == [True, True]
     presets = arms_of("--strategies", "ptapt", *SYNTHETIC, encoder)["ptapt"].stages
     assert [encoder in stage.words for stage in presets] == [True, True, False]
+
+
+def test_what_starts_from_a_checkpoint_keeps_to_it(tmp_path):
+    (tmp_path / "chain").mkdir()
+    encoders = {
+        "1-adapt": "random:wavlm-tiny",
+        "2-more": "random:wavlm-tiny",
+        "3-finetune": "runs/1-adapt/best.ckpt",
+    }
+    for name, encoder in encoders.items():
+        text = f"model:\n  class_path: TAPT\n  init_args:\n    encoder: {encoder}\n"
+        (tmp_path / "chain" / f"{name}.yaml").write_text(text)
+    word = "--model.encoder=random:hubert-tiny"
+    stages = arms_of(str(tmp_path / "chain"), *SYNTHETIC, word)["chain"].stages
+    assert [word in stage.words for stage in stages] == [True, True, False]
+
+
+def test_files_may_stand_behind_options_of_compare(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.yaml").write_text("{}\n")
+    wishes = understood(str(tmp_path / "one.yaml"), "--seeds", "1", str(tmp_path / "two.yaml"))
+    assert [path.stem for path in wishes.paths] == ["one", "two"]
+
+
+def test_a_baseline_may_be_what_was_compared_before(tmp_path):
+    write_comparison(tmp_path, {"names": ["frozen"]})
+    words = ("--strategies", "vanilla", *SYNTHETIC, "--baseline=frozen", f"--out={tmp_path}")
+    assert list(arms_of(*words)) == ["vanilla"]
 
 
 @pytest.mark.parametrize(
     ("words", "last"),
     [
-        (("--epochs", "4"), ("--trainer.max_epochs=4", "--trainer.max_steps=-1")),
+        (("--epochs", "7"), ("--trainer.max_epochs=7", "--trainer.max_steps=-1")),
         (("--steps", "200"), ("--trainer.max_steps=200", "--trainer.val_check_interval=20")),
+        (("--steps", "15"), ("--trainer.max_steps=15", "--trainer.val_check_interval=3")),
+        (("--steps", "29"), ("--trainer.max_steps=29", "--trainer.val_check_interval=3")),
         (("--steps", "3"), ("--trainer.max_steps=3", "--trainer.val_check_interval=1")),
         (("--seconds", "90061"), ("--trainer.max_time=01:01:01:01", "--trainer.max_epochs=-1")),
         (("--patience", "2"), ("--patience=2",)),
@@ -139,6 +170,15 @@ MISTAKES = {
         ("--strategies", "lora", "partial", *SYNTHETIC, "--baseline=vanilla"),
         ("--baseline vanilla", "lora, partial"),
     ),
+    "a class for one": (("--strategies", "lora", *SYNTHETIC, "--lora.model=TAPT"), ("compare another",)),
+    "an order for one": (("--strategies", "lora", *SYNTHETIC, "--lora.data.order_seed=9"), ("--seeds",)),
+    "an order, spelled out": (("--strategies", "lora", *SYNTHETIC, "--data.init_args.fold=9"), ("--folds",)),
+    "a report and seeds": (("--report", "x", "--seeds", "7"), ("leave --seeds out",)),
+    "an unknown score": (
+        ("--strategies", "lora", *SYNTHETIC, "--score", "f1macro"),
+        ("did you mean f1_macro?",),
+    ),
+    "no corpus": (("--strategies", "lora"), ("which corpus", "Synthetic")),
     "a report and strategies": (("--report", "x", "--strategies", "lora"), ("--report runs nothing",)),
     "an unknown option": (("--strategies", "lora", "--sedes=3"), ("--sedes", "--seeds")),
     "folds that count down": (("a.yaml", "--folds=5..1"), ("--folds", "1..5")),

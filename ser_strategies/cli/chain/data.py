@@ -25,6 +25,7 @@ class DataPrint:
             change; None where there are no files.
         has_test: Whether there is a test split.
         folds: How many folds its protocol has.
+        labels: A hash over who says what with which label, whatever the fold.
     """
 
     task: str
@@ -32,10 +33,11 @@ class DataPrint:
     sounds: str | None
     has_test: bool
     folds: int = 1
+    labels: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """What is compared, as plain data."""
-        return {name: value for name, value in asdict(self).items() if name not in {"has_test", "folds"}}
+        return {name: value for name, value in asdict(self).items() if name in {"task", "digest", "sounds"}}
 
 
 class DataPrints:
@@ -77,7 +79,16 @@ def _fingerprint(corpus: Corpus) -> DataPrint:
     facts = corpus.facts()
     lines = sorted(_sounds(corpus))
     sounds = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] if lines else None
-    return DataPrint(facts["task"], facts["digest"], sounds, has_test, corpus.protocol.rule.folds)
+    return DataPrint(
+        facts["task"], facts["digest"], sounds, has_test, corpus.protocol.rule.folds, _labels(corpus)
+    )
+
+
+def _labels(corpus: Corpus) -> str:
+    """A hash over all that is said of each utterance, less the split that it is in."""
+    table = corpus.everything().drop(columns=["split", "path"], errors="ignore")
+    text = table.sort_values("id").to_csv(index=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _sounds(corpus: Corpus) -> Iterator[str]:

@@ -5,11 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from ser_strategies.cli import MistypedError
 from ser_strategies.cli.chain.files import find_stages
 from ser_strategies.cli.compare.presets import PRESETS, TINY, StageWords, Start
 from ser_strategies.cli.compare.words import OF_FIT, Wishes
 from ser_strategies.cli.mistakes import nearest
+from ser_strategies.comparison.ledger import read_comparison
+from ser_strategies.data.corpora import CORPORA
 
 # A name becomes a part of an option and of file names.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -41,7 +45,7 @@ def find_arms(wishes: Wishes) -> list[Arm]:
     Raises:
         MistypedError: One is not known, two have the same name, or options are addressed to none.
     """
-    arms = [_named(name, wishes.common) for name in wishes.presets]
+    arms = [_named(name, wishes.common, wishes.special.get(name, ())) for name in wishes.presets]
     arms += [_of_path(path) for path in wishes.paths]
     names = [arm.name for arm in arms]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -53,24 +57,28 @@ def find_arms(wishes: Wishes) -> list[Arm]:
             known = [*names, *(group[2:] for group in OF_FIT)]
             msg = f"--{name}. addresses no strategy: expected one of {', '.join(names)}{nearest(name, known)}"
             raise MistypedError(msg)
-    if wishes.baseline is not None and wishes.baseline not in names:
+    before = [*names, *map(str, read_comparison(wishes.out).get("names", []))]
+    if wishes.baseline is not None and wishes.baseline not in before:
         hint = nearest(wishes.baseline, names)
         msg = f"--baseline {wishes.baseline} is not compared: expected one of {', '.join(names)}{hint}"
         raise MistypedError(msg)
     return [_with_words(arm, wishes) for arm in arms]
 
 
-def _named(name: str, common: Sequence[str]) -> Arm:
+def _named(name: str, common: Sequence[str], special: Sequence[str]) -> Arm:
     if name not in PRESETS:
         hint = nearest(name, list(PRESETS))
         if Path(name).exists():
             hint = f"; give configurations without --strategies, as in `compare {name}`."
         msg = f"--strategies {name} is not known: expected some of {', '.join(PRESETS)}{hint}"
         raise MistypedError(msg)
-    encoder = _value(common, ENCODER)
+    encoder = _value([*common, *special], ENCODER)
+    data = _value([*common, *special], ("--data", "--data.class_path"))
+    if data is None:
+        msg = f"which corpus? Give --data, one of {', '.join(kind.__name__ for kind in CORPORA)}."
+        raise MistypedError(msg)
     if encoder is None:
-        data = _value(common, ("--data", "--data.class_path"))
-        if data is None or data.rpartition(".")[2] != "Synthetic":
+        if data.rpartition(".")[2] != "Synthetic":
             msg = "which encoder? Give --model.encoder, such as --model.encoder facebook/wav2vec2-base."
             raise MistypedError(msg)
         encoder = TINY  # made-up speech needs no better one
@@ -131,13 +139,22 @@ def _common(arm: Arm, stage: StageWords, words: Sequence[str], *, last: bool) ->
                 msg = f"compare does not take {name}: name strategies with --strategies or configurations."
                 raise MistypedError(msg)
             if name in ENCODER:
-                # Of presets it is already where it belongs, and a chain's first stage has it as its start.
-                keep = not (chain and stage is not arm.stages[0]) and stage.words[:1] == ("--config",)
+                # Of presets it is already where it belongs; what starts from an earlier stage keeps to that.
+                keep = stage.words[:1] == ("--config",) and not _starts_from_checkpoint(stage)
             else:
                 keep = not of_model or last or not chain
         if keep:
             chosen.append(word)
     return chosen
+
+
+def _starts_from_checkpoint(stage: StageWords) -> bool:
+    """Whether a stage's file names a checkpoint as its encoder; what cannot be read is told of later."""
+    try:
+        config = yaml.safe_load(Path(stage.words[1]).read_text(encoding="utf-8"))
+        return str(config["model"]["init_args"]["encoder"]).endswith(".ckpt")
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        return False
 
 
 def _shared_out(
@@ -150,6 +167,9 @@ def _shared_out(
     for word in words:
         if word.startswith("--"):
             group, _, rest = word[2:].partition(".")
+            if f"--{word[2:].split('=')[0]}" in MODEL_CLASS:
+                msg = f"--{arm.name}.{word[2:]}: a strategy's class is what its name says: compare another."
+                raise MistypedError(msg)
             known = f"--{group.split('=')[0]}" in OF_FIT
             if not known and group not in stages:
                 listed = ", ".join(filter(None, stages))
@@ -172,16 +192,19 @@ def _budget(wishes: Wishes) -> list[str]:
         return words
     kind, amount = wishes.budget
     if kind == "epochs":
-        return [*words, f"--trainer.max_epochs={amount}", "--trainer.max_steps=-1"]
+        epochs = f"--trainer.max_epochs={amount}"
+        return [*words, epochs, "--trainer.max_steps=-1", "--trainer.max_time=null"]
     if kind == "seconds":
         limit = f"{amount // 86400:02}:{amount // 3600 % 24:02}:{amount // 60 % 60:02}:{amount % 60:02}"
         return [*words, f"--trainer.max_time={limit}", "--trainer.max_epochs=-1", "--trainer.max_steps=-1"]
-    # Ten looks at the validation split, whatever an epoch is.
-    between = max(1, amount // 10)
+    # At most ten looks at the validation split, whatever an epoch is; the last step is one of them if it can.
+    between = next((n for n in range(-(-amount // 10), amount) if amount % n == 0 and n * 5 <= amount), 0)
+    between = between or -(-amount // 10)
     return [
         *words,
         f"--trainer.max_steps={amount}",
         "--trainer.max_epochs=-1",
+        "--trainer.max_time=null",
         "--trainer.check_val_every_n_epoch=null",
         f"--trainer.val_check_interval={between}",
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ser_strategies.cli.chain.data import DataPrints
-from ser_strategies.cli.chain.decide import decide
+from ser_strategies.cli.chain.decide import Decision, Facts, decide
 from ser_strategies.cli.chain.lock import locked
 from ser_strategies.cli.chain.plan import Step
 from ser_strategies.cli.chain.run import StageError, perform
@@ -18,7 +18,7 @@ from ser_strategies.cli.chain.stamp import facts_of
 from ser_strategies.cli.compare.plan import Cell
 from ser_strategies.cli.compare.processes import Processes
 from ser_strategies.comparison.cell import CELL, PREDICTIONS, read_json
-from ser_strategies.comparison.ledger import write_cell
+from ser_strategies.comparison.ledger import check_finished, write_cell
 
 LOG = "log.txt"
 FAILED, FINISHED, RUNNING = "failed", "finished", "running"
@@ -40,15 +40,17 @@ class Ended(NamedTuple):
 
 
 def status_of(cell: Cell) -> str | None:
-    """What cell.json says; None where it says nothing that can be read.
+    """What cell.json says; None where it says nothing that can be read, or results are not there any more.
 
     Args:
         cell: The run.
     """
     try:
         status = read_json(cell.folder / CELL, missing={}).get("status")
+        if status == FINISHED:
+            check_finished(cell.folder)
     except ValueError:
-        return None
+        return None  # to be done again
     return status if isinstance(status, str) else None
 
 
@@ -97,10 +99,10 @@ class CellRunner:
             write_cell(cell.folder, {**facts, "status": RUNNING, "error": None, "seconds": round(seconds, 3)})
             raise
         seconds = round(before + time.monotonic() - started, 3)
+        write_cell(cell.folder, {**facts, **ended._asdict(), "seconds": seconds})
         if ended.status == FINISHED and not self.keep_checkpoints:
             for step in cell.steps:
                 _drop_weights(step.folder)
-        write_cell(cell.folder, {**facts, **ended._asdict(), "seconds": seconds})
         return ended
 
     def _through(self, cell: Cell, environment: Mapping[str, str]) -> Ended:
@@ -108,14 +110,16 @@ class CellRunner:
             locks = [stack.enter_context(locked(step.folder)) for step in cell.steps]
             for step, lock in zip(cell.steps, locks, strict=True):
                 log = step.folder / LOG
+                begins = 0
                 try:
                     facts = cache(partial(self._facts, step))
-                    decision = decide(step, facts, overwrite=False)
+                    decision = _decide(step, facts)
                     if decision.action == "run":
                         log.unlink(missing_ok=True)
+                    begins = log.stat().st_size if log.exists() else 0
                     perform(step, decision, facts, lock, self._start(log, environment))
                 except StageError as error:
-                    return Ended(FAILED, _why(error, log, several=len(cell.steps) > 1))
+                    return Ended(FAILED, _why(error, log, begins, several=len(cell.steps) > 1))
                 except (ValueError, OSError) as error:
                     return Ended(FAILED, str(error))
         last = cell.steps[-1].folder
@@ -135,10 +139,19 @@ class CellRunner:
         return facts_of(step, self.prints.take(step.config["data"]))
 
 
-def _why(error: StageError, log: Path, *, several: bool) -> str:
+def _decide(step: Step, facts: Facts) -> Decision:
+    """What is left to do; a folder here is of this run alone, so that what is damaged is made anew."""
+    try:
+        return decide(step, facts, overwrite=False)
+    except (ValueError, OSError):
+        return Decision("run", "what it had left cannot be read")
+
+
+def _why(error: StageError, log: Path, begins: int, *, several: bool) -> str:
     """The one sentence with which a run ended, or how it ended where it had no time to say."""
     where = f"{error.step.stage}: " if several else ""
-    said = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    text = log.read_bytes()[begins:] if log.exists() else b""  # not what an earlier attempt has said
+    said = text.decode(errors="replace").splitlines()
     sentences = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
     if sentences:
         return f"{where}{sentences[-1]}"

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,7 @@ class _Resolved:
         model = steps[-1].config["model"]["init_args"]
         return Cell(
             hash=digest,
-            kind=_digest([_without_numbers(step, self.wishes.out) for step in steps]),
+            kind=_digest([self._kind(step) for step in steps]),
             name=self.arm.name,
             strategy=" → ".join(_kind(step.config) for step in steps),
             fold=init.get("fold"),
@@ -160,26 +160,52 @@ class _Resolved:
         stage = resolve_numbered(label, [*words, *QUIET, *numbered], default, fold)
         stage = Stage(name or ONLY_STAGE, stage.config, stage.said, stage.recognizes)
         options = stage.config["model"]["init_args"]
-        if "cache" in options and not any(".cache" in word.split("=")[0] for word in words[1:]):
+        named = [word.split("=")[0] for word in words if word.startswith("--")]
+        if "cache" in options and not any(word.endswith(".cache") for word in named):
             # Its own, so that what it costs to build is seen, and not what another run has left.
             options["cache"] = str(self.wishes.out / CACHES)
         return stage
 
     def _steps(self, folder: Path, fold: int | None, seed: int) -> tuple[Step, ...]:
-        single = len(self.stages) == 1
-        folders = {stage.name: folder if single else folder / stage.name for stage in self.stages}
-        links = self.links or {stage.name: [] for stage in self.stages}
-        return tuple(steps_of(self.stages, links, folders, fold, seed))
+        if len(self.stages) > 1:
+            folders = {stage.name: folder / stage.name for stage in self.stages}
+            return tuple(steps_of(self.stages, self.links, folders, fold, seed))
+        # Alone, it takes nothing from itself: only what its trainer writes moves with its folder.
+        (stage,) = self.stages
+        nowhere = replace(stage, said=folder / ONLY_STAGE)
+        (step,) = steps_of([nowhere], {stage.name: []}, {stage.name: folder}, fold, seed)
+        if not Path.cwd().resolve().is_relative_to(real(stage.said)):
+            trainer = moved(step.config["trainer"], {real(stage.said): str(folder)})
+            step = replace(step, config={**step.config, "trainer": trainer})
+        return (step,)
 
     def _hash(self, fold: int | None, seed: int) -> str:
         """Of configurations as far as they matter, what they start from, and who is in which split."""
-        out = {real(self.wishes.out): "<out>"}
+        cache = {real(self.wishes.out / CACHES): "<cache>"}
         facts = []
         for step in self._steps(self.wishes.out / CELLS / "any", fold, seed):
             data = None if step.late_data else self._look(step.config).as_dict()
-            config = moved(without_ignored(step.portable), out)
+            config = moved(without_ignored(step.portable), cache)
             facts.append({"configuration": config, "data": data, "files": _files(step)})
         return _digest(facts)
+
+    def _kind(self, step: Step) -> dict[str, Any]:
+        """What a stage does whatever the fold and the seed, and from what."""
+        places = {real(self.wishes.out / CACHES): "<cache>"}
+        config: dict[str, Any] = moved(without_ignored(step.portable), places)
+        config.pop("seed_everything")
+        options = config["data"].get("init_args", {})
+        for name in ("fold", "order_seed"):
+            options.pop(name, None)
+        found = None if step.late_data else self._look(step.config)
+        # Which sounds are used is the same for all folds, unless labels are drawn for each seed.
+        sounds = found.sounds if found and options.get("train_share", 1) == 1 else None
+        return {
+            "configuration": config,
+            "files": _files(step),
+            "labels": found.labels if found else None,
+            "sounds": sounds,
+        }
 
     def _look(self, config: dict[str, Any]) -> DataPrint:
         with about(self.arm.name):
@@ -208,15 +234,6 @@ def mode_of(config: dict[str, Any]) -> str:
 
 def _digest(facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _without_numbers(step: Step, out: Path) -> dict[str, Any]:
-    """What a stage's configuration is whatever the fold and the seed."""
-    config: dict[str, Any] = moved(without_ignored(step.portable), {real(out): "<out>"})
-    config.pop("seed_everything")
-    for name in ("fold", "order_seed"):
-        config["data"].get("init_args", {}).pop(name, None)
-    return config
 
 
 def _files(step: Step) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The words of `compare`: which are its own, which go to every strategy, and which to one."""
 
 import argparse
+import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ REFUSED = {
     "--data.order_seed": "--seeds says it already",
     "--data.fold": "--folds says it already",
 }
+SCORES = ("ua", "wa", "f1_macro", "f1_weighted", "brier", "ece", "ccc")
+SCORES_OF = ("recall/", "ccc_", "pearson_", "rmse_")
 BUDGETS = ("epochs", "steps", "seconds")
 EXAMPLES = f"""more options are those of `{PROGRAM} fit`:
   --data... --trainer... --model...   for every strategy (--model... for what predicts emotion)
@@ -96,7 +99,7 @@ def read_words(command: str, words: Sequence[str]) -> Wishes:
         words: The words after it.
     """
     own, common, special = _share_out(words)
-    options = _parser(command).parse_args(own)
+    options = _parser(command).parse_intermixed_args(own)
     _check(options, common, special)
     report = options.report is not None
     out = Path(options.report or options.out).expanduser()
@@ -153,10 +156,12 @@ def _share_out(words: Sequence[str]) -> tuple[list[str], list[str], dict[str, li
         if not re.match(r"--|-[A-Za-z]", word):  # a value, which may be a negative number
             receiver.append(word)
             continue
-        name = word.split("=")[0]
         group, stop, rest = word.partition(".")
-        if name in REFUSED:
-            msg = f"compare does not take {name}: {REFUSED[name]}."
+        # Neither for all nor for one strategy.
+        plain = [each.split("=")[0].replace(".init_args", "") for each in (word, f"--{rest}")]
+        refused = next((name for name in plain if name in REFUSED), None)
+        if refused is not None:
+            msg = f"compare does not take {word.split('=')[0]}: {REFUSED[refused]}."
             raise MistypedError(msg)
         if group.split("=")[0] in OF_FIT:
             receiver = common
@@ -175,6 +180,13 @@ def _check(options: argparse.Namespace, common: Sequence[str], special: dict[str
         if options.configurations or options.strategies or said:
             msg = "--report runs nothing: leave strategies, configurations and their options out."
             raise MistypedError(msg)
+        defaults = _parser("compare").parse_args([])
+        allowed = ("report", "score", "baseline", "allow_unfair")
+        extra = [name for name in vars(defaults) if getattr(options, name) != getattr(defaults, name)]
+        extra = [name for name in extra if name not in allowed]
+        if extra:
+            msg = f"--report runs nothing: leave --{extra[0]} out."
+            raise MistypedError(msg)
         return
     if not options.configurations and not options.strategies:
         msg = (
@@ -186,6 +198,8 @@ def _check(options: argparse.Namespace, common: Sequence[str], special: dict[str
     if len(given) > 1:
         msg = f"--{given[0]} and --{given[1]} are two budgets: give one of them."
         raise MistypedError(msg)
+    if options.score is not None:
+        _check_score(options.score)
     for name in (*given, "patience", "jobs"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             msg = f"--{name} must be 1 or more, got {getattr(options, name)}."
@@ -194,6 +208,17 @@ def _check(options: argparse.Namespace, common: Sequence[str], special: dict[str
     twice = next((word for word in common if word.split("=")[0] in limits), None) if given else None
     if twice is not None:
         msg = f"--{given[0]} is the budget already: leave {twice.split('=')[0]} out."
+        raise MistypedError(msg)
+
+
+def _check_score(name: str) -> None:
+    """Notices a slip before anything is trained; whether there is such a class or dimension shows later."""
+    bare = name.removeprefix("test/").removeprefix("val/")
+    if bare not in SCORES and not bare.startswith(SCORES_OF):
+        listed = ", ".join((*SCORES, *(f"{each}<name>" for each in SCORES_OF)))
+        near = difflib.get_close_matches(bare, SCORES, n=1)
+        hint = f"; did you mean {near[0]}?" if near else "."
+        msg = f"--score {name} is not known: expected one of {listed}{hint}"
         raise MistypedError(msg)
 
 

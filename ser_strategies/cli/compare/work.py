@@ -27,7 +27,7 @@ from ser_strategies.cli.compare.progress import Progress
 from ser_strategies.cli.compare.words import Wishes
 from ser_strategies.cli.training import quiet
 from ser_strategies.comparison.clusters import counted
-from ser_strategies.comparison.ledger import read_comparison, write_comparison
+from ser_strategies.comparison.ledger import Ledger, read_comparison, write_comparison
 
 LOCK = ".lock"
 
@@ -50,8 +50,7 @@ def perform(wishes: Wishes) -> None:
             print(f"{cell}: {status_of(cell) or 'not begun'} ({cell.folder})")
         print("nothing was run (--dry_run)")
         return
-    known = read_comparison(wishes.out)  # before anything is written
-    _write_down(wishes, cells, known)
+    _write_down(wishes, cells)
     elsewhere = _work(wishes, cells, prints)
     failed = [cell for cell in cells if status_of(cell) == FAILED]
     if elsewhere:
@@ -59,14 +58,21 @@ def perform(wishes: Wishes) -> None:
             f"{len(elsewhere)} runs are still at work elsewhere: `{PROGRAM} compare --report {wishes.out}` "
             "when they are done."
         )
-    if any(status_of(cell) == FINISHED for cell in cells):
+    reported = any(status_of(cell) == FINISHED for cell in cells) or _has_finished(wishes.out)
+    if reported:
         reporting.perform(wishes)
     if failed:
         msg = (
-            f"{len(failed)} of {len(cells)} runs failed; the reasons stand above, in the report and in "
-            f"{failed[0].folder / 'cell.json'} and its likes: --retry runs them again."
+            f"{len(failed)} of {counted(len(cells), 'run')} failed; the reasons stand above, "
+            f"{'in the report ' * reported}and in {failed[0].folder / 'cell.json'}: --retry runs them again."
         )
         raise ValueError(msg)
+
+
+def _has_finished(out: Path) -> bool:
+    """Whether strategies that were compared before have finished runs."""
+    runs = Ledger.read(out).runs
+    return bool((runs["status"] == FINISHED).any())
 
 
 def _announce(wishes: Wishes, cells: Sequence[Cell]) -> None:
@@ -74,18 +80,20 @@ def _announce(wishes: Wishes, cells: Sequence[Cell]) -> None:
     left = sum(not done(cell, retry=wishes.retry) for cell in cells)
     folds = counted(len({cell.fold for cell in cells}), "fold")
     seeds = counted(len(wishes.seeds), "seed")
-    what = f"{len(names)} strategies x {folds} x {seeds}"
+    many = "1 strategy" if len(names) == 1 else f"{len(names)} strategies"
+    what = f"{many} x {folds} x {seeds}"
     print(
-        f"comparing {', '.join(names)}: {what}, {len(cells)} runs, {left} to do; in {wishes.out}", flush=True
+        f"comparing {', '.join(names)}: {what}, {counted(len(cells), 'run')}, {left} to do; in {wishes.out}",
+        flush=True,
     )
 
 
-def _write_down(wishes: Wishes, cells: Sequence[Cell], known: dict[str, Any]) -> None:
+def _write_down(wishes: Wishes, cells: Sequence[Cell]) -> None:
     """Writes comparison.json: what is compared now, and what was before with the same options."""
     wishes.out.mkdir(parents=True, exist_ok=True)
     with (wishes.out / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        known = read_comparison(wishes.out) or known
+        known = read_comparison(wishes.out)
         listed = merged(known.get("cells") or {}, cells)
         words = list(wishes.words)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -138,7 +146,11 @@ def _work(wishes: Wishes, cells: Sequence[Cell], prints: DataPrints) -> list[Cel
         stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _end))
         progress = stack.enter_context(Progress(cells, len(places), Console()))
         grid = Grid(cells, runner, Claims(), progress, retry=wishes.retry)
-        grid.run(places)
+        try:
+            grid.run(places)
+        except (KeyboardInterrupt, SystemExit):
+            print("stopped; the same command goes on from here", file=sys.stderr)
+            raise
     return grid.elsewhere
 
 
