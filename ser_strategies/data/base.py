@@ -243,12 +243,12 @@ class Corpus(LightningDataModule, ABC):
 
     def _loader(self, name: Split, *, shuffle: bool) -> DataLoader[Any]:
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        plan = self.plan(name, shuffle=shuffle, rank=rank, processes=processes)
+        plan = self.plan_batches(name, shuffle=shuffle, rank=rank, processes=processes)
         if shuffle:
             self._resume(plan)
-        return self.loader(name, plan, shuffle=shuffle)
+        return self.load_batches(name, plan, shuffle=shuffle)
 
-    def plan(self, name: Split, *, shuffle: bool, rank: int = 0, processes: int = 1) -> BatchPlan:
+    def plan_batches(self, name: Split, *, shuffle: bool, rank: int = 0, processes: int = 1) -> BatchPlan:
         """Which utterances of a split make a batch, in one of so many processes.
 
         Args:
@@ -267,7 +267,7 @@ class Corpus(LightningDataModule, ABC):
             processes=processes,
         )
 
-    def loader(self, name: Split, batches: Iterable[PlannedBatch], *, shuffle: bool) -> DataLoader[Any]:
+    def load_batches(self, name: Split, batches: Iterable[PlannedBatch], *, shuffle: bool) -> DataLoader[Any]:
         """Reads batches of a split.
 
         Args:

@@ -110,7 +110,9 @@ def numbered_words(fold: int | None, seed: int | None) -> list[str]:
     return words if seed is None else [*words, f"--seed_everything={seed}", f"--data.order_seed={seed}"]
 
 
-def resolve_numbered(name: str, words: Sequence[str], default: Path, fold: int | None) -> Stage:
+def resolve_numbered(
+    name: str, words: Sequence[str], default: Path, fold: int | None, option: str = "--fold"
+) -> Stage:
     """A stage; says whose fault it is where a corpus has no folds.
 
     Args:
@@ -118,12 +120,13 @@ def resolve_numbered(name: str, words: Sequence[str], default: Path, fold: int |
         words: The words of `fit`, a fold among them.
         default: Its folder if its configuration names none.
         fold: The fold, if one was asked for.
+        option: With which option.
     """
     try:
         return resolve(name, words, default)
     except MistypedError as error:
         if fold is not None and "has no option 'fold'" in str(error):
-            msg = f"{error} Leave the folds out, or give a corpus with folds."
+            msg = f"{error} Leave out {option}, or give a corpus with folds."
             raise MistypedError(msg) from error
         raise
 

@@ -157,7 +157,7 @@ class _Resolved:
         label = f"{self.arm.name}/{name}" if name else self.arm.name
         default = self.arm.default / name
         numbered = numbered_words(fold, self.wishes.seeds[0])
-        stage = resolve_numbered(label, [*words, *QUIET, *numbered], default, fold)
+        stage = resolve_numbered(label, [*words, *QUIET, *numbered], default, fold, "--folds")
         stage = Stage(name or ONLY_STAGE, stage.config, stage.said, stage.recognizes)
         options = stage.config["model"]["init_args"]
         named = [word.split("=")[0] for word in words if word.startswith("--")]

@@ -43,8 +43,8 @@ def dry_run(all_of_it: Configured, watch: Watch, todo: Programme) -> bool:
     """
     corpus: Any = all_of_it.datamodule
     # The corpus itself stays what the strategy asks about labels and counts; only its batches are chosen.
-    corpus.train_dataloader = lambda: corpus.loader("train", todo.train, shuffle=True)
-    corpus.val_dataloader = lambda: corpus.loader("val", todo.val, shuffle=False)
+    corpus.train_dataloader = lambda: corpus.load_batches("train", todo.train, shuffle=True)
+    corpus.val_dataloader = lambda: corpus.load_batches("val", todo.val, shuffle=False)
     with in_plain_words(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a few batches may lack what the whole has, such as a class
         trainer = _trainer(all_of_it, watch, validates=bool(todo.val))

@@ -85,7 +85,7 @@ def estimate(all_of_it: Configured) -> Figures:
 def _workloads(planned: Trainer, corpus: Any, max_samples: int | None) -> tuple[Workload, Workload | None]:
     """What the first process trains on and validates with."""
     longest = None if max_samples is None else max_samples / SAMPLE_RATE
-    plan = corpus.plan("train", shuffle=True, processes=planned.world_size)
+    plan = corpus.plan_batches("train", shuffle=True, processes=planned.world_size)
     batches = used(plan, planned.limit_train_batches)
     if not batches:
         msg = f"limit_train_batches {planned.limit_train_batches} leaves none of {len(plan)} batches."
@@ -95,7 +95,7 @@ def _workloads(planned: Trainer, corpus: Any, max_samples: int | None) -> tuple[
         raise ValueError("nothing would train: give --trainer.max_epochs or max_steps more than 0.")
     looked_at = EPOCHS_LOOKED_AT if epochs is None else min(epochs, EPOCHS_LOOKED_AT)
     train = Workload(plan, epochs=looked_at, used=batches, longest=longest)
-    val_plan = corpus.plan("val", shuffle=False, processes=planned.world_size)
+    val_plan = corpus.plan_batches("val", shuffle=False, processes=planned.world_size)
     val_batches = used(val_plan, planned.limit_val_batches)
     val = Workload(val_plan, epochs=1, used=val_batches, longest=longest) if val_batches else None
     return train, val
