@@ -127,9 +127,16 @@ def scatter_of_difference(score: Score, a: Array, b: Array, sizes: Array) -> tup
         paired,
         seeds=np.where(coupled, paired.seeds, one.seeds + other.seeds),
         noise=np.where(coupled, paired.noise, one.noise + other.noise),
-        seeds_freedom=np.where(coupled, 1, 2) * paired.seeds_freedom,
+        seeds_freedom=np.where(coupled, paired.seeds_freedom, _welch(one, other)),
     )
     return apart, coupled
+
+
+def _welch(one: Scatter, other: Scatter) -> Array:
+    """Degrees of freedom of both variances between seeds together: twice those of one if they are alike."""
+    squares = one.seeds**2 / one.seeds_freedom + other.seeds**2 / other.seeds_freedom
+    both = (one.seeds + other.seeds) ** 2
+    return np.where(squares > 0, both / np.where(squares > 0, squares, 1.0), one.seeds_freedom)
 
 
 def bootstrap(score: Score, values: Array, replicates: int, generator: np.random.Generator) -> Array:

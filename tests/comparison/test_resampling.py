@@ -115,7 +115,10 @@ def test_variances_of_a_difference_share_clusters_and_not_seeds():
     assert float(moved.point) == pytest.approx(one[0] - other[0])
     assert float(moved.seeds) == pytest.approx(one[2] + other[2], rel=1e-9)
     assert float(moved.noise) == pytest.approx(one[3] + other[3], rel=1e-9)
-    assert moved.seeds_freedom == 4
+    # Welch's, of two variances of two degrees of freedom each.
+    welch = (one[2] + other[2]) ** 2 / (one[2] ** 2 / 2 + other[2] ** 2 / 2)
+    assert float(moved.seeds_freedom) == pytest.approx(welch)
+    assert 2 <= welch <= 4
     left = [
         np.mean([float(x.score.of(np.delete(x.values[s], k, axis=0).sum(axis=0))) for s in range(3)])
         for k, x in product(range(5), (a, b))
