@@ -271,7 +271,7 @@ def _check_shape(facts: Mapping[str, Any]) -> None:
     """Raises ValueError where comparison.json lists runs in another way than this version writes."""
     cells = facts.get("cells", {})
     whole = isinstance(cells, dict) and all(
-        isinstance(each, dict) and "name" in each for each in cells.values()
+        isinstance(each, dict) and {"name", "fold", "seed"} <= set(each) for each in cells.values()
     )
     if not whole or not isinstance(facts.get("commands", []), list):
         msg = f"{COMPARISON} is damaged: its list of runs is not as `compare` writes it"

@@ -55,7 +55,6 @@ class Grid:
         # Caches that a run is building: others that read them wait, so that only one is charged for it.
         self._built = {cell.cache for cell in cells if cell.cache and status_of(cell) == FINISHED}
         self._building: set[str] = set()
-        self._error: BaseException | None = None
 
     def run(self, slots: Sequence[Mapping[str, str]]) -> None:
         """Runs everything, as many at once as there are slots.
@@ -129,7 +128,8 @@ class Grid:
     def _try(self, cell: Cell, environment: Mapping[str, str]) -> None:
         with self.claims.hold(cell.folder) as mine:
             if not mine:
-                self.elsewhere.append(cell)
+                with self._lock:
+                    self.elsewhere.append(cell)
                 return
             now = status_of(cell)
             if now in {FINISHED, FAILED} and now != self._before[cell.hash]:
