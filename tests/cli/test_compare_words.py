@@ -6,8 +6,9 @@ import pytest
 
 from ser_strategies.cli import MistypedError
 from ser_strategies.cli.compare.arms import find_arms
-from ser_strategies.cli.compare.words import read_words
+from ser_strategies.cli.compare.words import SCORES, SCORES_OF, read_words
 from ser_strategies.comparison.ledger import write_comparison
+from ser_strategies.comparison.scores import score_named
 
 SYNTHETIC = ("--data", "Synthetic")
 
@@ -200,3 +201,9 @@ def test_names_of_configurations_are_names_of_strategies(tmp_path):
         (tmp_path / f"{name}.yaml").write_text("{}\n")
         with pytest.raises(MistypedError, match="its name would be that of a strategy"):
             find_arms(understood(str(tmp_path / f"{name}.yaml")))
+
+
+def test_the_scores_that_may_be_asked_for_are_those_there_are():
+    named = [*SCORES, "recall/a", *(f"{each}x" for each in SCORES_OF[1:])]
+    for name in named:
+        assert score_named(name, ("a", "b"), ("x",)).name == name
