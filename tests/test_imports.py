@@ -22,7 +22,7 @@ STRATEGY_PAGES = (
 )
 # What pages of strategies may import of their room, and what these stand on.
 STRATEGY_BASES = ("base", "recognizer", "pretraining", "options", "caching", "units")
-BELOW_BASES = ("guards", "preparation", "provenance", "unitreport")
+BELOW_BASES = ("guards", "heap", "preparation", "provenance", "unitreport")
 
 
 def name_of(path: Path) -> str:

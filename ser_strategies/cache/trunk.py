@@ -28,6 +28,9 @@ COMPUTED_IN = (
     "ser_strategies.encoder.encoder",
     "ser_strategies.encoder.frames",
     "ser_strategies.encoder.attention",
+    "ser_strategies.encoder.attending",
+    "ser_strategies.encoder.piecewise",
+    "ser_strategies.encoder.dropout",
     "ser_strategies.cache.build",
 )
 LIBRARIES = ("torch", "transformers")
@@ -47,6 +50,7 @@ class Trunk:
         normalise: Whether waveforms are normalised per utterance.
         size: Numbers in a frame.
         max_samples: Where longer clips are cut; None takes them whole.
+        fast: Whether the fastest kernels computed it, or the plain formulas.
         sample_rate: Samples a second.
         code: SHA-256 over the source of what computes.
         libraries: Versions of what computes.
@@ -62,6 +66,7 @@ class Trunk:
     normalise: bool
     size: int
     max_samples: int | None
+    fast: bool
     sample_rate: int
     code: str
     libraries: dict[str, str]
@@ -106,6 +111,7 @@ def describe_trunk(encoder: Encoder, cut: int, *, stored: StoredFormat, layers: 
         normalise=encoder.identity.normalise,
         size=encoder.cnn_size if cut == AFTER_CNN else encoder.size,
         max_samples=encoder.max_samples,
+        fast=encoder.fast,
         sample_rate=SAMPLE_RATE,
         code=_code(),
         libraries={name: version(name) for name in LIBRARIES},

@@ -1,9 +1,9 @@
-"""WavLM's gated relative-position attention through scaled_dot_product_attention.
+"""WavLM's gated relative-position attention through the attention that all families share.
 
 transformers computes it with `multi_head_attention_forward`, which (1) builds the whole weight matrix, and
 (2) reads `q_proj.weight` instead of calling `q_proj`, so that a LoRA adapter around the projection trains
 nothing, without a word. This module takes over the projections and parameters of theirs, under the same
-names, calls the projections, and leaves the products to the fused kernel. The values are equal.
+names, calls the projections, and leaves the products to `attend`. The values are equal.
 """
 
 import math
@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from ser_strategies.encoder.attending import attend
 from ser_strategies.encoder.families import SpeechModel
+from ser_strategies.encoder.piecewise import Bias
 
 
 class GatedBiasAttention(nn.Module):
@@ -21,10 +22,12 @@ class GatedBiasAttention(nn.Module):
 
     Args:
         original: The `WavLMAttention` whose sub-modules and parameters this one takes over.
+        fast: Whether to choose the best kernel; False takes the formula word by word.
     """
 
-    def __init__(self, original: Any) -> None:
+    def __init__(self, original: Any, *, fast: bool = True) -> None:
         super().__init__()
+        self.fast = fast
         self.heads: int = original.num_heads
         self.dropout: float = original.dropout
         self.buckets: int = original.num_buckets
@@ -58,18 +61,18 @@ class GatedBiasAttention(nn.Module):
         if position_bias is None:
             position_bias = self.position_bias(frames)
         split = (batch, frames, self.heads, size // self.heads)
-        bias = self._gate(hidden_states.view(split).transpose(1, 2)) * position_bias
-        if attention_mask is not None:
-            bias = bias.masked_fill(~attention_mask, -math.inf)
+        gate = self._gate(hidden_states.view(split).transpose(1, 2))
         query = self.q_proj(hidden_states).view(split).transpose(1, 2)
         key = self.k_proj(hidden_states).view(split).transpose(1, 2)
         value = self.v_proj(hidden_states).view(split).transpose(1, 2)
-        attended = F.scaled_dot_product_attention(
+        attended = attend(
             query,
             key,
             value,
-            attn_mask=bias.to(query.dtype),
-            dropout_p=self.dropout if self.training else 0.0,
+            attention_mask,
+            Bias(gate, position_bias),
+            self.dropout if self.training else 0.0,
+            fast=self.fast,
         )
         return self.out_proj(attended.transpose(1, 2).reshape(batch, frames, size)), None, position_bias
 
@@ -100,7 +103,12 @@ class GatedBiasAttention(nn.Module):
         return bucket + (distances > 0) * buckets
 
 
-def use_fused_attention(model: SpeechModel) -> None:
-    """Replaces every `WavLMAttention` in `model` by `GatedBiasAttention`, parameters and names unchanged."""
+def use_gated_attention(model: SpeechModel, *, fast: bool = True) -> None:
+    """Replaces every `WavLMAttention` in `model` by `GatedBiasAttention`, parameters and names unchanged.
+
+    Args:
+        model: A WavLM of transformers.
+        fast: As for `GatedBiasAttention`.
+    """
     for block in model.encoder.layers:
-        block.attention = GatedBiasAttention(block.attention)
+        block.attention = GatedBiasAttention(block.attention, fast=fast)

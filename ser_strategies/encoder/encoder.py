@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ser_strategies.encoder.attention import use_fused_attention
+from ser_strategies.encoder.attending import use_attention
+from ser_strategies.encoder.attention import use_gated_attention
+from ser_strategies.encoder.dropout import use_cheap_dropout
 from ser_strategies.encoder.families import SpeechModel
 from ser_strategies.encoder.frames import (
     frame_counts,
@@ -61,6 +63,7 @@ class Encoder(nn.Module):
         dropout: Replaces every dropout rate of the checkpoint; None keeps its own.
         masking: SpecAugment on the frames that enter the part that trains; None masks nothing.
         recompute: Keep only what enters each block that trains, and compute the rest again for the gradients.
+        fast: Take the fastest exact way for attention and dropout; False computes by the plain formulas.
 
     Example:
         >>> encoder = Encoder("random:wav2vec2-tiny").eval()
@@ -79,6 +82,7 @@ class Encoder(nn.Module):
         dropout: float | None = None,
         masking: SpecAugment | None = None,
         recompute: bool = False,
+        fast: bool = True,
     ) -> None:
         super().__init__()
         if max_seconds is not None and max_seconds <= 0:
@@ -87,7 +91,11 @@ class Encoder(nn.Module):
         self.model: SpeechModel
         self.model, self.identity = load_encoder(source, revision)
         if self.identity.family == "wavlm":
-            use_fused_attention(self.model)
+            use_gated_attention(self.model, fast=fast)
+        else:
+            use_attention(self.model, fast=fast)
+        if fast:
+            use_cheap_dropout(self.model)
         config = self.model.config
         self.size: int = config.hidden_size
         self.cnn_size: int = config.conv_dim[-1]
@@ -98,6 +106,7 @@ class Encoder(nn.Module):
         self.max_samples = None if max_seconds is None else max(round(max_seconds * SAMPLE_RATE), 1)
         self.layerdrop = layerdrop
         self.recompute = recompute
+        self.fast = fast
         self.masking = masking or SpecAugment()
         self.lora: LoRASettings | None = None
         # Everything below this cut is frozen; `tuning` moves it.

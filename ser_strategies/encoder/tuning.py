@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from ser_strategies.encoder.dropout import use_cheap_dropout
 from ser_strategies.encoder.encoder import AFTER_CNN, WAVEFORM, Encoder
 from ser_strategies.encoder.lora import LoRASettings, inject
 
@@ -69,6 +70,8 @@ def add_lora(encoder: Encoder, settings: LoRASettings) -> None:
     """
     freeze(encoder)
     inject(encoder.model, settings)
+    if encoder.fast:
+        use_cheap_dropout(encoder.model)
     encoder.lora = settings
     for name, module in encoder.model.named_modules():
         if "lora_" in name:

@@ -24,7 +24,9 @@ from ser_strategies.encoder.checkpoints import FORMAT, RECORD, read_checkpoint
 from ser_strategies.encoder.identity import EncoderIdentity
 from ser_strategies.encoder.sources import check_same
 from ser_strategies.parts.choices import check_range
+from ser_strategies.parts.fused import use_fused
 from ser_strategies.strategies.guards import GradientGuard, LossWatch
+from ser_strategies.strategies.heap import keep_freed_memory, return_freed_memory
 from ser_strategies.strategies.preparation import Preparation
 from ser_strategies.strategies.provenance import origins_of
 
@@ -45,6 +47,8 @@ class Strategy(LightningModule, ABC):
         layerdrop: Chance to skip a trained block in a training step.
         recompute: Recompute the activations of trained blocks in the backward pass instead of keeping them:
             the same gradients, less memory, about a third more time.
+        fast: Take the fastest exact way through attention, dropout, optimizer steps and freed memory; false
+            computes by the plain formulas, to check it.
         mask_time_probability: About the fraction of frames masked where training starts (SpecAugment).
         mask_time_length: Frames of one masked span.
         mask_time_minimum: Masked spans that a clip gets at least.
@@ -73,6 +77,7 @@ class Strategy(LightningModule, ABC):
         encoder_dropout: float | None = None,
         layerdrop: float = 0.0,
         recompute: bool = False,
+        fast: bool = True,
         mask_time_probability: float = 0.08,
         mask_time_length: int = 15,
         mask_time_minimum: int = 2,
@@ -110,7 +115,9 @@ class Strategy(LightningModule, ABC):
                 channel_minimum=mask_channel_minimum,
             ),
             recompute=recompute,
+            fast=fast,
         )
+        self.fast = fast
         self.encoder_lr, self.head_lr = encoder_lr, head_lr
         self.optimizer, self.scheduler = optimizer, scheduler
         self.scheduler_interval, self.warmup_steps = scheduler_interval, warmup_steps
@@ -176,6 +183,8 @@ class Strategy(LightningModule, ABC):
             if parameters
         ]
         optimizer = self.optimizer(groups)
+        if self.fast:
+            use_fused(optimizer)
         return [optimizer], self._schedules(optimizer)
 
     def _schedules(self, optimizer: Optimizer) -> list[dict[str, Any]]:
@@ -213,6 +222,14 @@ class Strategy(LightningModule, ABC):
         take_note = getattr(getattr(self.trainer, "datamodule", None), "note_origins", None)
         if take_note is not None:
             take_note({source: origins_of(source) for source in self.sources()})
+        if self.fast and self.trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
+
+    def teardown(self, stage: str) -> None:
+        """Gives back what was kept for the next step."""
+        del stage
+        if self.fast:
+            return_freed_memory()
 
     def on_fit_start(self) -> None:
         """Fixes the seed of the run, the number format it may have, and what must receive a gradient."""

@@ -23,6 +23,7 @@ class SharedOptions(TypedDict, total=False):
     encoder_dropout: float | None
     layerdrop: float
     recompute: bool
+    fast: bool
     mask_channel_probability: float
     mask_channel_length: int
     mask_channel_minimum: int

@@ -6,7 +6,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
-from ser_strategies.encoder.attention import GatedBiasAttention, use_fused_attention
+from ser_strategies.encoder.attention import GatedBiasAttention, use_gated_attention
 from tests.encoder.conftest import SIZES, TOLERANCE, error, noise, project, stir, stock
 
 HIDDEN, HEADS = 16, 2
@@ -108,7 +108,7 @@ def test_attention_drops_out_in_training_only():
 def test_parameters_keep_their_names_and_values():
     model = stock("wavlm-tiny")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    use_fused_attention(model)
+    use_gated_attention(model)
     assert set(before) == set(model.state_dict())
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert all(isinstance(block.attention, GatedBiasAttention) for block in model.encoder.layers)
@@ -123,7 +123,7 @@ def lora_gradients(model: torch.nn.Module) -> list[Tensor | None]:
 
 def test_lora_on_the_attention_of_transformers_trains_nothing_and_on_ours_everything():
     theirs, ours = stock("wavlm-tiny"), stock("wavlm-tiny")
-    use_fused_attention(ours)
+    use_gated_attention(ours)
     expected = len(TARGETS) * 4
     stuck = lora_gradients(theirs)
     assert len(stuck) == expected

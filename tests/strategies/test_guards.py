@@ -37,8 +37,9 @@ PAIR = batch(4_800, 3_200)
 # Gradients --------------------------------------------------------------------------------------------------
 
 
-def keep_stock_attention(model):
+def keep_stock_attention(model, *, fast):
     """Leaves transformers' attention where it is; it only learns the name by which the encoder asks it."""
+    del fast
     for block in model.encoder.layers:
         attention = block.attention
         attention.position_bias = lambda frames, it=attention: it.compute_bias(frames, frames)
@@ -46,7 +47,7 @@ def keep_stock_attention(model):
 
 @pytest.mark.parametrize("kind", ["wavlm-tiny", "wavlm-tiny-prenorm"])
 def test_adapters_that_stock_wavlm_attention_reads_around_stop_the_run(kind, monkeypatch):
-    monkeypatch.setattr(encoder_module, "use_fused_attention", keep_stock_attention)
+    monkeypatch.setattr(encoder_module, "use_gated_attention", keep_stock_attention)
     model = build(LoRAFineTuning, kind)
     adapters = len([name for name in trainable(model) if "lora_" in name])
     with pytest.raises(DeadParametersError, match="got no gradient") as stopped:

@@ -1,0 +1,92 @@
+"""One attention for all families: which kernel computes it depends on where it runs and what it needs."""
+
+import math
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AttentionInterface
+
+from ser_strategies.encoder.dropout import drawn_here
+from ser_strategies.encoder.families import SpeechModel
+from ser_strategies.encoder.piecewise import Bias, attend_piecewise
+
+# The names under which transformers' wav2vec2 and HuBERT find it.
+FAST, PLAIN = "ser_strategies", "ser_strategies_plain"
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    bias: Bias | None = None,
+    dropout: float = 0.0,
+    *,
+    fast: bool = True,
+) -> Tensor:
+    """Softmax of query times key, plus a bias, times value: (batch, heads, frames, size).
+
+    Args:
+        query: (batch, heads, frames, size).
+        key: Likewise.
+        value: Likewise.
+        mask: True where a frame may be attended to, (batch, 1, 1, frames); None for all.
+        bias: WavLM's, added before softmax; None adds nothing.
+        dropout: Chance to drop a weight.
+        fast: Whether to choose the best kernel; False takes the formula word by word.
+    """
+    if not fast:
+        return _plain(query, key, value, mask, bias, dropout)
+    with_gradients = torch.is_grad_enabled() and bias is not None and bias.gate.requires_grad
+    if query.device.type == "cpu" and (drawn_here(query, dropout) or (with_gradients and dropout == 0)):
+        return attend_piecewise(query, key, value, mask, bias, dropout)
+    added = mask
+    if bias is not None:
+        added = (bias.gate * bias.by_position).to(query.dtype)
+        added = added if mask is None else added.masked_fill(~mask, -math.inf)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=added, dropout_p=dropout)
+
+
+def use_attention(model: SpeechModel, *, fast: bool) -> None:
+    """Lets a wav2vec2 or HuBERT of transformers attend by `attend`.
+
+    Args:
+        model: The model.
+        fast: As for `attend`.
+    """
+    model.config._attn_implementation = FAST if fast else PLAIN
+
+
+def _plain(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, bias: Bias | None, dropout: float
+) -> Tensor:
+    scores = query @ key.mT * query.shape[-1] ** -0.5
+    if bias is not None:
+        scores = scores + bias.gate * bias.by_position
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    weights = F.dropout(torch.softmax(scores, -1), dropout)
+    return weights.to(value.dtype) @ value
+
+
+def _for_transformers(
+    module: object,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    *,
+    fast: bool,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """`attend` with the arguments and the order of axes that transformers' blocks expect."""
+    attended = attend(query, key, value, attention_mask, dropout=dropout, fast=fast)
+    return attended.transpose(1, 2), None
+
+
+AttentionInterface.register(FAST, partial(_for_transformers, fast=True))
+AttentionInterface.register(PLAIN, partial(_for_transformers, fast=False))

@@ -1,0 +1,147 @@
+"""Attention piece by piece, for training on a CPU: exact, and without anything of size frames² in memory.
+
+torch's fused kernel for CPUs has neither dropout nor gradients of a bias. Where either is needed torch writes
+the whole matrix of weights to main memory several times, and keeps it for the backward pass. Here a piece of
+it, small enough for the processor's cache, is made, used and forgotten; the backward pass makes it again.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from ser_strategies.encoder.dropout import Kept
+
+# Weights in one piece for each thread: what four such pieces take fits its share of a cache.
+PIECE = 2**18
+
+Where = tuple[slice, slice, slice]
+
+
+class Bias(NamedTuple):
+    """WavLM's bias on the weights before softmax: gate times distance.
+
+    Args:
+        gate: How much of the bias each query takes, (batch, heads, frames, 1).
+        by_position: The bias of each pair of frames, (1, heads, frames, frames).
+    """
+
+    gate: Tensor
+    by_position: Tensor
+
+
+def attend_piecewise(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, bias: Bias | None, dropout: float
+) -> Tensor:
+    """Softmax of query times key, plus a bias, times value.
+
+    Args:
+        query: (batch, heads, frames, size).
+        key: Likewise.
+        value: Likewise.
+        mask: True where a frame may be attended to, (batch, 1, 1, frames); None for all.
+        bias: Added before softmax; None adds nothing.
+        dropout: Chance to drop a weight, as `drawn_here` allows, or 0.
+    """
+    gate, by_position = bias or (None, None)
+    attended: Tensor = _Piecewise.apply(query, key, value, gate, by_position, mask, dropout)  # type: ignore[no-untyped-call]
+    return attended
+
+
+class _Piecewise(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        gate: Tensor | None,
+        by_position: Tensor | None,
+        mask: Tensor | None,
+        dropout: float,
+    ) -> Tensor:
+        kept = Kept(dropout) if dropout else None
+        # Rows that lie together, as those of one head do not: products are faster by a third.
+        query, key, value = query * query.shape[-1] ** -0.5, key.contiguous(), value.contiguous()
+        query = query.contiguous()
+        attended = torch.empty_like(query)
+        with torch.autocast("cpu", enabled=False):
+            for where in _pieces(query):
+                weights = _weights(where, query, key, gate, by_position, mask)
+                if kept is not None:
+                    weights.mul_(kept.draw(weights)).mul_(kept.scale)
+                clips, heads, _ = where
+                torch.matmul(weights.to(value.dtype), value[clips, heads], out=attended[where])
+        ctx.save_for_backward(query, key, value, gate, by_position, mask)
+        ctx.dropout, ctx.seed = dropout, kept and kept.seed
+        return attended
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, gate, by_position, mask = ctx.saved_tensors
+        kept = Kept(ctx.dropout, ctx.seed) if ctx.dropout else None
+        gradient = gradient.contiguous()
+        for_query, for_key, for_value = (
+            torch.empty_like(query),
+            torch.zeros_like(key),
+            torch.zeros_like(value),
+        )
+        for_gate = None if gate is None else torch.empty_like(gate)
+        for_position = torch.zeros_like(by_position) if ctx.needs_input_grad[4] else None
+        for where in _pieces(query):
+            clips, heads, queries = where
+            weights = _weights(where, query, key, gate, by_position, mask)
+            of_weights = torch.matmul(gradient[where], value[clips, heads].mT).to(weights.dtype)
+            used = weights
+            if kept is not None:
+                factors = kept.draw(weights).mul_(kept.scale)
+                of_weights.mul_(factors)
+                used = factors.mul_(weights)
+            for_value[clips, heads].add_(used.to(value.dtype).mT @ gradient[where])
+            of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+            short = of_scores.to(query.dtype)
+            torch.matmul(short, key[clips, heads], out=for_query[where])
+            for_key[clips, heads].add_(short.mT @ query[where])
+            if for_gate is not None:
+                if for_position is not None:
+                    for gates, scores in zip(gate[where], of_scores, strict=True):
+                        for_position[0, heads, queries].addcmul_(gates, scores)
+                for_gate[where] = of_scores.mul_(by_position[:, heads, queries]).sum(-1, keepdim=True)
+        return for_query.mul_(query.shape[-1] ** -0.5), for_key, for_value, for_gate, for_position, None, None
+
+
+def _weights(
+    where: Where,
+    query: Tensor,
+    key: Tensor,
+    gate: Tensor | None,
+    by_position: Tensor | None,
+    mask: Tensor | None,
+) -> Tensor:
+    """The weights of a piece after softmax, in float32 or more; queries are scaled already."""
+    clips, heads, queries = where
+    scores = torch.matmul(query[where], key[clips, heads].mT)
+    scores = scores.float() if scores.dtype in {torch.bfloat16, torch.float16} else scores
+    if gate is not None and by_position is not None:
+        scores.addcmul_(gate[where].to(scores.dtype), by_position[:, heads, queries].to(scores.dtype))
+    if mask is not None:
+        scores.masked_fill_(~mask[clips], -math.inf)
+    return torch.softmax(scores, -1)
+
+
+def _pieces(query: Tensor) -> Iterator[Where]:
+    """Clips, heads and queries of each piece: several clips, or some heads of one, or some queries of one."""
+    clips, heads, frames, _ = query.shape
+    room = max(PIECE * torch.get_num_threads() // max(frames, 1), 1)  # in rows of weights
+    rows = min(frames, room)
+    some_heads = min(heads, max(room // max(frames, 1), 1))
+    some_clips = max(room // max(frames * heads, 1), 1)
+    for clip in range(0, clips, some_clips):
+        for head in range(0, heads, some_heads):
+            for row in range(0, frames, rows):
+                yield slice(clip, clip + some_clips), slice(head, head + some_heads), slice(row, row + rows)

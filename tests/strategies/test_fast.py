@@ -1,0 +1,119 @@
+"""Fast paths are exact: each strategy comes to the same weights with them and by the plain formulas."""
+
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from ser_strategies.strategies import LoRAFineTuning, PartialFineTuning, VanillaFineTuning, heap
+from tests.strategies.conftest import (
+    MOVES,
+    SEED,
+    WARNINGS,
+    Losses,
+    batch,
+    build,
+    copied,
+    every_kind,
+    every_strategy,
+    fit,
+    stir,
+    trainable,
+)
+
+pytestmark = WARNINGS
+PAIR = batch(8_000, 6_000)
+
+
+def twins(strategy: type, kind: str, **options: Any) -> list[Any]:
+    """The same model, fast and plain. Dropout draws differently, so there is none."""
+    made = []
+    for fast in (True, False):
+        torch.manual_seed(SEED)
+        model = build(strategy, kind, fast=fast, encoder_dropout=0.0, **options)
+        stir(model)
+        made.append(model)
+    return made
+
+
+@every_kind
+@pytest.mark.parametrize("strategy", [VanillaFineTuning, PartialFineTuning, LoRAFineTuning])
+def test_loss_and_gradients_are_the_same(strategy, kind):
+    found = []
+    for model in twins(strategy, kind):
+        model.encoder.masking.eval()
+        loss = model.loss_of(PAIR)
+        loss.backward()
+        found.append((loss.item(), {name: p.grad for name, p in trainable(model).items()}))
+    (fast_loss, fast), (plain_loss, plain) = found
+    assert fast_loss == pytest.approx(plain_loss, rel=1e-5)
+    largest = max(gradient.norm() for gradient in plain.values())
+    for name, gradient in plain.items():
+        # The bias of the keys moves all weights of a query alike: its gradient is rounding around zero.
+        assert (fast[name] - gradient).norm() <= 1e-5 * max(gradient.norm(), 1e-2 * largest), name
+
+
+@every_strategy
+def test_every_strategy_learns_the_same(strategy):
+    ended = []
+    for model in twins(strategy, "wavlm-tiny-prenorm", **MOVES):
+        torch.manual_seed(SEED)
+        losses = Losses()
+        fit(model, PAIR, batch(6_400, 9_000, seed=1), val=PAIR, callbacks=[losses], max_epochs=2)
+        ended.append((losses.values, copied(model), model))
+    (fast_losses, fast, model), (plain_losses, plain, _) = ended
+    # Rounding of a step enters the next one; brain floats round to three digits.
+    tolerance = 2e-2 if model.required_precision else 1e-4
+    assert fast_losses == pytest.approx(plain_losses, rel=tolerance)
+    for name, tensor in plain.items():
+        # The bias of the keys has no gradient but rounding, which Adam blows up to whole steps.
+        if tensor.is_floating_point() and not name.endswith("k_proj.bias"):
+            torch.testing.assert_close(fast[name], tensor, rtol=tolerance, atol=tolerance)
+
+
+def test_the_optimizer_is_fused_unless_the_model_is_to_be_plain_or_the_user_chose():
+    def group(**options: Any) -> dict[str, Any]:
+        model = build(VanillaFineTuning, "wav2vec2-tiny", **options)
+        fit(model, PAIR, val=PAIR)
+        return model.trainer.optimizers[0].param_groups[0]
+
+    assert group()["fused"] is True
+    assert group(fast=False)["fused"] is None
+    assert group(optimizer=lambda groups: torch.optim.AdamW(groups, fused=False))["fused"] is False
+
+
+@pytest.mark.skipif(heap._glibc() is None, reason="only glibc has these options")
+def test_freed_memory_stays_while_a_run_lasts_and_goes_back_after_it(monkeypatch):
+    called = []
+    real = heap._glibc()
+
+    class Library:
+        def mallopt(self, option: int, value: int) -> int:
+            called.append((option, value))
+            return real.mallopt(option, value)
+
+        def malloc_trim(self, pad: int) -> int:
+            called.append("trim")
+            return real.malloc_trim(pad)
+
+    monkeypatch.setattr(heap, "_glibc", Library)
+    fit(build(VanillaFineTuning, "wav2vec2-tiny"), PAIR, val=PAIR)
+    assert called[:2] == [(heap.MMAP_THRESHOLD, heap.LARGEST), (heap.TRIM_THRESHOLD, heap.NEVER)]
+    assert called[-2:] == [(heap.TRIM_THRESHOLD, heap.ORDINARY_TRIM), "trim"]
+    called.clear()
+    fit(build(VanillaFineTuning, "wav2vec2-tiny", fast=False), PAIR, val=PAIR)
+    assert called == []
+
+
+def test_glibc_takes_the_options():
+    assert heap.keep_freed_memory() is (heap._glibc() is not None)
+    heap.return_freed_memory()
+
+
+def test_where_there_is_no_glibc_nothing_is_asked_of_it(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    heap._glibc.cache_clear()
+    assert heap.keep_freed_memory() is False
+    heap.return_freed_memory()
+    heap._glibc.cache_clear()
