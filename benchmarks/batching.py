@@ -2,9 +2,9 @@
 
     python -m benchmarks.batching [--meld ../shared/data/MELD] [--batch_size 32] [--cap 12]
 
-MELD's durations are those of its published tables. For the other corpora, whose durations are not public,
-they are drawn from log-normal distributions with the corpus' mean, whose spread is set so that random batches
-of 32 waste the share that has been measured on the corpus itself.
+MELD's durations are those of its published tables. For the other corpora, whose durations are not
+public, they are drawn from log-normal distributions with the corpus' mean, whose spread is set so that
+random batches of 32 waste the share that has been measured on the corpus itself.
 """
 
 import argparse

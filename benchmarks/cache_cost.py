@@ -2,8 +2,9 @@
 
     python -m benchmarks.cache_cost [--encoder random:wav2vec2-base] [--minutes 6 12 24 48]
 
-Each size runs in a process of its own, whose memory is then its own. What is stored is the output of the CNN
-in float32, the largest that one state can be, so that the cache outgrows the memory that reading may keep.
+Each size runs in a process of its own, whose memory is then its own. What is stored is the output of
+the CNN in float32, the largest that one state can be, so that the cache outgrows the memory that
+reading may keep.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
     python -m benchmarks.cached [--encoder random:wav2vec2-base] [--clips 48] [--seconds 4] [--device cpu]
 
-Bare steps are a loop in torch: forward, backward, AdamW, on tensors that are there already. Our epochs are
-`Trainer.fit` with everything that belongs to it: reading, checking, batching, head, optimizer, logging. Runs
-alternate, so that a noisy machine slows all of them, and ratios are of medians.
+Bare steps are a loop in torch: forward, backward, AdamW, on tensors that are there already. Our epochs
+are `Trainer.fit` with everything that belongs to it: reading, checking, batching, head, optimizer,
+logging. Runs alternate, so that a noisy machine slows all of them, and ratios are of medians.
 """
 
 import argparse

@@ -2,10 +2,10 @@
 
     python -m benchmarks.clustering [--frames 180000] [--size 768] [--clusters 512] [--passes 5 20]
 
-Frames are made up: sounds of unequal frequency that last a few frames, in a space of far fewer directions
-than the frames have, plus noise. scikit-learn's `KMeans` gets seeds from a sample as large as ours, since its
-seeds from all frames would take minutes. Inertia is measured alike for all, in float64 by numpy. Ratios are
-to `MiniBatchKMeans` as it comes.
+Frames are made up: sounds of unequal frequency that last a few frames, in a space of far fewer
+directions than the frames have, plus noise. scikit-learn's `KMeans` gets seeds from a sample as large
+as ours, since its seeds from all frames would take minutes. Inertia is measured alike for all, in
+float64 by numpy. Ratios are to `MiniBatchKMeans` as it comes.
 """
 
 import argparse

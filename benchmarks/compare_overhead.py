@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.compare_overhead [--rounds 3] [--epochs 6]
 
-They take turns. "Training" is the time of the fit from its first step to its last, validation included, which
-start-up is not part of; "everything" is the process' whole time, in which a run of a comparison saves most of
-its start-up, and the command pays for its own once, however many runs there are.
+They take turns. "Training" is the time of the fit from its first step to its last, validation included,
+which start-up is not part of; "everything" is the process' whole time, in which a run of a comparison
+saves most of its start-up, and the command pays for its own once, however many runs there are.
 """
 
 import argparse

@@ -2,9 +2,10 @@
 
     python -m benchmarks.contrastive [--encoder random:wav2vec2-base] [--seconds 2 1.5] [--repeats 5]
 
-Same weights, waveforms, masks and negatives, forward and backward, all parameters trained. Runs alternate, so
-that a noisy machine slows both, and the ratio is of the medians. Rows: the whole step with a padded batch,
-and with one whose clips are all as long as the longest; what comes after the encoder; drawing the negatives.
+Same weights, waveforms, masks and negatives, forward and backward, all parameters trained. Runs
+alternate, so that a noisy machine slows both, and the ratio is of the medians. Rows: the whole step
+with a padded batch, and with one whose clips are all as long as the longest; what comes after the
+encoder; drawing the negatives.
 """
 
 import argparse

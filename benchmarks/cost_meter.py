@@ -2,12 +2,12 @@
 
     python -m benchmarks.cost_meter [--encoders random:wav2vec2-tiny] [--steps 100] [--device cpu]
 
-Two measurements in one run. "Part of a step" is the time between a callback just before the meter and one
-just after it, Lightning's dispatch included, against the median step: it needs no comparison of two fits, so
-that a noisy machine hardly moves it. "With / without" is the ratio of the medians of steps, from the start of
-one to the start of the next, of fits that alternate between having a meter and not; its noise is the same
-ratio between the fits without one. On the CPU both are told in the process' own time, which does not run
-while other work has the core.
+Two measurements in one run. "Part of a step" is the time between a callback just before the meter and
+one just after it, Lightning's dispatch included, against the median step: it needs no comparison of two
+fits, so that a noisy machine hardly moves it. "With / without" is the ratio of the medians of steps,
+from the start of one to the start of the next, of fits that alternate between having a meter and not;
+its noise is the same ratio between the fits without one. On the CPU both are told in the process' own
+time, which does not run while other work has the core.
 """
 
 import argparse

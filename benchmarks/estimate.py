@@ -2,9 +2,10 @@
 
     python -m benchmarks.estimate [--only vanilla cached] [--accelerator cpu]
 
-Three configurations: a whole base encoder, whose optimizer and checkpoint weigh most; a tiny encoder that is
-recomputed, on more speech; and one that trains on stored frames. "Ratio" is the estimate over the run. Memory
-and bytes hardly depend on what else a machine does; seconds do, those of the estimate and those of the run.
+Three configurations: a whole base encoder, whose optimizer and checkpoint weigh most; a tiny encoder
+that is recomputed, on more speech; and one that trains on stored frames. "Ratio" is the estimate over
+the run. Memory and bytes hardly depend on what else a machine does; seconds do, those of the estimate
+and those of the run.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
     python -m benchmarks.report [--seeds 29] [--folds 5] [--speakers 10] [--utterances 553]
 
-The ledger is made up, of the size of IEMOCAP's: seven strategies on five folds with 29 seeds, each run with
-1,106 predictions. What is timed is `ser-strategies compare --report` as a process of its own, start-up
-included; beside it a report of one seed in the same run.
+The ledger is made up, of the size of IEMOCAP's: seven strategies on five folds with 29 seeds, each run
+with 1,106 predictions. What is timed is `ser-strategies compare --report` as a process of its own,
+start-up included; beside it a report of one seed in the same run.
 """
 
 import argparse

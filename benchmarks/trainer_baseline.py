@@ -2,16 +2,18 @@
 
     python -m benchmarks.trainer_baseline [--encoder random:wav2vec2-base] [--steps 12] [--only MELD]
 
-Both fine-tune the same weights on the same clips, noise of the durations of a corpus: transformers' Trainer
-with `Wav2Vec2ForSequenceClassification` (or WavLM's, with its eager attention) on shuffled batches padded to
-their longest clip, ours through Lightning with `VanillaFineTuning` and its batches of like length. The
-convolutions are frozen in both. Batch size, learning rate, weight decay, clipping of gradients (all but the
-rate are the Trainer's defaults) and dropout are the same, as is the number of optimizer steps in an epoch.
+Both fine-tune the same weights on the same clips, noise of the durations of a corpus: transformers'
+Trainer with `Wav2Vec2ForSequenceClassification` (or WavLM's, with its eager attention) on shuffled
+batches padded to their longest clip, ours through Lightning with `VanillaFineTuning` and its batches of
+like length. The convolutions are frozen in both. Batch size, learning rate, weight decay, clipping of
+gradients (all but the rate are the Trainer's defaults) and dropout are the same, as is the number of
+optimizer steps in an epoch.
 
-Each runs in a process of its own, and they take turns step by step. Figures are seconds of sound (padding
-left out) in a second, over steps drawn from an epoch of the whole corpus; the range is the middle 90 % over
-resampled steps. "Loss apart" is the largest difference of the two losses on batches of equal lengths, where
-both compute the same. (On padded ones transformers' base models let padding into their frames.)
+Each runs in a process of its own, and they take turns step by step. Figures are seconds of sound
+(padding left out) in a second, over steps drawn from an epoch of the whole corpus; the range is the
+middle 90 % over resampled steps. "Loss apart" is the largest difference of the two losses on batches of
+equal lengths, where both compute the same. (On padded ones transformers' base models let padding into
+their frames.)
 """
 
 import argparse
@@ -23,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import transformers
 from lightning.pytorch import Callback, Trainer
@@ -36,45 +37,16 @@ from transformers import (
     WavLMForSequenceClassification,
 )
 
+from benchmarks.clips import RATE, Clips
 from benchmarks.durations import Seconds, drawn_durations, meld_durations
 from benchmarks.turns import Turn, spread, take_turns
 from ser_strategies.cli.training import quiet
-from ser_strategies.data.base import Corpus
 from ser_strategies.encoder.sources import load_encoder
 from ser_strategies.strategies import VanillaFineTuning
 
-RATE = 16_000
 CLASSES = 4
 LEARNING_RATE = 1e-5
 THEIRS = {"wav2vec2": Wav2Vec2ForSequenceClassification, "wavlm": WavLMForSequenceClassification}
-
-
-class Clips(Corpus):
-    """Noise of given durations."""
-
-    labels = tuple("abcd")
-
-    def __init__(self, seconds: Seconds, batch_size: int) -> None:
-        super().__init__(batch_size=batch_size, batch_seconds=None)
-        self.seconds = seconds
-        draw = np.random.default_rng(0)
-        self.noise = (draw.standard_normal(round(float(seconds.max()) * RATE)) / 10).astype(np.float32)
-
-    def table(self) -> pd.DataFrame:
-        """All train, but for one that nobody looks at: a corpus has a val split."""
-        count = len(self.seconds)
-        return pd.DataFrame(
-            {
-                "id": [f"c{index:05}" for index in range(count + 1)],
-                "split": ["train"] * count + ["val"],
-                "seconds": [*self.seconds, 1.0],
-                "label": [self.labels[index % CLASSES] for index in range(count + 1)],
-            }
-        )
-
-    def waveform(self, utterance: Mapping[str, Any]) -> np.ndarray:
-        """The beginning of the noise."""
-        return self.noise[: max(round(utterance["seconds"] * RATE), 400)]
 
 
 class Ours(Callback):
@@ -280,13 +252,12 @@ def main() -> None:
     for label, seconds in corpora(options.meld, options.cap, options.steps * options.batch_size).items():
         if options.only and not label.startswith(tuple(options.only)):
             continue
-        theirs, mine = take_turns(
-            run_theirs, run_ours, (options.encoder, seconds, options.batch_size), options.steps
-        )
-        low, high = spread(theirs, mine)
+        given = (options.encoder, seconds, options.batch_size)
+        theirs, mine = take_turns([(run_theirs, given), (run_ours, given)], options.steps)
         print(
-            f"{label:<22}{theirs.rate():>9.2f}{mine.rate():>7.2f}{mine.rate() / theirs.rate():>7.2f}"
-            f"{f'{low:.2f}-{high:.2f}':>13}{f'{theirs.peak / 1e9:.1f} {mine.peak / 1e9:.1f}':>14}",
+            f"{label:<22}{theirs.rate:>9.2f}{mine.rate:>7.2f}{mine.rate / theirs.rate:>7.2f}"
+            f"{spread(theirs, mine, of_rates=True):>13}"
+            f"{f'{theirs.peak / 1e9:.1f} {mine.peak / 1e9:.1f}':>14}",
             flush=True,
         )
 

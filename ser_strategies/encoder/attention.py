@@ -78,12 +78,16 @@ class GatedBiasAttention(nn.Module):
 
     def position_bias(self, frames: int) -> Tensor:
         """The bias before gating, (1, heads, frames, frames); only the first block owns the table for it."""
-        distances = torch.arange(1 - frames, frames, device=self.rel_attn_embed.weight.device)
-        by_distance = self.rel_attn_embed(self._buckets(distances)).T
-        # Only 2·frames - 1 distances exist: look those up, then lay them out along the diagonals.
-        steps = torch.arange(frames, device=distances.device)
-        laid_out: Tensor = by_distance[:, steps.unsqueeze(0) - steps.unsqueeze(1) + frames - 1].unsqueeze(0)
+        # Only 2·frames - 1 distances exist: look those up, then lay them out along the diagonals. As windows
+        # rather than by an index, whose gradient a CPU adds up one by one.
+        laid_out: Tensor = self.by_distance(frames).unfold(1, frames, 1).flip(1).unsqueeze(0)
         return laid_out
+
+    def by_distance(self, frames: int) -> Tensor:
+        """The bias of each distance from 1 - frames to frames - 1, (heads, 2 · frames - 1)."""
+        distances = torch.arange(1 - frames, frames, device=self.rel_attn_embed.weight.device)
+        looked_up: Tensor = self.rel_attn_embed(self._buckets(distances)).T
+        return looked_up
 
     def _gate(self, by_head: Tensor) -> Tensor:
         """How much of the bias each query takes, (batch, heads, frames, 1)."""

@@ -1,0 +1,48 @@
+"""A corpus of noise in memory: clips of given durations, whose reading costs what a view costs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.durations import Seconds
+from ser_strategies.data.base import Corpus
+from ser_strategies.data.loading import Sound
+
+RATE = 16_000
+FEWEST_SAMPLES = 400
+
+
+class Clips(Corpus):
+    """Noise of given durations, all of it to train on.
+
+    Args:
+        seconds: The duration of each clip.
+        batch_size: Clips in a batch.
+        workers: Processes that read ahead.
+    """
+
+    labels = tuple("abcd")
+
+    def __init__(self, seconds: Seconds, batch_size: int, workers: int = 0) -> None:
+        super().__init__(batch_size=batch_size, batch_seconds=None, workers=workers)
+        self.seconds = seconds
+        draw = np.random.default_rng(0)
+        self.noise = (draw.standard_normal(round(float(seconds.max()) * RATE)) / 10).astype(np.float32)
+
+    def table(self) -> pd.DataFrame:
+        """All train, but for one that nobody looks at: a corpus has a val split."""
+        count = len(self.seconds)
+        return pd.DataFrame(
+            {
+                "id": [f"c{index:05}" for index in range(count + 1)],
+                "split": ["train"] * count + ["val"],
+                "seconds": [*self.seconds, 1.0],
+                "label": [self.labels[index % len(self.labels)] for index in range(count + 1)],
+            }
+        )
+
+    def waveform(self, utterance: Mapping[str, Any]) -> Sound:
+        """The beginning of the noise."""
+        return self.noise[: max(round(utterance["seconds"] * RATE), FEWEST_SAMPLES)]
