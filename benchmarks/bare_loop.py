@@ -101,6 +101,7 @@ def fit(
             accelerator=accelerator,
             devices=1,
             precision=precision,
+            max_epochs=-1,
             max_steps=steps,
             logger=CSVLogger(folder),
             enable_checkpointing=False,
