@@ -10,13 +10,17 @@ READY := $(VENV)/.ready
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test lint format clean
+.PHONY: demo test bench lint format clean
 demo: $(READY)
 	$(BIN)/ser-strategies compare --strategies vanilla partial lora mixed-precision cached tapt ptapt \
 	  --data Synthetic --seeds 3 --jobs 2 --trainer.accelerator cpu --out runs/demo
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+# A quick look at every ratio that is claimed of speed and memory, in minutes.
+bench: $(READY)
+	$(BIN)/python -m benchmarks
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

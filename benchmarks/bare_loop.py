@@ -33,7 +33,7 @@ from ser_strategies.comparison.costs import CostMeter
 from ser_strategies.data.audio import read_audio
 from ser_strategies.data.loading import Sound
 from ser_strategies.strategies import VanillaFineTuning
-from ser_strategies.strategies.heap import keep_freed_memory
+from ser_strategies.strategies.heap import keep_few_kernels, keep_freed_memory
 
 BATCH = 8
 WORKERS = 2
@@ -133,6 +133,7 @@ def bare(turn: Turn, source: str, seconds: Seconds) -> None:
         source: The encoder.
         seconds: Durations of the clips.
     """
+    keep_few_kernels()
     keep_freed_memory()
     corpus = Clips(seconds, BATCH)
     corpus.setup("fit")

@@ -19,7 +19,7 @@ from ser_strategies.encoder.attention import GatedBiasAttention
 from ser_strategies.encoder.dropout import use_cheap_dropout
 from ser_strategies.parts.fused import use_fused
 from ser_strategies.strategies import VanillaFineTuning
-from ser_strategies.strategies.heap import keep_freed_memory
+from ser_strategies.strategies.heap import keep_few_kernels, keep_freed_memory
 
 PATHS = ("attention", "dropout", "optimizer", "memory")
 
@@ -46,6 +46,7 @@ def train(turn: Turn, source: str, clips: int, seconds: float, paths: tuple[str,
     if "optimizer" in paths:
         use_fused(optimizer)
     if "memory" in paths:
+        keep_few_kernels()
         keep_freed_memory()
     samples = round(seconds * RATE)
     batch = Batch(

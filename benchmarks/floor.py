@@ -20,7 +20,7 @@ from benchmarks.clips import RATE
 from ser_strategies.batch import Batch
 from ser_strategies.comparison.flops import count_flops
 from ser_strategies.strategies import VanillaFineTuning
-from ser_strategies.strategies.heap import keep_freed_memory
+from ser_strategies.strategies.heap import keep_few_kernels, keep_freed_memory
 
 ROWS = 2048
 MOVED = 7 * 4  # weight, gradient and two moments are read; weight and moments are written
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
+    keep_few_kernels()
     keep_freed_memory()
     model = VanillaFineTuning(options.encoder, num_classes=4)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -16,7 +16,7 @@ from benchmarks.clips import RATE
 from benchmarks.turns import Turn, take_turns
 from ser_strategies.batch import Batch
 from ser_strategies.strategies import VanillaFineTuning
-from ser_strategies.strategies.heap import keep_freed_memory
+from ser_strategies.strategies.heap import keep_few_kernels, keep_freed_memory
 
 SOUND = 24.0
 
@@ -30,6 +30,7 @@ def train(turn: Turn, source: str, seconds: float, recompute: bool) -> None:
         seconds: Of each clip.
         recompute: The option.
     """
+    keep_few_kernels()
     keep_freed_memory()
     model = VanillaFineTuning(source, num_classes=4, recompute=recompute)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

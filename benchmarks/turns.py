@@ -109,6 +109,10 @@ def take_turns(
                 if step >= warm_up:
                     side.seconds.append(seconds)
                     side.amounts.append(amount)
+    except (EOFError, BrokenPipeError) as error:
+        codes = [process.exitcode for process in processes if not process.is_alive()]
+        msg = f"a side has ended before its time, with exit code {codes}; -9 is the system, out of memory."
+        raise SystemExit(msg) from error
     finally:
         for process in processes:
             process.kill()

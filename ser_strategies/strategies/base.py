@@ -26,7 +26,7 @@ from ser_strategies.encoder.sources import check_same
 from ser_strategies.parts.choices import check_range
 from ser_strategies.parts.fused import use_fused
 from ser_strategies.strategies.guards import GradientGuard, LossWatch
-from ser_strategies.strategies.heap import keep_freed_memory, return_freed_memory
+from ser_strategies.strategies.heap import keep_few_kernels, keep_freed_memory, return_freed_memory
 from ser_strategies.strategies.preparation import Preparation
 from ser_strategies.strategies.provenance import origins_of
 
@@ -223,6 +223,7 @@ class Strategy(LightningModule, ABC):
         if take_note is not None:
             take_note({source: origins_of(source) for source in self.sources()})
         if self.fast and self.trainer.strategy.root_device.type == "cpu":
+            keep_few_kernels()
             keep_freed_memory()
 
     def teardown(self, stage: str) -> None:

@@ -1,6 +1,7 @@
-"""What becomes of memory that a process has freed."""
+"""What a process that trains on a CPU does with memory: what it has freed, and what oneDNN keeps."""
 
 import ctypes
+import os
 import sys
 from functools import cache
 
@@ -8,6 +9,9 @@ from functools import cache
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 NEVER, LARGEST = -1, 32 * 2**20
 ORDINARY_TRIM = 2 * LARGEST
+# Kernels for convolutions that oneDNN prepares for one shape and keeps, 1,024 by default. A step needs up to
+# thirty, and the next batch, which is of another length, others.
+KERNELS_KEPT = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
 
 
 def keep_freed_memory() -> bool:
@@ -21,6 +25,16 @@ def keep_freed_memory() -> bool:
     if library is None:
         return False
     return bool(library.mallopt(MMAP_THRESHOLD, LARGEST)) and bool(library.mallopt(TRIM_THRESHOLD, NEVER))
+
+
+def keep_few_kernels() -> None:
+    """Has oneDNN forget the convolutions of earlier batches, unless the user has said how many it is to keep.
+
+    Batches are of ever new lengths, and each leaves behind kernels that no other can use, spread over the
+    heap: a process grows by hundreds of megabytes, more the longer it trains. oneDNN reads this once, at the
+    first convolution of a process; later it has no effect.
+    """
+    os.environ.setdefault(*KERNELS_KEPT)
 
 
 def return_freed_memory() -> None:

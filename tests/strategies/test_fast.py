@@ -1,5 +1,7 @@
 """Fast paths are exact: each strategy comes to the same weights with them and by the plain formulas."""
 
+import os
+import subprocess
 import sys
 from typing import Any
 
@@ -104,6 +106,44 @@ def test_freed_memory_stays_while_a_run_lasts_and_goes_back_after_it(monkeypatch
     called.clear()
     fit(build(VanillaFineTuning, "wav2vec2-tiny", fast=False), PAIR, val=PAIR)
     assert called == []
+
+
+GROWTH = """
+import sys, torch
+from ser_strategies.comparison.memory import resident_peak
+from ser_strategies.strategies import VanillaFineTuning, heap
+if sys.argv[1] == "few":
+    heap.keep_few_kernels()
+model = VanillaFineTuning("random:wav2vec2-tiny", num_classes=2)
+for samples in range(16_000, 16_000 + 120 * 320, 320):
+    with torch.no_grad():
+        model(torch.randn(2, samples), torch.full((2,), samples))
+    if samples == 16_000 + 20 * 320:
+        before = resident_peak()
+print(resident_peak() - before)
+"""
+
+
+def test_a_process_does_not_grow_with_the_number_of_lengths_it_has_seen():
+    environment = {name: value for name, value in os.environ.items() if name != heap.KERNELS_KEPT[0]}
+
+    def grown(how: str) -> int:
+        command = [sys.executable, "-c", GROWTH, how]
+        return int(subprocess.run(command, env=environment, check=True, capture_output=True).stdout)
+
+    many = grown("many")
+    if many < 20e6:
+        pytest.skip(f"this torch keeps little of its own accord: {many / 1e6:.0f} MB")
+    assert grown("few") < 0.5 * many
+
+
+def test_a_user_who_has_said_how_many_kernels_to_keep_is_heard(monkeypatch):
+    monkeypatch.setenv(heap.KERNELS_KEPT[0], "7")
+    heap.keep_few_kernels()
+    assert os.environ[heap.KERNELS_KEPT[0]] == "7"
+    monkeypatch.delenv(heap.KERNELS_KEPT[0])
+    heap.keep_few_kernels()
+    assert os.environ[heap.KERNELS_KEPT[0]] == heap.KERNELS_KEPT[1]
 
 
 def test_glibc_takes_the_options():
