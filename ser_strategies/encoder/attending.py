@@ -67,7 +67,7 @@ def _plain(
     if bias is not None:
         scores = scores + bias.gate * bias.by_position
     if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf)
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     weights = F.dropout(torch.softmax(scores, -1), dropout)
     return weights.to(value.dtype) @ value
 

@@ -29,7 +29,7 @@ class Kept:
 
     def __init__(self, rate: float, seed: int | None = None) -> None:
         self.dropped = round(rate * STEPS)
-        self.seed = int(torch.randint(2**63 - 1, ()).item()) if seed is None else seed
+        self.seed = int(torch.randint(2**63 - 1, (), device="cpu").item()) if seed is None else seed
         self._bits = np.random.SFC64(self.seed)
 
     @property
@@ -45,7 +45,7 @@ class Kept:
         """
         count = like.numel()
         words = self._bits.random_raw(-(-count // 4)).view(np.int16)[:count]
-        kept = torch.empty(like.shape, dtype=like.dtype)
+        kept = torch.empty(like.shape, dtype=like.dtype, device="cpu")
         # Comparing into floats saves a conversion of bools, which costs more than the comparison.
         return torch.ge(torch.from_numpy(words).view(like.shape), self.dropped - STEPS // 2, out=kept)
 

@@ -5,7 +5,6 @@ the whole matrix of weights to main memory several times, and keeps it for the b
 it, small enough for the processor's cache, is made, used and forgotten; the backward pass makes it again.
 """
 
-import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -65,12 +64,16 @@ class _Piecewise(Function):
         dropout: float,
     ) -> Tensor:
         kept = Kept(dropout) if dropout else None
-        # Rows that lie together, as those of one head do not: products are faster by a third.
-        query, key, value = query * query.shape[-1] ** -0.5, key.contiguous(), value.contiguous()
-        query = query.contiguous()
-        attended = torch.empty_like(query)
+        ctx.formats = query.dtype, key.dtype, value.dtype
+        # Scores in float32 or more: brain floats would round large ones by whole units. And rows that lie
+        # together, as those of one head do not, make products faster by a third.
+        query = (_wide(query) * query.shape[-1] ** -0.5).contiguous()
+        key, value = _wide(key).contiguous(), value.contiguous()
+        attended = torch.empty_like(value)
+        # The same pieces in the backward pass, however many threads there are by then.
+        ctx.pieces = list(_pieces(query))
         with torch.autocast("cpu", enabled=False):
-            for where in _pieces(query):
+            for where in ctx.pieces:
                 weights = _weights(where, query, key, gate, by_position, mask)
                 if kept is not None:
                     weights.mul_(kept.draw(weights)).mul_(kept.scale)
@@ -86,33 +89,39 @@ class _Piecewise(Function):
         query, key, value, gate, by_position, mask = ctx.saved_tensors
         kept = Kept(ctx.dropout, ctx.seed) if ctx.dropout else None
         gradient = gradient.contiguous()
-        for_query, for_key, for_value = (
-            torch.empty_like(query),
-            torch.zeros_like(key),
-            torch.zeros_like(value),
-        )
+        for_query, for_key = torch.empty_like(query), torch.zeros_like(key)
+        for_value = torch.zeros_like(value, dtype=query.dtype)
         for_gate = None if gate is None else torch.empty_like(gate)
         for_position = torch.zeros_like(by_position) if ctx.needs_input_grad[4] else None
-        for where in _pieces(query):
-            clips, heads, queries = where
-            weights = _weights(where, query, key, gate, by_position, mask)
-            of_weights = torch.matmul(gradient[where], value[clips, heads].mT).to(weights.dtype)
-            used = weights
-            if kept is not None:
-                factors = kept.draw(weights).mul_(kept.scale)
-                of_weights.mul_(factors)
-                used = factors.mul_(weights)
-            for_value[clips, heads].add_(used.to(value.dtype).mT @ gradient[where])
-            of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
-            short = of_scores.to(query.dtype)
-            torch.matmul(short, key[clips, heads], out=for_query[where])
-            for_key[clips, heads].add_(short.mT @ query[where])
-            if for_gate is not None:
-                if for_position is not None:
-                    for gates, scores in zip(gate[where], of_scores, strict=True):
-                        for_position[0, heads, queries].addcmul_(gates, scores)
-                for_gate[where] = of_scores.mul_(by_position[:, heads, queries]).sum(-1, keepdim=True)
-        return for_query.mul_(query.shape[-1] ** -0.5), for_key, for_value, for_gate, for_position, None, None
+        with torch.autocast("cpu", enabled=False):
+            for where in ctx.pieces:
+                clips, heads, queries = where
+                weights = _weights(where, query, key, gate, by_position, mask)
+                of_weights = torch.matmul(gradient[where], value[clips, heads].mT).to(weights.dtype)
+                used = weights
+                if kept is not None:
+                    factors = kept.draw(weights).mul_(kept.scale)
+                    of_weights.mul_(factors)
+                    used = factors.mul_(weights)
+                for_value[clips, heads].add_(used.to(value.dtype).mT @ gradient[where])
+                of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+                torch.matmul(of_scores, key[clips, heads], out=for_query[where])
+                for_key[clips, heads].add_(of_scores.mT @ query[where])
+                if for_gate is not None:
+                    if for_position is not None:
+                        for gates, scores in zip(gate[where], of_scores, strict=True):
+                            for_position[0, heads, queries].addcmul_(gates, scores)
+                    for_gate[where] = of_scores.mul_(by_position[:, heads, queries]).sum(-1, keepdim=True)
+        for_query.mul_(query.shape[-1] ** -0.5)
+        given = (
+            tensor.to(dtype)
+            for tensor, dtype in zip((for_query, for_key, for_value), ctx.formats, strict=True)
+        )
+        return (*given, for_gate, for_position, None, None)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in {torch.bfloat16, torch.float16} else tensor
 
 
 def _weights(
@@ -123,14 +132,14 @@ def _weights(
     by_position: Tensor | None,
     mask: Tensor | None,
 ) -> Tensor:
-    """The weights of a piece after softmax, in float32 or more; queries are scaled already."""
+    """The weights of a piece after softmax; queries are scaled already."""
     clips, heads, queries = where
     scores = torch.matmul(query[where], key[clips, heads].mT)
-    scores = scores.float() if scores.dtype in {torch.bfloat16, torch.float16} else scores
     if gate is not None and by_position is not None:
         scores.addcmul_(gate[where].to(scores.dtype), by_position[:, heads, queries].to(scores.dtype))
     if mask is not None:
-        scores.masked_fill_(~mask[clips], -math.inf)
+        # Not -inf, which would make no numbers of a clip without any frame.
+        scores.masked_fill_(~mask[clips], torch.finfo(scores.dtype).min)
     return torch.softmax(scores, -1)
 
 

@@ -1,8 +1,11 @@
 """torch's fused optimizer steps, where nobody chose otherwise."""
 
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from collections.abc import Sequence
 
-FUSED = (Adam, AdamW, SGD)
+from torch.optim import Adam, AdamW, Optimizer
+
+# Not SGD, whose fused step with momentum fails where a parameter gets its first gradient later than others.
+FUSED = (Adam, AdamW)
 DEVICES = frozenset({"cpu", "cuda"})
 
 
@@ -24,12 +27,40 @@ def use_fused(optimizer: Optimizer) -> None:
     """
     if type(optimizer) not in FUSED:
         return
-    chosen = ("fused", "foreach", "capturable", "differentiable")
-    if any(group.get(option) for group in optimizer.param_groups for option in chosen):
-        return
-    if any(group.get("fused") is False for group in optimizer.param_groups):
-        return
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    if all(parameter.device.type in DEVICES and parameter.is_floating_point() for parameter in parameters):
-        for group in optimizer.param_groups:
+    groups = optimizer.param_groups
+    named = any(group.get(option) is not None for group in groups for option in ("fused", "foreach"))
+    special = any(group.get(option) for group in groups for option in ("capturable", "differentiable"))
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    suitable = all(
+        parameter.device.type in DEVICES and parameter.is_floating_point() and parameter.is_contiguous()
+        for parameter in parameters
+    )
+    if suitable and not named and not special:
+        for group in groups:
             group["fused"] = True
+
+
+def fused_choices(optimizer: Optimizer) -> list[bool | None]:
+    """Which groups of an optimizer take fused steps; None where it has no such option or nobody chose.
+
+    Args:
+        optimizer: Any.
+    """
+    return [group.get("fused") for group in optimizer.param_groups]
+
+
+def restore_fused(optimizer: Optimizer, choices: Sequence[bool | None]) -> None:
+    """Puts the choice back that a loaded state has replaced by that of the run which it is from.
+
+    Args:
+        optimizer: Any.
+        choices: What `fused_choices` said before.
+    """
+    for group, fused in zip(optimizer.param_groups, choices, strict=True):
+        if group.get("fused") == fused:
+            continue
+        group["fused"] = fused
+        for parameter in group["params"] if fused else ():
+            state = optimizer.state.get(parameter, {})
+            if "step" in state:  # which a fused step counts where the parameter is
+                state["step"] = state["step"].to(parameter.device)

@@ -24,7 +24,7 @@ from ser_strategies.encoder.checkpoints import FORMAT, RECORD, read_checkpoint
 from ser_strategies.encoder.identity import EncoderIdentity
 from ser_strategies.encoder.sources import check_same
 from ser_strategies.parts.choices import check_range
-from ser_strategies.parts.fused import use_fused
+from ser_strategies.parts.fused import fused_choices, restore_fused, use_fused
 from ser_strategies.strategies.guards import GradientGuard, LossWatch
 from ser_strategies.strategies.heap import keep_few_kernels, keep_freed_memory, return_freed_memory
 from ser_strategies.strategies.preparation import Preparation
@@ -118,6 +118,8 @@ class Strategy(LightningModule, ABC):
             fast=fast,
         )
         self.fast = fast
+        self.fused: list[bool | None] = []
+        self.keeps_memory = False
         self.encoder_lr, self.head_lr = encoder_lr, head_lr
         self.optimizer, self.scheduler = optimizer, scheduler
         self.scheduler_interval, self.warmup_steps = scheduler_interval, warmup_steps
@@ -185,6 +187,7 @@ class Strategy(LightningModule, ABC):
         optimizer = self.optimizer(groups)
         if self.fast:
             use_fused(optimizer)
+        self.fused = fused_choices(optimizer)
         return [optimizer], self._schedules(optimizer)
 
     def _schedules(self, optimizer: Optimizer) -> list[dict[str, Any]]:
@@ -224,12 +227,12 @@ class Strategy(LightningModule, ABC):
             take_note({source: origins_of(source) for source in self.sources()})
         if self.fast and self.trainer.strategy.root_device.type == "cpu":
             keep_few_kernels()
-            keep_freed_memory()
+            self.keeps_memory = keep_freed_memory()
 
     def teardown(self, stage: str) -> None:
         """Gives back what was kept for the next step."""
         del stage
-        if self.fast:
+        if self.keeps_memory:
             return_freed_memory()
 
     def on_fit_start(self) -> None:
@@ -250,6 +253,11 @@ class Strategy(LightningModule, ABC):
             self.run_seed = torch.initial_seed()
         patience = PATIENCE_WITH_LAYERDROP if self.encoder.layerdrop > 0 else 1
         self.gradient_guard = GradientGuard(type(self).__name__, self.named_parameters(), patience)
+
+    def on_train_start(self) -> None:
+        """Steps are fused or not as this run has it, whatever the run did that is resumed."""
+        for optimizer in self.trainer.optimizers:
+            restore_fused(optimizer, self.fused)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Draws each step's randomness from (seed, epoch, step, rank), so that a resumed run repeats it."""

@@ -9,6 +9,8 @@ from functools import cache
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 NEVER, LARGEST = -1, 32 * 2**20
 ORDINARY_TRIM = 2 * LARGEST
+# By these a user has said what malloc is to do.
+USERS_OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
 # Kernels for convolutions that oneDNN prepares for one shape and keeps, 1,024 by default. A step needs up to
 # thirty, and the next batch, which is of another length, others.
 KERNELS_KEPT = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
@@ -22,7 +24,7 @@ def keep_freed_memory() -> bool:
     of the time of a step. The largest amount held at once hardly changes.
     """
     library = _glibc()
-    if library is None:
+    if library is None or any(name in os.environ for name in USERS_OWN):
         return False
     return bool(library.mallopt(MMAP_THRESHOLD, LARGEST)) and bool(library.mallopt(TRIM_THRESHOLD, NEVER))
 
@@ -32,7 +34,7 @@ def keep_few_kernels() -> None:
 
     Batches are of ever new lengths, and each leaves behind kernels that no other can use, spread over the
     heap: a process grows by hundreds of megabytes, more the longer it trains. oneDNN reads this once, at the
-    first convolution of a process; later it has no effect.
+    first convolution of a process; later it has no effect, and until the process ends it is not undone.
     """
     os.environ.setdefault(*KERNELS_KEPT)
 

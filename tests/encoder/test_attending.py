@@ -167,6 +167,43 @@ def test_a_cpu_goes_piece_by_piece_where_its_fused_kernel_would_fall_back(
     assert called == [kernel]
 
 
+def test_gradients_are_those_of_the_forward_pass_whatever_has_changed_since(monkeypatch):
+    """Pieces depend on the number of threads, and their dropout on the pieces."""
+    given = inputs(61, dtype=torch.float32)
+    tensors = [given[name] for name in ("query", "key", "value")]
+    monkeypatch.setattr(piecewise, "PIECE", 1_500)
+    found = []
+    for later in (1, 4):
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+        torch.manual_seed(2)
+        out = attend(*tensors, None, given["bias"], 0.3)
+        monkeypatch.setattr(torch, "get_num_threads", lambda later=later: later)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=later > 1):
+            found.append(torch.autograd.grad(out.square().sum(), leaves(given)))
+    for mine, expected in zip(*found, strict=True):
+        assert torch.equal(mine, expected)
+
+
+def test_large_scores_do_not_lose_their_digits_in_bfloat16():
+    query, key, value = (torch.randn(2, 3, 80, 16) for _ in range(3))
+    short = [(16 * query).bfloat16(), key.bfloat16(), value.bfloat16()]
+    exact = attend(*(tensor.double() for tensor in short), fast=False)
+    found = attend_piecewise(*short, None, None, 0.0)
+    fused = F.scaled_dot_product_attention(*short)
+    distance = [float((each.double() - exact).norm() / exact.norm()) for each in (found, fused)]
+    assert distance[0] < 5e-3
+    assert distance[0] < 2 * distance[1]
+
+
+def test_a_clip_without_any_frame_gives_numbers():
+    given = inputs(8, biased=False)
+    mask = torch.zeros(CLIPS, 1, 1, 8, dtype=torch.bool)
+    out = attend(given["query"], given["key"], given["value"], mask, None, 0.1)
+    assert out.isfinite().all()
+    out.sum().backward()
+    assert given["query"].grad.isfinite().all()
+
+
 @pytest.mark.parametrize("biased", [False, True], ids=["plain", "biased"])
 def test_in_bfloat16_it_stays_near_float32(biased):
     given = inputs(60, dtype=torch.float32, biased=biased)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
-from ser_strategies.parts.fused import use_fused
+from ser_strategies.parts.fused import fused_choices, restore_fused, use_fused
 
 
 def weights() -> list[nn.Parameter]:
@@ -27,7 +27,6 @@ def learn(optimizer: Optimizer, parameters: list[nn.Parameter]) -> None:
     [
         (AdamW, {"lr": 0.01, "weight_decay": 0.1}),
         (Adam, {"lr": 0.01, "amsgrad": True}),
-        (SGD, {"lr": 0.1, "momentum": 0.9}),
     ],
 )
 def test_the_same_steps_are_taken(kind, options):
@@ -41,7 +40,9 @@ def test_the_same_steps_are_taken(kind, options):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("option", [{"foreach": True}, {"fused": False}, {"differentiable": True}])
+@pytest.mark.parametrize(
+    "option", [{"foreach": True}, {"foreach": False}, {"fused": False}, {"differentiable": True}]
+)
 def test_a_choice_is_left_alone(option):
     optimizer = AdamW(weights(), **option)
     before = [dict(group) for group in optimizer.param_groups]
@@ -62,6 +63,38 @@ def test_an_optimizer_without_one_is_left_alone():
     own = Mine(weights())
     use_fused(own)
     assert own.param_groups[0]["fused"] is None
+
+
+def test_a_parameter_whose_first_gradient_comes_late_is_no_hindrance():
+    for kind in (AdamW, Adam, lambda given: SGD(given, lr=0.1, momentum=0.9)):
+        mine, plain = weights(), weights()
+        optimizer, loop = kind(mine), kind(plain)
+        use_fused(optimizer)
+        for parameters, steps in ((mine, optimizer), (plain, loop)):
+            parameters[0].grad = torch.ones(3)
+            steps.step()
+            learn(steps, parameters)
+        for found, expected in zip(mine, plain, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_that_do_not_lie_in_order_keep_the_plain_loop():
+    optimizer = AdamW([nn.Parameter(torch.zeros(3, 5).T)])
+    use_fused(optimizer)
+    assert optimizer.param_groups[0]["fused"] is None
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_choice_of_a_run_outlives_the_state_of_another(fused):
+    mine, other = weights(), weights()
+    here, there = AdamW(mine, fused=fused or None), AdamW(other, fused=not fused or None)
+    learn(there, other)
+    chosen = fused_choices(here)
+    here.load_state_dict(deepcopy(there.state_dict()))
+    assert fused_choices(here) != chosen
+    restore_fused(here, chosen)
+    assert fused_choices(here) == chosen
+    learn(here, mine)
 
 
 def test_parameters_that_it_cannot_update_keep_the_plain_loop():

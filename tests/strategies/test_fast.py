@@ -85,6 +85,22 @@ def test_the_optimizer_is_fused_unless_the_model_is_to_be_plain_or_the_user_chos
     assert group(optimizer=lambda groups: torch.optim.AdamW(groups, fused=False))["fused"] is False
 
 
+def test_a_resumed_run_steps_as_it_is_told_not_as_it_did_before(tmp_path):
+    first = build(VanillaFineTuning, "wav2vec2-tiny")
+    fit(first, PAIR, val=PAIR)
+    first.trainer.save_checkpoint(tmp_path / "last.ckpt")
+    for fast in (False, True):
+        again = build(VanillaFineTuning, "wav2vec2-tiny", fast=fast)
+        fit(again, PAIR, val=PAIR, max_epochs=2, ckpt_path=tmp_path / "last.ckpt")
+        assert again.trainer.global_step == 2
+        assert again.trainer.optimizers[0].param_groups[0]["fused"] is (True if fast else None)
+
+
+def test_a_user_who_has_said_what_malloc_is_to_do_is_heard(monkeypatch):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000000")
+    assert heap.keep_freed_memory() is False
+
+
 @pytest.mark.skipif(heap._glibc() is None, reason="only glibc has these options")
 def test_freed_memory_stays_while_a_run_lasts_and_goes_back_after_it(monkeypatch):
     called = []
