@@ -14,12 +14,12 @@ import sys
 import time
 
 QUICK = (
-    "benchmarks.trainer_baseline --encoder random:wav2vec2-tiny --steps 12",
+    "benchmarks.trainer_baseline --encoder random:wav2vec2-tiny --steps 8",
     "benchmarks.bare_loop --encoders random:wav2vec2-tiny",
-    "benchmarks.wavlm_attention --what layer --layer_steps 5",
+    "benchmarks.wavlm_attention --what layer --layer_steps 3",
     "benchmarks.seed_claim --encoder random:wav2vec2-tiny --steps 8",
-    "benchmarks.growth --minutes 4",
-    "benchmarks.startup --repeats 3",
+    "benchmarks.growth --minutes 3",
+    "benchmarks.startup --repeats 2",
     "benchmarks.gpu --self_test",
 )
 FULL = (
@@ -27,6 +27,8 @@ FULL = (
     "benchmarks.bare_loop",
     "benchmarks.wavlm_attention",
     "benchmarks.seed_claim",
+    "benchmarks.fast_paths",
+    "benchmarks.floor",
     "benchmarks.recompute",
     "benchmarks.growth",
     "benchmarks.startup",

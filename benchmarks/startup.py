@@ -23,7 +23,8 @@ from lightning.pytorch import Callback, Trainer
 IMPORTS = "import torch, lightning.pytorch; from ser_strategies.encoder import Encoder; Encoder('{encoder}')"
 FIT = (
     *("--model=VanillaFineTuning", "--data=Synthetic", "--trainer.accelerator=cpu"),
-    *("--trainer.enable_progress_bar=false", "--trainer.callbacks+=benchmarks.startup.FirstStep"),
+    *("--trainer.enable_progress_bar=false", "--trainer.max_epochs=1"),
+    "--trainer.callbacks+=benchmarks.startup.FirstStep",
 )
 
 
