@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from benchmarks.durations import Seconds
+from ser_strategies.batch import Batch
 from ser_strategies.data.base import Corpus
 from ser_strategies.data.loading import Sound
 
@@ -48,3 +50,20 @@ class Clips(Corpus):
         """A stretch of the noise that begins where no other does, since a cache knows sounds by content."""
         start = int(utterance["id"][1:])
         return self.noise[start : start + max(round(utterance["seconds"] * RATE), FEWEST_SAMPLES)]
+
+
+def noise_batch(clips: int, seconds: float, classes: int = 4) -> Batch:
+    """A batch of noise in which nothing is padded.
+
+    Args:
+        clips: How many.
+        seconds: Of each.
+        classes: How many the labels name.
+    """
+    samples = round(seconds * RATE)
+    return Batch(
+        waveforms=torch.randn(clips, samples) / 10,
+        lengths=torch.full((clips,), samples),
+        ids=tuple(f"c{index}" for index in range(clips)),
+        labels=torch.arange(clips) % classes,
+    )

@@ -11,9 +11,8 @@ import platform
 
 import torch
 
-from benchmarks.clips import RATE
+from benchmarks.clips import noise_batch
 from benchmarks.turns import Turn, spread, take_turns
-from ser_strategies.batch import Batch
 from ser_strategies.encoder.attending import use_attention
 from ser_strategies.encoder.attention import GatedBiasAttention
 from ser_strategies.encoder.dropout import use_cheap_dropout
@@ -48,13 +47,7 @@ def train(turn: Turn, source: str, clips: int, seconds: float, paths: tuple[str,
     if "memory" in paths:
         keep_few_kernels()
         keep_freed_memory()
-    samples = round(seconds * RATE)
-    batch = Batch(
-        waveforms=torch.randn(clips, samples) / 10,
-        lengths=torch.full((clips,), samples),
-        ids=tuple(f"c{index}" for index in range(clips)),
-        labels=torch.arange(clips) % 4,
-    )
+    batch = noise_batch(clips, seconds)
     turn.wait()
     while True:
         model.loss_of(batch).backward()  # type: ignore[no-untyped-call]

@@ -16,8 +16,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.clips import RATE
-from ser_strategies.batch import Batch
+from benchmarks.clips import noise_batch
 from ser_strategies.comparison.flops import count_flops
 from ser_strategies.strategies import VanillaFineTuning
 from ser_strategies.strategies.heap import keep_few_kernels, keep_freed_memory
@@ -52,13 +51,7 @@ def main() -> None:
     model = VanillaFineTuning(options.encoder, num_classes=4)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, fused=True)
-    samples = round(options.seconds * RATE)
-    batch = Batch(
-        waveforms=torch.randn(options.clips, samples) / 10,
-        lengths=torch.full((options.clips,), samples),
-        ids=tuple(f"c{index}" for index in range(options.clips)),
-        labels=torch.arange(options.clips) % 4,
-    )
+    batch = noise_batch(options.clips, options.seconds)
     square = torch.randn(ROWS, ROWS)
     wide, target = torch.randn(ROWS * ROWS * 16), torch.empty(ROWS * ROWS * 16)
     work: dict[str, Callable[[], object]] = {

@@ -12,9 +12,8 @@ import platform
 
 import torch
 
-from benchmarks.clips import RATE
+from benchmarks.clips import noise_batch
 from benchmarks.turns import Turn, take_turns
-from ser_strategies.batch import Batch
 from ser_strategies.strategies import VanillaFineTuning
 from ser_strategies.strategies.heap import keep_few_kernels, keep_freed_memory
 
@@ -35,13 +34,8 @@ def train(turn: Turn, source: str, seconds: float, recompute: bool) -> None:
     model = VanillaFineTuning(source, num_classes=4, recompute=recompute)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, fused=True)
-    clips, samples = round(SOUND / seconds), round(seconds * RATE)
-    batch = Batch(
-        waveforms=torch.randn(clips, samples) / 10,
-        lengths=torch.full((clips,), samples),
-        ids=tuple(f"c{index}" for index in range(clips)),
-        labels=torch.arange(clips) % 4,
-    )
+    clips = round(SOUND / seconds)
+    batch = noise_batch(clips, seconds)
     for parameter in trained:
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()  # so that gradients and moments are there before the first step

@@ -20,7 +20,7 @@ def keep_freed_memory() -> bool:
     """Has the C library keep what is freed instead of handing it back; tells whether it listens.
 
     Every tensor on a CPU is a block of its own, and a training step frees gigabytes of them. By default
-    glibc returns large blocks to the system, which must then clear each page for the next step: a twentieth
+    glibc returns large blocks to the system, which must then clear each page for the next step: up to a sixth
     of the time of a step. The largest amount held at once hardly changes.
     """
     library = _glibc()
