@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test bench lint format clean
+.PHONY: demo test bench lint format constraints drift clean
 demo: $(READY)
 	$(BIN)/ser-strategies compare --strategies vanilla partial lora mixed-precision cached tapt ptapt \
 	  --data Synthetic --seeds 3 --jobs 2 --trainer.accelerator cpu --out runs/demo
@@ -31,15 +31,18 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+# Writes down the newest set that the bounds in pyproject.toml admit; run the tests with it before you commit it.
+constraints: $(READY)
+	$(BIN)/uv pip compile --quiet --upgrade --universal --no-header --no-annotate \
+	  pyproject.toml --group dev --output-file constraints.txt
 
-# uv installs in seconds what takes pip minutes; --compile-bytecode spares the first run of every command from
-# compiling thousands of files.
-$(READY): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "error: Python 3.11 or newer is needed, got $$($(PYTHON) --version); try make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --editable . --group dev
+# The smoke part of the suite with the constraints, the newest and the oldest versions that the bounds admit.
+drift:
+	PYTHON="$(PYTHON)" .ci/drift constraints newest oldest
+
+clean:
+	rm -rf $(VENV) .drift .mypy_cache .ruff_cache .pytest_cache
+
+$(READY): pyproject.toml constraints.txt
+	@PYTHON="$(PYTHON)" .ci/setup $(VENV)
 	@touch $@

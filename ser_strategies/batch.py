@@ -2,7 +2,11 @@
 
 from typing import NamedTuple
 
-from torch import Tensor
+from ser_strategies.common.compatibility import check_torch
+
+check_torch()
+
+from torch import Tensor  # noqa: E402
 
 
 class Batch(NamedTuple):

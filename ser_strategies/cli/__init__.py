@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
 
+from ser_strategies.common.compatibility import check_torch
+
 PROGRAM = "ser-strategies"
 # Command -> what it does, and the function that does it, as module:function.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -26,6 +28,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "compare.command:run",
     ),
 }
+# These do some of their work without torch, and ask for it where they need it.
+WITHOUT_TORCH = frozenset({"predict", "compare"})
 # What a user can cause: one sentence is enough. Anything else is a bug, and shows where.
 MISTAKES = (ValueError, OSError, ImportError, FloatingPointError)
 
@@ -67,6 +71,8 @@ def _command(name: str) -> Callable[[str, list[str]], None]:
         hint = f"; did you mean {nearest[0]}?" if nearest else "."
         msg = f"{name!r} is no command: expected one of {', '.join(COMMANDS)}{hint}"
         raise MistypedError(msg)
+    if name not in WITHOUT_TORCH:
+        check_torch()
     module, function = COMMANDS[name][1].split(":")
     command: Callable[[str, list[str]], None] = getattr(import_module(f"{__name__}.{module}"), function)
     return command

@@ -4,6 +4,7 @@ import argparse
 
 from ser_strategies.cli import PROGRAM
 from ser_strategies.cli.words import KindParser
+from ser_strategies.common.compatibility import check_torch
 
 CONFIGURED = ("--config", "-c", "--model", "--data", "--print_config", "--model.help", "--data.help")
 
@@ -16,6 +17,7 @@ def run(command: str, arguments: list[str]) -> None:
         arguments: The words after it.
     """
     if any(word.split("=")[0] in CONFIGURED for word in arguments):
+        check_torch()
         from ser_strategies.cli.training import run as run_on_corpus
 
         run_on_corpus(command, arguments)
@@ -50,6 +52,7 @@ def predict_files(
         accelerator: cpu, gpu or auto.
         encoder: Where the encoder is, if it has moved since training.
     """
+    check_torch()
     from lightning.pytorch import Trainer
     from lightning.pytorch.callbacks import RichProgressBar
 

@@ -1,5 +1,6 @@
 """One speech encoder behind one interface; the only room that imports transformers and peft."""
 
+import ser_strategies.common.torch_checked  # noqa: F401 - before anything that imports torch
 from ser_strategies.encoder.encoder import AFTER_CNN, WAVEFORM, ClipCounts, Encoder, Frames
 from ser_strategies.encoder.identity import EncoderIdentity
 from ser_strategies.encoder.lora import LoRASettings

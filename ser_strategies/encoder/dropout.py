@@ -71,7 +71,7 @@ class CheapDropout(nn.Dropout):
         """
         if not self.training or not drawn_here(values, self.p):
             return super().forward(values)
-        dropped: Tensor = _Dropped.apply(values, self.p)  # type: ignore[no-untyped-call]
+        dropped: Tensor = _Dropped.apply(values, self.p)
         return dropped
 
 

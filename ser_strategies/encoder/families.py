@@ -3,13 +3,9 @@
 import difflib
 from typing import Any, NamedTuple
 
-from ser_strategies.encoder.compatibility import check_torchaudio
-
-check_torchaudio()
-
-from transformers.models.hubert import HubertConfig, HubertModel  # noqa: E402
-from transformers.models.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model  # noqa: E402
-from transformers.models.wavlm import WavLMConfig, WavLMModel  # noqa: E402
+from transformers.models.hubert import HubertConfig, HubertModel
+from transformers.models.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
+from transformers.models.wavlm import WavLMConfig, WavLMModel
 
 SpeechConfig = Wav2Vec2Config | WavLMConfig | HubertConfig
 # transformers' models, whose attributes nn.Module types as Tensor | Module, which nobody can use.

@@ -47,7 +47,7 @@ def attend_piecewise(
         dropout: Chance to drop a weight, as `drawn_here` allows, or 0.
     """
     gate, by_position = bias or (None, None)
-    attended: Tensor = _Piecewise.apply(query, key, value, gate, by_position, mask, dropout)  # type: ignore[no-untyped-call]
+    attended: Tensor = _Piecewise.apply(query, key, value, gate, by_position, mask, dropout)
     return attended
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import ser_strategies.common.torch_checked  # noqa: F401 - before anything that imports torch
 from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
 from ser_strategies.strategies.base import Strategy
 from ser_strategies.strategies.cached import CachedFineTuning

@@ -75,8 +75,11 @@ def test_the_chosen_kernel_gives_what_the_formula_does(biased, training, frames)
     torch.testing.assert_close(fast, plain, rtol=1e-5, atol=1e-5)
     if training:
         mine, theirs = (torch.autograd.grad(out.square().sum(), leaves(given)) for out in (fast, plain))
+        # With a single frame queries and keys change nothing: their gradients are differences of equal
+        # numbers, which a kernel may round in any order.
+        rounding = 1e-6 * theirs[2].norm()
         for gradient, expected in zip(mine, theirs, strict=True):
-            assert (gradient - expected).norm() <= 1e-5 * expected.norm().clamp(min=1e-3)
+            assert (gradient - expected).norm() <= 1e-5 * expected.norm() + rounding
 
 
 def test_gradients_are_those_of_finite_differences(monkeypatch):

@@ -3,6 +3,7 @@
 from importlib import import_module
 
 from ser_strategies.cli.compare.words import read_words
+from ser_strategies.common.compatibility import check_torch
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -14,5 +15,7 @@ def run(command: str, arguments: list[str]) -> None:
     """
     wishes = read_words(command, arguments)
     # A report needs neither torch nor Lightning, which take seconds and much memory to import.
+    if not wishes.report:
+        check_torch()
     part = import_module(f"{__package__}.{'reporting' if wishes.report else 'work'}")
     part.perform(wishes)
