@@ -61,14 +61,18 @@ class Processes:
             process.start()
             self._running.add(process)
         try:
-            process.join()
+            wait([process.sentinel])
         finally:
             with self._lock:
                 self._running.discard(process)
-        if self._ended.is_set() and process.exitcode != 0:
+        # Starting a process asks for the exit codes of all others, which each can be read only once: of two
+        # threads that read one, the second would be told 255.
+        with self._lock:
+            process.join()
+            code = process.exitcode
+            process.close()
+        if self._ended.is_set() and code != 0:
             raise StoppedError
-        code = process.exitcode
-        process.close()
         return -signal.SIGKILL if code is None else int(code)
 
     def stop(self) -> None:
@@ -80,7 +84,8 @@ class Processes:
             for process in running:
                 with suppress(ProcessLookupError, ValueError):
                     os.killpg(process.pid, number)
-            sentinels = [process.sentinel for process in running if _alive(process)]
+            with self._lock:
+                sentinels = [process.sentinel for process in running if _alive(process)]
             deadline = PATIENCE
             while sentinels and deadline > 0:
                 gone = wait(sentinels, timeout=1.0)
