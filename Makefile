@@ -12,8 +12,9 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 .PHONY: demo test bench lint format constraints drift clean
 demo: $(READY)
-	$(BIN)/ser-strategies compare --strategies vanilla partial lora mixed-precision cached tapt ptapt \
-	  --data Synthetic --seeds 3 --jobs 2 --trainer.accelerator cpu --out runs/demo
+	$(BIN)/ser-strategies compare --strategies ptapt tapt mixed-precision vanilla lora partial frozen cached \
+	  --data Synthetic --data.utterances_per_speaker 20 --data.extra_test_speakers 10 --data.batch_size 8 \
+	  --seeds 3 --jobs 2 --baseline partial --trainer.accelerator cpu --out runs/demo
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist worksteal

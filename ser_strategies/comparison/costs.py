@@ -13,7 +13,7 @@ from ser_strategies.batch import Batch
 from ser_strategies.comparison.amounts import arithmetic, spent, weights
 from ser_strategies.comparison.clock import PhaseClock
 from ser_strategies.comparison.energy import EnergyMeter
-from ser_strategies.comparison.hardware import device_name
+from ser_strategies.comparison.hardware import device_name, short_format_factor
 from ser_strategies.comparison.memory import forget_peak, peak_memory
 from ser_strategies.comparison.movement import prints_of
 from ser_strategies.comparison.sound import SoundHeard
@@ -115,6 +115,7 @@ class CostMeter(Callback):
             "processes": trainer.world_size,
             "threads": torch.get_num_threads(),
             "precision": str(trainer.precision),
+            "short_format_factor": short_format_factor(part.device, str(trainer.precision)),
             "skipped": part.skipped,
             "short": _last(trainer, "train/short_clips"),
             "capped": _last(trainer, "train/capped_clips"),

@@ -17,6 +17,9 @@ FULL = "cost/fit_seconds_full"
 MANIFOLD = 10
 # A cache is shared where a run has spent less than this part on it of what another one has.
 SHARED = 0.5
+FACTOR = "cost/short_format_factor"
+# From here on a short format is computed in software; a processor that has the arithmetic is far below 1.
+IN_SOFTWARE = 1.5
 
 
 class EncoderFacts(NamedTuple):
@@ -73,7 +76,21 @@ def marks_of(finished: pd.DataFrame, unlike: Sequence[fairness.Difference]) -> d
     for name, words in found.items():
         encoder = encoder_words(finished[finished["name"] == name])
         words += [encoder.text] if encoder.wrong else []
+        words += _in_software(finished[finished["name"] == name])
     return {name: tuple(words) for name, words in found.items()}
+
+
+def _in_software(finished: pd.DataFrame) -> list[str]:
+    """That costs are those of a processor without the arithmetic of the number format."""
+    factor = _median(finished[FACTOR]) if FACTOR in finished else math.nan
+    if not factor >= IN_SOFTWARE:  # NaN: computed in float32, or by a meter that did not ask
+        return []
+    formats = {"bf16": "bfloat16", "16": "float16"}
+    word = formats.get(str(_words(finished["precision"])).partition("-")[0], "its number format")
+    return [
+        f"this processor computes {word} in software (a product of matrices takes "
+        f"{factor:.1f} times as long as in float32): its times say nothing of one that has the arithmetic"
+    ]
 
 
 def _row(

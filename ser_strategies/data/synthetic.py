@@ -42,6 +42,8 @@ class Synthetic(Corpus):
 
     Args:
         speakers: Speakers, half of them female; six in ten train, two validate, two test.
+        extra_test_speakers: Further speakers, who are tested and nothing else: more of them tell strategies
+            apart that few cannot, and cost no training.
         utterances_per_speaker: Utterances of each speaker, the four emotions in turn.
         raters: Made-up raters of each utterance; their votes are its soft label, their means its dimensions.
         seed: What everything is drawn from: the same seed gives the same bytes.
@@ -53,7 +55,7 @@ class Synthetic(Corpus):
     protocol = Protocol(
         "speakers-6-2-2",
         1,
-        "Of every ten speakers six train, two validate and two test, women and men alike.",
+        "Of every ten speakers six train, two validate and two test, women and men alike; extra ones test.",
         ByValue("split", {split: split for split in SPLITS}),
     )
 
@@ -61,6 +63,7 @@ class Synthetic(Corpus):
         self,
         *,
         speakers: int = 20,
+        extra_test_speakers: int = 0,
         utterances_per_speaker: int = 40,
         raters: int = 5,
         seed: int = 0,
@@ -72,8 +75,12 @@ class Synthetic(Corpus):
         if speakers < 3:
             msg = f"speakers must be at least 3, one for each split, got {speakers}."
             raise ValueError(msg)
+        if extra_test_speakers < 0:
+            msg = f"extra_test_speakers must not be negative, got {extra_test_speakers}."
+            raise ValueError(msg)
         self.dimensions = tuple(dimensions)
         self.speakers = speakers
+        self.extra_test_speakers = extra_test_speakers
         self.utterances_per_speaker = utterances_per_speaker
         self.raters = raters
         self.seed = seed
@@ -87,8 +94,10 @@ class Synthetic(Corpus):
 
     def table(self) -> pd.DataFrame:
         """Every utterance, split by speaker."""
-        names = sorted({clip.speaker for clip in self._clips.values()})
-        splits = {name: SHARES[index % len(SHARES)] for index, name in enumerate(names)}
+        everyone = list(dict.fromkeys(clip.speaker for clip in self._clips.values()))
+        splits: dict[str, Split] = dict.fromkeys(everyone, "test")
+        for index, name in enumerate(sorted(everyone[: self.speakers])):
+            splits[name] = SHARES[index % len(SHARES)]
         return pd.DataFrame([self._describe(clip, splits[clip.speaker]) for clip in self._clips.values()])
 
     def ratings(self) -> pd.DataFrame:
@@ -124,8 +133,9 @@ class Synthetic(Corpus):
 
     @cached_property
     def _clips(self) -> dict[str, SyntheticUtterance]:
+        speakers = self.speakers + self.extra_test_speakers
         population = draw_population(
-            self.speakers, self.utterances_per_speaker, raters=self.raters, seed=self.seed
+            speakers, self.utterances_per_speaker, raters=self.raters, seed=self.seed
         )
         return {clip.id: clip for clip in population}
 

@@ -1,5 +1,7 @@
 """A learning rate that stays, then falls in a straight line to nothing."""
 
+import math
+
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -14,12 +16,30 @@ class FlatThenDecay(LambdaLR):
 
     Args:
         optimizer: The optimizer.
-        total_steps: Step at which the rates reach 0; give the trainer as many.
+        total_steps: Step at which the rates reach 0; null is the last step of the run, and where a run has
+            none that is known (one that ends by the clock) the rates stay.
         flat_steps: Steps before they fall, warm-up included.
     """
 
-    def __init__(self, optimizer: Optimizer, total_steps: int, flat_steps: int = 0) -> None:
-        check_range("total_steps", total_steps, 1)
-        check_range("flat_steps", flat_steps, 0, total_steps)
-        falling = total_steps - flat_steps
-        super().__init__(optimizer, lambda step: min(1.0, max(0.0, (total_steps - step) / falling)))
+    def __init__(self, optimizer: Optimizer, total_steps: int | None = None, flat_steps: int = 0) -> None:
+        if total_steps is not None:
+            check_range("total_steps", total_steps, 1)
+        check_range("flat_steps", flat_steps, 0, math.inf if total_steps is None else total_steps)
+        self.total_steps, self.flat_steps = total_steps, flat_steps
+        self.follows_run = total_steps is None
+        super().__init__(optimizer, self._factor)
+
+    def end_with(self, steps: float) -> None:
+        """Tells how many steps the run has, for a schedule that ends with it.
+
+        Args:
+            steps: Optimizer steps from the start to the end; infinity where nobody knows.
+        """
+        if self.follows_run:
+            self.total_steps = int(steps) if math.isfinite(steps) else None
+
+    def _factor(self, step: int) -> float:
+        if self.total_steps is None:
+            return 1.0
+        falling = max(self.total_steps - self.flat_steps, 1)
+        return min(1.0, max(0.0, (self.total_steps - step) / falling))

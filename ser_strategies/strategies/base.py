@@ -25,6 +25,7 @@ from ser_strategies.encoder.identity import EncoderIdentity
 from ser_strategies.encoder.sources import check_same
 from ser_strategies.parts.choices import check_range
 from ser_strategies.parts.fused import fused_choices, restore_fused, use_fused
+from ser_strategies.parts.schedules import FlatThenDecay
 from ser_strategies.strategies.guards import GradientGuard, LossWatch
 from ser_strategies.strategies.heap import keep_few_kernels, keep_freed_memory, return_freed_memory
 from ser_strategies.strategies.preparation import Preparation
@@ -255,9 +256,12 @@ class Strategy(LightningModule, ABC):
         self.gradient_guard = GradientGuard(type(self).__name__, self.named_parameters(), patience)
 
     def on_train_start(self) -> None:
-        """Steps are fused or not as this run has it, whatever the run did that is resumed."""
+        """Steps are fused or not as this run has it, whatever the resumed one did; rates end with it."""
         for optimizer in self.trainer.optimizers:
             restore_fused(optimizer, self.fused)
+        for config in self.trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, FlatThenDecay):
+                config.scheduler.end_with(self.trainer.estimated_stepping_batches)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Draws each step's randomness from (seed, epoch, step, rank), so that a resumed run repeats it."""

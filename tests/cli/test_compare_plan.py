@@ -66,8 +66,8 @@ def test_a_run_is_named_by_what_it_does(here):
     same = only(*base).hash
     assert only(*base, out=here / "elsewhere").hash == same
     assert only(*base, "--trainer.enable_progress_bar=true", "--data.workers=1").hash == same
-    assert only(*base, "--trainer.max_epochs=3").hash != same
-    assert only(*base, "--model.head_lr=3e-3").hash != same
+    assert only(*base, "--trainer.max_epochs=7").hash != same
+    assert only(*base, "--model.head_lr=7e-3").hash != same
     assert only("--strategies", "vanilla", *SMALL[:2], "--data.utterances_per_speaker=9").hash != same
 
 
@@ -106,7 +106,7 @@ def test_what_a_run_starts_from_counts_by_its_content(here):
 @pytest.mark.parametrize(
     ("words", "mode"),
     [
-        ((), "4 epochs"),
+        ((), "3 epochs"),
         (("--epochs=4",), "4 epochs"),
         (("--steps=2000",), "2,000 steps"),
         (("--seconds=90",), "00:00:01:30 (d:h:m:s)"),

@@ -1,5 +1,7 @@
 """Memory, energy and names of devices."""
 
+import os
+import platform
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -9,8 +11,9 @@ import torch
 
 from ser_strategies.comparison import energy, memory
 from ser_strategies.comparison.energy import EnergyMeter
-from ser_strategies.comparison.hardware import device_name
+from ser_strategies.comparison.hardware import device_name, short_format_factor
 from ser_strategies.comparison.memory import forget_peak, peak_memory, resident_peak
+from ser_strategies.comparison.rows import IN_SOFTWARE
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 # A process of bare Python, in which nothing is large but what it takes.
@@ -24,6 +27,28 @@ taken[::4096] = b"x" * len(taken[::4096])
 del taken
 print(before, peak())
 """
+
+
+FACTOR = """
+import torch
+from ser_strategies.comparison.hardware import short_format_factor
+print(short_format_factor(torch.device("cpu"), "bf16-mixed"))
+"""
+
+
+def test_only_a_run_in_a_short_format_is_asked_whether_the_machine_has_its_arithmetic():
+    assert short_format_factor(CPU, "32-true") is None
+    assert 0 < short_format_factor(CPU, "bf16-mixed") < float("inf")
+    assert 0 < short_format_factor(CPU, "16-mixed") < float("inf")
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="only there can its arithmetic be turned off")
+def test_a_processor_without_the_arithmetic_is_found_out():
+    without = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+    ran = subprocess.run(
+        [sys.executable, "-c", FACTOR], env=without, capture_output=True, text=True, check=True
+    )
+    assert float(ran.stdout) > IN_SOFTWARE
 
 
 def test_the_peak_is_what_was_held_once_by_this_process_and_not_by_the_one_that_started_it():

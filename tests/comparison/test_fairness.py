@@ -156,6 +156,18 @@ def test_costs_on_another_machine_or_in_another_format_are_marked(ledger):
     assert table.loc["vanilla", "marks"] == ()
 
 
+def test_a_number_format_that_is_computed_in_software_is_marked(ledger):
+    change(ledger, "lora", "costs.json", precision="bf16-mixed", short_format_factor=2.64)
+    change(ledger, "vanilla", "costs.json", precision="bf16-mixed", short_format_factor=0.4)
+    table = Comparison.load(ledger).table()
+    told = (
+        "this processor computes bfloat16 in software (a product of matrices takes 2.6 times as long as in "
+        "float32): its times say nothing of one that has the arithmetic"
+    )
+    assert told in table.loc["lora", "marks"]
+    assert not any("software" in mark for name in ("vanilla", "frozen") for mark in table.loc[name, "marks"])
+
+
 def test_many_differences_are_told_shortly():
     runs = pd.DataFrame({"name": [f"s{n}" for n in range(9)], "monitor": [f"val/{n}" for n in range(9)]})
     difference = fairness._difference("the score", fairness._values(runs, "monitor"))

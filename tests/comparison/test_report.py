@@ -92,6 +92,34 @@ def test_the_verdict_names_the_best_and_claims_no_more_than_was_shown(shared):
     assert 3 <= len(verdict(shared)) <= 4
 
 
+def test_with_a_baseline_the_verdict_is_about_the_baseline(shared_ledger):
+    found = find(Comparison.load(shared_ledger, baseline="cached"))
+    pairs = {pair.a if pair.b == "cached" else pair.b: pair for pair in found.differences}
+    assert {name: pair.better for name, pair in pairs.items()} == {
+        **{"tapt": "tapt", "vanilla": "vanilla", "frozen": "cached"},
+        **dict.fromkeys(["lora", "partial", "mixed-precision"]),
+    }
+    assert pairs["lora"].low > 0  # and yet it is no proof
+    first, second, third, *_ = verdict(found)
+    assert first.startswith("tapt scores best")
+    assert second == (
+        "tapt and vanilla are shown to be better than cached; cached is shown to be better than frozen; lora "
+        "scores better than cached, which is no proof where 6 pairs are looked at; partial and "
+        "mixed-precision cannot be told apart from cached with this data, which is not to say that they are "
+        "equal."
+    )
+    assert third == "cached is the fastest of those, too, with 95 s of training."
+
+
+def test_what_a_cheaper_one_costs_in_score_is_told_from_the_baseline(shared_ledger):
+    found = find(Comparison.load(shared_ledger, baseline="partial"))
+    gain = 100 * (found.rows["cached"]["score"] - found.rows["partial"]["score"])
+    assert verdict(found)[2] == (
+        "Of those that cannot be told from partial, cached is the fastest: it takes 95 s of training, 41 % "
+        f"of what partial takes (3 min 52 s), and its score is {gain:.1f} points better."
+    )
+
+
 def test_what_is_wrong_stands_beside_the_verdict(shared):
     assert warnings(shared) == [
         "Of 105 runs 1 failed; see what is not whole, below.",

@@ -54,6 +54,22 @@ def test_of_ten_speakers_six_train_two_validate_two_test():
     assert [len(speakers_of(corpus, split)) for split in ("train", "val", "test")] == [12, 4, 4]
 
 
+def test_extra_speakers_are_tested_and_change_nobody_else():
+    plain = Synthetic(speakers=20, utterances_per_speaker=2)
+    extra = Synthetic(speakers=20, utterances_per_speaker=2, extra_test_speakers=6)
+    assert [len(speakers_of(extra, split)) for split in ("train", "val", "test")] == [12, 4, 10]
+    for split in ("train", "val"):
+        pd.testing.assert_frame_equal(plain.split(split), extra.split(split))
+    assert speakers_of(plain, "test") < speakers_of(extra, "test")
+    row = plain.split("test").iloc[0]
+    assert np.array_equal(plain.waveform(row), extra.waveform(row))
+
+
+def test_fewer_than_no_extra_speakers_are_refused():
+    with pytest.raises(ValueError, match="extra_test_speakers must not be negative, got -1"):
+        Synthetic(extra_test_speakers=-1)
+
+
 @pytest.mark.parametrize("speakers", [10, 20])
 def test_training_and_test_have_both_genders(speakers):
     corpus = Synthetic(speakers=speakers, utterances_per_speaker=1)

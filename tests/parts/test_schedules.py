@@ -1,5 +1,6 @@
 """A schedule that stays and then falls: by itself, and in a fit from a configuration file."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,24 @@ def test_a_configuration_file_schedules_each_step_of_a_fit(tmp_path, monkeypatch
     kept = yaml.safe_load(Path("run/config.yaml").read_text())["model"]["init_args"]
     assert kept["scheduler"]["class_path"].endswith("FlatThenDecay")
     assert kept["scheduler"]["init_args"] == {"total_steps": 12, "flat_steps": 5}
+
+
+def test_without_a_number_rates_fall_to_the_end_of_the_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("fit.yaml").write_text(CONFIG.replace("        total_steps: 12\n", ""))
+    with contained():
+        main(["fit", "--config", "fit.yaml", "--model.warmup_steps", "0", "--trainer.max_epochs", "4"])
+    falls = [1.0] * 6 + [(16 - step) / 11 for step in range(6, 16)]
+    assert Taken.rates == [pytest.approx((1e-3 * factor, 2e-2 * factor)) for factor in falls]
+
+
+def test_rates_stay_in_a_run_whose_number_of_steps_nobody_knows():
+    scheduler = FlatThenDecay(optimizer(1.0))
+    scheduler.end_with(math.inf)
+    assert rates(scheduler, 5) == [[1.0]] * 6
+
+
+def test_a_number_that_was_given_holds_whatever_the_run(tmp_path):
+    scheduler = FlatThenDecay(optimizer(1.0), total_steps=4)
+    scheduler.end_with(100)
+    assert rates(scheduler, 4)[-1] == [0.0]

@@ -96,35 +96,60 @@ def _leader(findings: Findings) -> str:
     return f"{best} scores best: {score}{guess}."
 
 
+def _reference(findings: Findings) -> str:
+    """Whom all others are compared with: the baseline, if there is one; else the best."""
+    baseline = findings.comparison.baseline
+    return baseline if baseline in findings.names else findings.names[0]
+
+
 def _apart(findings: Findings) -> list[str]:
-    """Whom the best is shown to beat, whom it seems to beat, and from whom it cannot be told."""
-    best, pairs = findings.names[0], _with_best(findings)
+    """Who is shown to be better or worse than the reference, who seems to be, and who is level with it."""
+    reference, pairs = _reference(findings), _with_reference(findings)
     if not pairs:
         return []
-    beaten = [name for name, pair in pairs.items() if pair.better == best]
-    level = [name for name, pair in pairs.items() if name not in beaten and _open(pair)]
-    below = [name for name in pairs if name not in beaten and name not in level]
-    if len(beaten) == len(pairs):
-        return [f"It is shown to be better than every other: {_sizes(findings, pairs, beaten)}."]
-    parts = [f"It is shown to be better than {_listed(beaten)}"] if beaten else []
-    if below:
-        worse = f"{_listed(below)} {'scores' if len(below) == 1 else 'score'} worse"
+    is_best = reference == findings.names[0]
+    worse = [name for name, pair in pairs.items() if pair.better == reference]
+    better = [name for name, pair in pairs.items() if pair.better == name]
+    level = [name for name, pair in pairs.items() if pair.better is None and _open(pair)]
+    seeming = [name for name in pairs if name not in (*worse, *better, *level)]
+    if is_best and len(worse) == len(pairs):
+        return [f"It is shown to be better than every other: {_sizes(findings, pairs, worse)}."]
+    parts = [f"{_listed(better)} {_is(better)} shown to be better than {reference}"] if better else []
+    if worse:
+        parts.append(f"{'It' if is_best else reference} is shown to be better than {_listed(worse)}")
+    for words, names in _directions(findings, reference, seeming).items():
+        verb = "scores" if len(names) == 1 else "score"
         count = len(findings.differences)
-        parts.append(f"{worse}, which is no proof where {count} pairs are looked at" if count > 1 else worse)
+        proof = f", which is no proof where {count} pairs are looked at" if count > 1 else ""
+        parts.append(f"{_listed(names)} {verb} {words}{'' if is_best else f' than {reference}'}{proof}")
     if level:
-        everyone = not beaten and not below and len(level) > 1
+        everyone = not worse and not better and not seeming and len(level) > 1
         who = "No other can" if everyone else f"{_listed(level)} cannot"
-        parts.append(f"{who} be told apart from it with this data{_more(pairs, level)}")
+        whom = "it" if is_best else reference
+        parts.append(f"{who} be told apart from {whom} with this data{_more(pairs, level)}")
     return ["; ".join(parts) + "."]
 
 
-def _with_best(findings: Findings) -> dict[str, Difference]:
-    best = findings.names[0]
+def _with_reference(findings: Findings) -> dict[str, Difference]:
+    reference = _reference(findings)
     return {
-        pair.b if pair.a == best else pair.a: pair
+        pair.b if pair.a == reference else pair.a: pair
         for pair in findings.differences
-        if best in (pair.a, pair.b)
+        if reference in (pair.a, pair.b)
     }
+
+
+def _directions(findings: Findings, reference: str, names: list[str]) -> dict[str, list[str]]:
+    """Strategies by which side of the reference they are on, whose table has the best first."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        ahead = findings.names.index(name) < findings.names.index(reference)
+        found.setdefault("better" if ahead else "worse", []).append(name)
+    return found
+
+
+def _is(names: list[str]) -> str:
+    return "is" if len(names) == 1 else "are"
 
 
 def _open(pair: Difference) -> bool:
@@ -149,39 +174,48 @@ def _sizes(findings: Findings, pairs: dict[str, Difference], names: list[str]) -
 
 
 def _cheapest(findings: Findings) -> list[str]:
-    """The fastest that may be as good as the best; where none may, what less time gives."""
-    best, rows = findings.names[0], findings.rows
+    """The fastest that may be as good as the reference; where none may, what less time gives."""
+    reference, rows = _reference(findings), findings.rows
     time = {name: float(rows[name][FIT]) for name in findings.names if known(rows[name].get(FIT))}
-    if best not in time or len(findings.names) == 1:
+    if reference not in time or len(findings.names) == 1:
         return []
-    pairs = _with_best(findings)
+    pairs = _with_reference(findings)
     level = [name for name, pair in pairs.items() if pair.better is None and _open(pair) and name in time]
+    is_best = reference == findings.names[0]
     if level:
-        fastest = min([best, *level], key=time.__getitem__)
-        if fastest == best:
-            return [f"{best} is the fastest of those, too, with {duration(time[best])} of training."]
-        many = f"Of those that cannot be told from it, {fastest} is the fastest: it"
+        fastest = min([reference, *level], key=time.__getitem__)
+        if fastest == reference:
+            return [
+                f"{reference} is the fastest of those, too, with {duration(time[reference])} of training."
+            ]
+        whom = "it" if is_best else reference
+        many = f"Of those that cannot be told from {whom}, {fastest} is the fastest: it"
         return [
             f"{many if len(level) > 1 else fastest} takes {duration(time[fastest])} of training, "
-            f"{_part(time, fastest, best)} of what {best} takes ({duration(time[best])}), and its "
-            f"score is {_loss(findings, fastest)} worse."
+            f"{_part(time, fastest, reference)} of what {reference} takes ({duration(time[reference])}), and "
+            f"its score is {_gap(findings, fastest)}."
         ]
     front = findings.fronts[FIT].on if FIT in findings.fronts else ()
-    faster = [name for name in front if name in time and time[name] < time[best]]
+    faster = [name for name in front if name in time and time[name] < time[reference]]
     faster.sort(key=findings.names.index)
     if not faster:
-        return [f"It takes {duration(time[best])} of training."]
+        return [f"{'It' if is_best else reference} takes {duration(time[reference])} of training."]
     second = faster[0]
     return [
-        f"It takes {duration(time[best])} of training; {second} takes {_part(time, second, best)} of that, "
-        f"and its score is {_loss(findings, second)} worse."
+        f"{'It' if is_best else reference} takes {duration(time[reference])} of training; {second} takes "
+        f"{_part(time, second, reference)} of that, and its score is {_gap(findings, second)}."
     ]
 
 
-def _loss(findings: Findings, name: str) -> str:
-    """By how much a strategy scores worse than the best."""
-    gap = abs(findings.rows[findings.names[0]]["score"] - findings.rows[name]["score"])
-    return f"{findings.words.change(gap).lstrip('+')}{' points' if findings.words.share else ''}"
+def _gap(findings: Findings, name: str) -> str:
+    """By how much a strategy scores worse or better than the reference."""
+    reference = _reference(findings)
+    gap = abs(findings.rows[name]["score"] - findings.rows[reference]["score"])
+    size = findings.words.change(gap).lstrip("+")
+    if not float(size):
+        return "the same"
+    ahead = findings.names.index(name) < findings.names.index(reference)
+    return f"{size}{' points' if findings.words.share else ''} {'better' if ahead else 'worse'}"
 
 
 def _part(time: dict[str, float], one: str, other: str) -> str:
