@@ -16,6 +16,7 @@ def run(command: str, arguments: list[str]) -> None:
     wishes = read_words(command, arguments)
     # A report needs neither torch nor Lightning, which take seconds and much memory to import.
     if not wishes.report:
+        print(f"planning the comparison in {wishes.out} (loading torch takes some seconds) ...", flush=True)
         check_torch()
     part = import_module(f"{__package__}.{'reporting' if wishes.report else 'work'}")
     part.perform(wishes)

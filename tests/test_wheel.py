@@ -1,0 +1,129 @@
+"""The wheel, alone: built from the sdist, installed outside the checkout, and used by its command."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from ser_strategies.cli import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+TINY = ["--data", "Synthetic", "--data.speakers", "3", "--data.utterances_per_speaker", "4"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Built as a release is: the sdist from the checkout, the wheel from the sdist."""
+    folder = tmp_path_factory.mktemp("dist")
+    uv = ["uv", "build", "--quiet", "--offline", "--no-build-isolation", "--python", sys.executable]
+    subprocess.run([*uv, "--out-dir", str(folder), str(ROOT)], check=True, env=with_tools())
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def with_tools() -> dict[str, str]:
+    """The environment with the programs of this interpreter's environment first on the path."""
+    return os.environ | {"PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """A folder with an environment that has the wheel, and everything else from this one."""
+    folder = tmp_path_factory.mktemp("user")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "env")], check=True)
+    python = folder / "env" / "bin" / "python"
+    site = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    # A folder named in a .pth file is searched, and .pth files in it are not read: not that of the checkout.
+    Path(site, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    install = [
+        "uv",
+        "pip",
+        "install",
+        "--quiet",
+        "--offline",
+        "--no-deps",
+        "--python",
+        str(python),
+        str(wheel),
+    ]
+    subprocess.run(install, check=True, env=with_tools())
+    return folder
+
+
+def said(folder: Path, *words: str, code: int = 0) -> str:
+    """What a command of the installed wheel says."""
+    without = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    ran = subprocess.run(
+        [str(folder / "env" / "bin" / words[0]), *words[1:]],
+        cwd=folder,
+        env=without,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == code, ran.stdout + ran.stderr
+    return ran.stdout + ran.stderr
+
+
+def test_what_is_no_code_travels_too(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    there = [path for path in (ROOT / "ser_strategies").rglob("*") if path.is_file()]
+    wanted = {str(path.relative_to(ROOT)) for path in there if "__pycache__" not in path.parts}
+    assert wanted <= set(names)
+    assert {Path(name).suffix for name in wanted} >= {".py", ".json", ".html", ".css", ".typed"}
+    assert not [name for name in names if not name.startswith(("ser_strategies/", "ser_strategies-"))]
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_it_is_not_the_checkout_that_is_used(installed):
+    found = said(installed, "python", "-c", "import ser_strategies; print(ser_strategies.__file__)")
+    assert Path(found.strip()).is_relative_to(installed / "env")
+
+
+@pytest.mark.smoke
+def test_compare_report_predict_and_doctor(installed):
+    assert all(f"\n  {name} " in said(installed, "ser-strategies", "--help") for name in COMMANDS)
+    words = [
+        "--strategies",
+        "vanilla",
+        "cached",
+        *TINY,
+        "--seeds",
+        "1",
+        "--epochs",
+        "1",
+        "--keep_checkpoints",
+    ]
+    compared = said(installed, "ser-strategies", "compare", *words, "--out", "runs")
+    assert "[2/2]" in compared
+    page = (installed / "runs" / "report.html").read_text(encoding="utf-8")
+    assert "<style>" in page
+    assert "speakers-6-2-2" in page
+    (installed / "runs" / "report.html").unlink()
+    assert "report: runs/report.html" in said(installed, "ser-strategies", "compare", "--report", "runs")
+    assert (installed / "runs" / "report.html").read_text(encoding="utf-8") == page
+
+    sound = np.random.default_rng(0).normal(0, 0.1, 16_000)
+    soundfile.write(installed / "clip.wav", sound, 16_000)
+    best = next((installed / "runs" / "cells").rglob("best.ckpt"))
+    told = said(installed, "ser-strategies", "predict", "--ckpt_path", str(best), "clip.wav")
+    assert "1 predictions in predictions.csv" in told
+    assert len((installed / "predictions.csv").read_text().splitlines()) == 2
+
+    made = "Synthetic(speakers=3, utterances_per_speaker=4, save_to='mine').prepare_data()"
+    said(installed, "python", "-c", f"from ser_strategies import Synthetic; {made}")
+    looked = said(
+        installed, "ser-strategies", "doctor", "--data", "Manifest", "--data.path", "mine/manifest.csv"
+    )
+    assert "12 utterances" in looked
