@@ -84,7 +84,7 @@ class Start(NamedTuple):
 
 
 def _frozen(start: Start) -> tuple[StageWords, ...]:
-    rate = ("--model.head_lr=5e-3",) if start.drawn else ()
+    rate = ("--model.head_lr=2e-2",) if start.drawn else ()
     return (StageWords("", start.of("PartialFineTuning", "--model.top_blocks=0", *rate)),)
 
 
