@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from types import SimpleNamespace
 
 import pytest
@@ -29,7 +30,7 @@ FAILURES = {
         'torchaudio is not installed: pip install "torchaudio==2.11.',
     ),
     "symbol missing": ("torchaudio", f"raise OSError({SYMBOL!r})", 'pip install "torchaudio==2.11.'),
-    "torch for the CPU alone": ("torchaudio", f"raise OSError({CPU_ONLY!r})", "both from one place"),
+    "torch for another CUDA": ("torchaudio", f"raise OSError({CPU_ONLY!r})", "both from one place"),
 }
 EVERY_DOOR = f"""
 import sys
@@ -54,7 +55,7 @@ from ser_strategies import LoRAFineTuning
 def installed(tmp_path, monkeypatch):
     """Puts something in the place of a package: its source, and the version that pip would tell."""
 
-    def install(package: str, source: str, version: str = "2.10.0") -> None:
+    def install(package: str, source: str, version: str) -> None:
         (tmp_path / f"{package}.py").write_text(source)
         facts = tmp_path / f"{package}-{version}.dist-info"
         facts.mkdir()
@@ -73,7 +74,9 @@ def installed(tmp_path, monkeypatch):
 @pytest.mark.parametrize("failure", FAILURES)
 def test_every_door_says_the_same_sentence_and_nothing_else(installed, tmp_path, failure):
     package, source, expected = FAILURES[failure]
-    installed(package, source)
+    # Of the version that fits where it is the build that does not.
+    fitting = torchaudio_for(version("torch")) or "none"
+    installed(package, source, fitting if failure == "torch for another CUDA" else "2.10.0")
     done = subprocess.run(
         [sys.executable, "-c", EVERY_DOOR],
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
@@ -93,7 +96,7 @@ def test_every_door_says_the_same_sentence_and_nothing_else(installed, tmp_path,
 
 
 def test_a_report_and_help_need_no_torch(installed, tmp_path):
-    installed("torch", "raise OSError('broken')")
+    installed("torch", "raise OSError('broken')", "2.15.0")
     code = "from ser_strategies.cli import main\nmain(['--help'])\nmain(['compare', '--report', 'nothing'])"
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -179,7 +182,7 @@ def test_a_torch_that_is_too_old_is_to_be_replaced(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["OSError", "RuntimeError", "ImportError", "AttributeError"])
 def test_whatever_a_torchaudio_that_does_not_fit_raises_is_explained(installed, kind):
-    installed("torchaudio", f"raise {kind}('symbol not found')")
+    installed("torchaudio", f"raise {kind}('symbol not found')", "2.10.0")
     with pytest.raises(
         ImportError, match=r"and torchaudio 2\.10\.0 do not load together.*\(symbol not found\)"
     ):
@@ -187,11 +190,11 @@ def test_whatever_a_torchaudio_that_does_not_fit_raises_is_explained(installed, 
 
 
 def test_something_else_missing_is_said_as_it_is(installed):
-    installed("torchaudio", "import a_module_that_is_not_there")
+    installed("torchaudio", "import a_module_that_is_not_there", "2.10.0")
     with pytest.raises(ModuleNotFoundError, match="a_module_that_is_not_there"):
         check_torch()
 
 
 def test_a_pair_that_loads_is_left_alone(installed):
-    installed("torchaudio", "")
+    installed("torchaudio", "", "2.10.0")
     check_torch()
