@@ -13,6 +13,8 @@ import soundfile
 
 from ser_strategies.cli import COMMANDS
 
+pytestmark = pytest.mark.smoke
+
 ROOT = Path(__file__).parents[1]
 TINY = ["--data", "Synthetic", "--data.speakers", "3", "--data.utterances_per_speaker", "4"]
 
@@ -91,7 +93,6 @@ def test_it_is_not_the_checkout_that_is_used(installed):
     assert Path(found.strip()).is_relative_to(installed / "env")
 
 
-@pytest.mark.smoke
 def test_compare_report_predict_and_doctor(installed):
     assert all(f"\n  {name} " in said(installed, "ser-strategies", "--help") for name in COMMANDS)
     words = [

@@ -44,7 +44,7 @@ __all__ = [
 
 
 def load_strategy(checkpoint: str | Path, **overrides: Any) -> Strategy:
-    """The strategy in a checkpoint, whichever it is.
+    """The strategy in a checkpoint, whichever it is, ready to answer: in eval mode. A fit trains it as ever.
 
     Args:
         checkpoint: A .ckpt file that a strategy of this library wrote.
@@ -55,4 +55,4 @@ def load_strategy(checkpoint: str | Path, **overrides: Any) -> Strategy:
     if name not in known:
         msg = f"{checkpoint} is from {name}: expected one of {', '.join(known)}; load it with that class."
         raise ValueError(msg)
-    return known[name].load_from_checkpoint(checkpoint, **overrides)
+    return known[name].load_from_checkpoint(checkpoint, **overrides).eval()

@@ -135,6 +135,8 @@ class Strategy(LightningModule, ABC):
         self.preparation = Preparation()
         # Checkpoints hold what trained; `on_load_checkpoint` checks that they hold exactly that.
         self.strict_loading = False
+        # Which modules train, by name, while all are in eval mode.
+        self._modes: dict[str, bool] = {}
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Lets the command line see the options behind `**options`, with their defaults and help.
@@ -145,6 +147,23 @@ class Strategy(LightningModule, ABC):
         super().__init_subclass__(**keywords)
         if "__init__" in vars(cls):
             cls.__init__.__annotations__.pop("options", None)
+
+    def train(self, mode: bool = True) -> Self:
+        """Eval mode for everything; or training mode for what trains, and for nothing else, whoever asks.
+
+        What trains is what did when eval mode began: what a strategy has frozen stays in eval mode.
+
+        Args:
+            mode: True for training, False for eval mode.
+        """
+        if mode == self.training:
+            return self if mode else super().train(False)
+        if not mode:
+            self._modes = {name: module.training for name, module in self.named_modules()}
+            return super().train(False)
+        for name, module in self.named_modules():
+            module.training = self._modes.get(name, True)
+        return self
 
     @property
     def whole(self) -> bool:
@@ -216,7 +235,8 @@ class Strategy(LightningModule, ABC):
 
     def setup(self, stage: str) -> None:
         """Refuses number formats that would halve the weights themselves, and leaks of an earlier stage."""
-        del stage
+        if stage == "fit":
+            self.train()  # a strategy that was loaded, or asked something, is in eval mode
         if self.trainer.precision in {"16-true", "bf16-true"}:
             msg = (
                 f"precision {self.trainer.precision!r} would round weights and targets, which spoils small "

@@ -16,6 +16,8 @@ from tests.cache.conftest import contents, flip, shards, stamps
 from tests.cli.conftest import CPU, ENCODER, EXAMPLES, SMALL, contained, everything_in
 from tests.cli.test_ddp import launched
 
+pytestmark = pytest.mark.smoke
+
 MODEL = ("--model=CachedFineTuning", f"--model.encoder={ENCODER}", "--model.cache=frames", *CPU)
 RUN = (*MODEL, *SMALL)
 CACHE = ("--cache", "frames")

@@ -23,6 +23,8 @@ from tests.cli.conftest import (
     everything_in,
 )
 
+pytestmark = pytest.mark.smoke
+
 FITTED = {"best.ckpt", "last.ckpt", "config.yaml", "environment.json", "fit.json", "costs.json"}
 KEPT = FITTED | {"test.json", "test.parquet"}
 

@@ -16,6 +16,8 @@ from ser_strategies.encoder import Encoder
 from ser_strategies.strategies.provenance import origins_of
 from tests.cli.conftest import CPU, EXAMPLES, everything_in
 
+pytestmark = pytest.mark.smoke
+
 SIZE = {"speakers": 3, "utterances_per_speaker": 8}
 TINY = (*(f"--data.{name}={value}" for name, value in SIZE.items()), "--trainer.max_epochs=1", *CPU)
 

@@ -12,6 +12,8 @@ from ser_strategies import Synthetic
 from ser_strategies.cli import main
 from tests.cli.conftest import LABELS, SMALL, VANILLA, everything_in
 
+pytestmark = pytest.mark.smoke
+
 PROBABILITIES = [f"probability/{label}" for label in LABELS]
 COLUMNS = ["id", "path", *PROBABILITIES, "label"]
 RATE = 16_000

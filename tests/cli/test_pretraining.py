@@ -12,6 +12,8 @@ from ser_strategies.cli import main
 from tests.cli.conftest import CPU, ENCODER, VANILLA, contained, everything_in
 from tests.strategies.planned import Planned
 
+pytestmark = pytest.mark.smoke
+
 SMALL = ("--data=Synthetic", "--data.speakers=3", "--data.utterances_per_speaker=6")
 FEW = ("--model.clusters=[4,8]", "--model.kmeans_passes=3")
 TAPT = ("--model=TAPT", f"--model.encoder={ENCODER}", "--model.fresh_quantiser=true", *CPU, *SMALL)

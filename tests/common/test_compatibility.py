@@ -13,6 +13,8 @@ from ser_strategies.cli import COMMANDS
 from ser_strategies.common import compatibility
 from ser_strategies.common.compatibility import NEWEST, check_torch, torchaudio_for
 
+pytestmark = pytest.mark.smoke
+
 SYMBOL = "libtorchaudio.so: undefined symbol: torch_exception_get_what_without_backtrace"
 CPU_ONLY = "libc10_cuda.so: cannot open shared object file: No such file or directory"
 # Name of the failure: the package, what stands in place of it, and what must be said.

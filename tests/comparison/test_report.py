@@ -34,6 +34,8 @@ from ser_strategies.comparison.report.theme import DARK, LIGHT
 from ser_strategies.comparison.report.verdict import verdict, warnings
 from tests.comparison.conftest import ARMS, build
 
+pytestmark = pytest.mark.smoke
+
 
 @pytest.fixture(scope="module")
 def shared(shared_ledger):

@@ -19,6 +19,8 @@ from ser_strategies.data.protocol import Protocol
 from ser_strategies.data.rules import ByValue, GroupFolds
 from ser_strategies.data.table import VOTE
 
+pytestmark = pytest.mark.smoke
+
 nan = math.nan
 
 

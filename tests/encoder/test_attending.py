@@ -11,6 +11,8 @@ from ser_strategies.encoder import attending, piecewise
 from ser_strategies.encoder.attending import attend
 from ser_strategies.encoder.piecewise import Bias, attend_piecewise
 
+pytestmark = pytest.mark.smoke
+
 CLIPS, HEADS, SIZE = 3, 4, 8
 # Weights in a piece: some queries of one head, one head, some heads of a clip, some clips, all at once.
 PIECES = [50, 37 * 37, 37 * 37 * 3, 37 * 37 * HEADS * 2, 10**6]

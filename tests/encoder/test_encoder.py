@@ -29,6 +29,8 @@ from tests.encoder.conftest import (
     stock,
 )
 
+pytestmark = pytest.mark.smoke
+
 SAMPLES = [1, 399, 400, 401, 5_000, 16_000, 63_999]
 BLOCKS = 4
 JUNK = [torch.nan, 1e30, torch.inf, -1e4]

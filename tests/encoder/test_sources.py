@@ -12,7 +12,7 @@ from transformers.utils import hub as transformers_hub
 
 from ser_strategies.encoder import Encoder
 from ser_strategies.encoder.sources import check_same, load_encoder
-from tests.encoder.conftest import SIZES, alone, change_json, lively, noise, stir, stock
+from tests.encoder.conftest import SIZES, alone, change_json, lively, noise, save_checkpoint, stir, stock
 
 SIZE = "wav2vec2-tiny"
 WEIGHTS, PICKLED_WEIGHTS = "model.safetensors", "pytorch_model.bin"
@@ -328,3 +328,49 @@ def test_a_folder_makes_the_encoder_that_was_saved(folder):
     with torch.no_grad():
         found = Encoder(str(path)).eval()(*alone(noise(5_000)))
         assert torch.equal(found.values, expected(*alone(noise(5_000))).values)
+
+
+# What a published configuration would do to training by itself ------------------------------------------
+
+# Keys and values of the real config.json of wav2vec2-base, base-960h, WavLM and HuBERT that act on training.
+ACTING = {
+    "gradient_checkpointing": True,
+    "layerdrop": 1.0,  # 0.1 there; whatever is skipped shows at once
+    "apply_spec_augment": True,
+    "mask_time_prob": 0.9,
+    "mask_time_length": 10,
+    "mask_feature_prob": 0.9,
+    "mask_feature_length": 4,
+    "ctc_zero_infinity": True,
+    "use_weighted_layer_sum": True,
+}
+
+
+def gradients(encoder: Encoder) -> dict[str, torch.Tensor]:
+    """Gradients in training mode, and how often the first block was computed for them."""
+    encoder.train()
+    frames = encoder(noise(8_000).repeat(2, 1), torch.tensor([8_000, 6_000]))
+    frames.values.square().sum().backward()
+    return {name: p.grad for name, p in encoder.named_parameters() if p.grad is not None}
+
+
+@every_kind
+def test_a_published_configuration_changes_nothing_in_training(folder, size):
+    path = folder(stock(size))
+    expected = gradients(Encoder(str(path), dropout=0.0))
+    change_json(path / CONFIG, **ACTING)
+    encoder = Encoder(str(path), dropout=0.0)
+    computed = []
+    encoder.blocks[0].feed_forward.register_forward_hook(lambda *_: computed.append(1))
+    found = gradients(encoder)
+    assert len(computed) == 1, "recomputed for the gradients, though nobody has asked for it"
+    assert set(found) == set(expected)
+    assert all(torch.equal(gradient, expected[name]) for name, gradient in found.items())
+
+
+def test_a_whole_checkpoint_that_carries_the_key_does_not_recompute_either(folder, tmp_path):
+    encoder = Encoder(str(folder(stock(SIZE))))
+    encoder.model.config.gradient_checkpointing = True  # as an earlier version kept it
+    path = save_checkpoint(encoder, tmp_path / "whole.ckpt", whole=True)
+    again = Encoder(str(path), dropout=0.0)
+    assert not any(getattr(module, "gradient_checkpointing", False) for module in again.modules())

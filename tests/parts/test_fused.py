@@ -9,6 +9,8 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 from ser_strategies.parts.fused import fused_choices, restore_fused, use_fused
 
+pytestmark = pytest.mark.smoke
+
 
 def weights() -> list[nn.Parameter]:
     generator = torch.Generator().manual_seed(0)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 
 from ser_strategies.encoder.checkpoints import FORMAT, RECORD
 from ser_strategies.strategies import (
@@ -35,7 +36,7 @@ from tests.strategies.conftest import (
     trainer,
 )
 
-pytestmark = WARNINGS
+pytestmark = [WARNINGS, pytest.mark.smoke]
 KIND = "wav2vec2-tiny"
 PAIR = batch(4_800, 3_200)
 NAMES = ("anger", "happiness", "neutral", "sadness")
@@ -311,3 +312,52 @@ def test_testing_with_a_checkpoint_uses_its_weights(tmp_path):
     fresh = build(PartialFineTuning, KIND)
     trainer().test(fresh, loader(PAIR), ckpt_path=path, verbose=False)
     assert torch.equal(logits(fresh, PAIR), logits(model, PAIR))
+
+
+# Modes --------------------------------------------------------------------------------------------------
+
+
+def modes(model):
+    return {name: module.training for name, module in model.named_modules()}
+
+
+class Modes(Callback):
+    """Keeps which modules are in training mode at a step."""
+
+    def on_train_batch_start(self, trainer, module, *_):
+        self.seen = modes(module)
+
+
+@every_strategy
+def test_training_mode_is_for_what_trains_whoever_asks_for_it(strategy):
+    model = build(strategy, KIND)
+    declared = modes(model)
+    assert model.train() is model
+    assert modes(model) == declared
+    model.eval()
+    assert not any(modes(model).values())
+    model.eval()  # twice, as around a validation
+    assert modes(model.train()) == declared
+
+
+@every_recognizer
+def test_what_was_loaded_answers_the_same_each_time_and_without_its_batch(strategy, tmp_path):
+    model = build(strategy, KIND, encoder_dropout=0.3, head="mlp", head_dropout=0.3)
+    path = saved(model, tmp_path / "a.ckpt")
+    loaded = load_strategy(path)
+    with torch.no_grad():
+        first, second = (loaded(PAIR.waveforms, PAIR.lengths) for _ in range(2))
+    assert not any(modes(loaded).values())
+    assert torch.equal(first, second)
+    assert torch.equal(first, logits(model, PAIR))
+
+
+@every_strategy
+def test_a_fit_of_what_was_loaded_trains_what_a_first_fit_does(strategy, tmp_path):
+    first, again = Modes(), Modes()
+    model = build(strategy, KIND)
+    done = fit(model, PAIR, callbacks=[first])
+    done.save_checkpoint(tmp_path / "a.ckpt")
+    fit(load_strategy(tmp_path / "a.ckpt"), PAIR, callbacks=[again])
+    assert any(first.seen.values())
+    assert again.seen == first.seen
