@@ -215,8 +215,8 @@ def _neutralise(config: SpeechConfig) -> None:
     """Leaves nothing in a published configuration that would act on training by itself.
 
     Masking and skipped blocks are this library's own, with its own options. So is recomputing activations
-    (`recompute`), but transformers also obeys a key that checkpoints of 2021 carry, wav2vec2-base among them: it
-    adds half as much time again to a step of full fine-tuning, and nothing to LoRA's.
+    (`recompute`), but transformers also obeys a key that checkpoints of 2021 carry, wav2vec2-base among them:
+    it adds half as much time again to a step of full fine-tuning, and nothing to LoRA's.
     """
     config.gradient_checkpointing = False
     # The model owns its mask vector only where transformers' own masking is on.
