@@ -28,7 +28,6 @@ class SharedOptions(TypedDict, total=False):
     mask_channel_length: int
     mask_channel_minimum: int
     encoder_lr: float
-    head_lr: float
     optimizer: OptimizerCallable
     scheduler: LRSchedulerCallable | None
     scheduler_interval: Literal["epoch", "step"]
@@ -38,6 +37,7 @@ class SharedOptions(TypedDict, total=False):
 class StrategyOptions(SharedOptions, total=False):
     """Options of every strategy; see `Strategy`."""
 
+    head_lr: float
     mask_time_probability: float
     mask_time_length: int
     mask_time_minimum: int
@@ -46,6 +46,7 @@ class StrategyOptions(SharedOptions, total=False):
 class PretrainingOptions(SharedOptions, total=False):
     """Options of every strategy that adapts an encoder, but for its masks; see `Pretraining`."""
 
+    head_lr: float | None
     train_cnn: bool
     mixing: float
 

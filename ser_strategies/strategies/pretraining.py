@@ -79,6 +79,7 @@ class Pretraining(Strategy):
         mask_time_probability: About the fraction of frames masked, before overlaps: transformers' meaning.
         mask_time_length: Frames of one masked span.
         mask_time_minimum: Masked spans that a clip gets at least, if they fit.
+        head_lr: Learning rate of everything but the encoder; null takes the encoder's, as the authors do.
     """
 
     def __init__(
@@ -90,10 +91,12 @@ class Pretraining(Strategy):
         mask_time_probability: float = 0.05,
         mask_time_length: int = 10,
         mask_time_minimum: int = 2,
+        head_lr: float | None = None,
         **options: Unpack[SharedOptions],
     ) -> None:
         super().__init__(
             encoder,
+            **({} if head_lr is None else {"head_lr": head_lr}),
             mask_time_probability=mask_time_probability,
             mask_time_length=mask_time_length,
             mask_time_minimum=mask_time_minimum,
@@ -104,6 +107,8 @@ class Pretraining(Strategy):
             msg = "nothing would be masked: give mask_time_probability or mask_time_minimum more than 0."
             raise ValueError(msg)
         self.mixing = mixing
+        if head_lr is None:
+            self.head_lr = self.encoder_lr
         if not train_cnn:
             freeze_cnn(self.encoder)
         self.unit_table: UnitTable | None = None

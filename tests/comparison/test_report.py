@@ -94,6 +94,16 @@ def test_the_verdict_names_the_best_and_claims_no_more_than_was_shown(shared):
     assert 3 <= len(verdict(shared)) <= 4
 
 
+def test_a_guess_is_among_the_classes_that_the_test_has(ledger):
+    for path in ledger.rglob("test.parquet"):
+        frame = pd.read_parquet(path)
+        frame[frame["label"] != "anger"].to_parquet(path)
+    found = find(Comparison.load(ledger))
+    assert len(found.labels) == 4
+    assert found.chance == pytest.approx(1 / 3)
+    assert "guessing gives 33.3 %" in verdict(found)[0]
+
+
 def test_with_a_baseline_the_verdict_is_about_the_baseline(shared_ledger):
     found = find(Comparison.load(shared_ledger, baseline="cached"))
     pairs = {pair.a if pair.b == "cached" else pair.b: pair for pair in found.differences}

@@ -685,3 +685,13 @@ def test_a_pretraining_predicts_nothing_and_says_what_to_do(strategy, stage, cor
     )
     with pytest.raises(ValueError, match=words):
         getattr(trainer(), stage)(build(strategy, KIND), datamodule=corpus)
+
+
+@every_pretraining
+def test_everything_learns_at_the_encoders_rate_unless_another_is_given(strategy):
+    def rates(**options):
+        model = build(strategy, KIND, encoder_lr=3e-4, **options)
+        return {group["name"]: group["lr"] for group in model.configure_optimizers()[0][0].param_groups}
+
+    assert rates() == {"encoder": 3e-4, "head": 3e-4}
+    assert rates(head_lr=2e-3) == {"encoder": 3e-4, "head": 2e-3}

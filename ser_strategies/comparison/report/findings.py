@@ -102,8 +102,12 @@ class Findings:
 
     @property
     def chance(self) -> float | None:
-        """The score of a guess, where that is known: for UA one part in as many as there are classes."""
-        return 1 / len(self.labels) if self.labels and self.words.name == "ua" else None
+        """The score of a guess, where that is known: for UA one in as many as the test has classes."""
+        if not self.labels or self.words.name != "ua":
+            return None
+        counts = next(iter(self.confusion.values()), None)
+        occurring = len(self.labels) if counts is None else int((counts.sum(axis=1) > 0).sum())
+        return 1 / occurring if occurring else None
 
     @cached_property
     def rows(self) -> Mapping[str, Mapping[str, Any]]:
