@@ -79,7 +79,10 @@ def predict_files(
         enable_checkpointing=False,
     )
     trainer.predict(strategy, files, return_predictions=False)
-    print(f"{len(files.paths)} predictions in {output}")
+    lost = len(files.unreadable)
+    print(f"{len(files.paths) - lost} predictions in {output}")
+    if lost:
+        print(f"{lost} of {len(files.paths)} files could not be read: see the column error of the table.")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -141,6 +141,9 @@ class RunRecord(SaveConfigCallback):
 class PredictionTable(BasePredictionWriter):
     """Writes one row per utterance: id, path, probabilities and dimensions, and the likeliest label.
 
+    An utterance that could not be read has a row, too, with the reason in a column `error`, which stands only
+    where there is one.
+
     Args:
         output: The table, .csv or .parquet.
     """
@@ -172,6 +175,12 @@ class PredictionTable(BasePredictionWriter):
             listed = split("test")
             names = zip(listed["id"], listed["path"].fillna(""), strict=True)
             position = {each: index for index, each in enumerate(names)}
+            unreadable = data["data"]["unreadable"] if data else {}
+            rows += [
+                {"id": name, "path": path, "error": unreadable[name]}
+                for name, path in position
+                if name in unreadable
+            ]
             rows.sort(key=lambda row: position[row["id"], row["path"]])
         if trainer.is_global_zero:
             write_table(self.output, pd.DataFrame(rows))

@@ -203,11 +203,12 @@ class Loader(DataLoader[Loaded]):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """The batches of an epoch, without those of which nothing could be read."""
         batches: Batches = self.dataset  # type: ignore[assignment]
-        empty = True
+        empty, reason = True, ""
         for batch, unreadable, failure in super().__iter__():
             if failure:
                 raise ValueError(failure)
             if unreadable:
+                reason = reason or f" (the first: {next(iter(unreadable.values())).rstrip('.')})"
                 batches.source.take_note(unreadable)
             if batch is not None:
                 empty = False
@@ -215,7 +216,7 @@ class Loader(DataLoader[Loaded]):
             elif batches.refill:  # which has tried the whole split
                 break
         if empty:
-            msg = "not one utterance of the split can be read: see `ser-strategies doctor`."
+            msg = f"not one utterance of the split can be read{reason}: see `ser-strategies doctor`."
             raise ValueError(msg)
 
 

@@ -171,13 +171,6 @@ def test_a_file_that_is_no_sound_is_refused(name, finished, refused):
     assert f"{name} cannot be read as sound" in message
 
 
-def test_one_file_that_is_no_sound_among_others_leaves_no_table(finished, sounds, refused):
-    for name, sound in list(sounds.items())[:3]:
-        soundfile.write(f"{name}.wav", sound, RATE)
-    Path("z.wav").write_text("no sound")
-    assert "z.wav" in refused("predict", "--ckpt_path", str(finished.best), "--batch_size", "2", ".")
-
-
 def test_a_file_without_a_sample_is_refused(finished, refused):
     soundfile.write("silent.wav", np.zeros(0, np.float32), RATE)
     message = refused("predict", "--ckpt_path", str(finished.best), "silent.wav")
@@ -219,3 +212,30 @@ def test_a_mistake_with_files_is_one_sentence(words, expected, finished, sounds,
 
 def test_files_without_a_checkpoint_are_refused(refused):
     assert "--ckpt_path" in refused("predict", "speech.wav")
+
+
+def test_a_file_that_cannot_be_read_has_a_row_with_the_reason_and_spoils_no_other(say, sounds, here, capsys):
+    for name in ("first", "third", "fourth"):
+        soundfile.write(f"{name}.wav", sounds[next(iter(sounds))], RATE)
+    Path("second.wav").write_bytes(b"RIFF and no more")
+    Path("fifth.wav").write_text("version https://git-lfs.github.com/spec/v1\n")
+    found = say("first.wav", "second.wav", "third.wav", "fourth.wav", "fifth.wav", "--batch_size=2")
+    said = capsys.readouterr().out
+    assert "3 predictions in predictions.csv" in said
+    assert "2 of 5 files could not be read: see the column error of the table." in said
+    assert list(found.columns) == [*COLUMNS, "error"]
+    assert list(found["id"]) == ["first", "second", "third", "fourth", "fifth"]
+    assert [bool(why) for why in found["error"]] == [False, True, False, False, True]
+    assert found["error"][1].startswith("second.wav cannot be read as sound (")
+    assert "git lfs pull" in found["error"][4]
+    assert list(found["label"][[1, 4]]) == ["", ""]
+    alone = say("third.wav")
+    assert_probabilities(found.iloc[[2]].astype(dict.fromkeys(PROBABILITIES, float)), alone)
+
+
+def test_files_of_which_none_can_be_read_are_an_error_and_leave_no_table(finished, refused, here):
+    Path("only.wav").write_bytes(b"nothing")
+    message = refused("predict", "--ckpt_path", str(finished.best), "only.wav")
+    assert (
+        "not one utterance of the split can be read (the first: only.wav cannot be read as sound" in message
+    )
