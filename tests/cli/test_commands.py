@@ -13,6 +13,7 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score,
 
 from ser_strategies import Synthetic, load_strategy
 from ser_strategies.cli import COMMANDS, main
+from ser_strategies.cli.configured import configured
 from tests.cli.conftest import (
     LABELS,
     LEARNING,
@@ -148,6 +149,22 @@ def test_mixed_precision_accepts_its_own_precision_said_aloud(here):
 def test_other_strategies_leave_the_precision_to_the_trainer(finished):
     config = yaml.safe_load((finished.folder / "config.yaml").read_text())
     assert config["trainer"]["precision"] in {None, "32-true"}
+
+
+@pytest.mark.parametrize(
+    ("limit", "epochs"),
+    [
+        ((), 15),
+        (("--trainer.max_epochs=3",), 3),
+        (("--trainer.max_epochs=-1",), -1),
+        (("--trainer.max_steps=7",), None),
+        (("--trainer.max_time=00:00:00:09",), None),
+    ],
+    ids=["none", "epochs", "no end", "steps", "time"],
+)
+def test_a_fit_that_is_told_no_limit_has_fifteen_epochs(here, limit, epochs):
+    fit = configured([*VANILLA, "--data=Synthetic", *limit])
+    assert fit.config["fit"].trainer.max_epochs == epochs
 
 
 def test_the_classes_are_those_of_the_corpus(here):
