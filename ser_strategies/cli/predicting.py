@@ -80,9 +80,8 @@ def predict_files(
     )
     trainer.predict(strategy, files, return_predictions=False)
     lost = len(files.unreadable)
-    print(f"{len(files.paths) - lost} predictions in {output}")
-    if lost:
-        print(f"{lost} of {len(files.paths)} files could not be read: see the column error of the table.")
+    why = f"; {lost} of {len(files.paths)} files could not be read: see its column error" if lost else ""
+    print(f"{len(files.paths) - lost} predictions in {output}{why}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -216,7 +216,10 @@ class Loader(DataLoader[Loaded]):
             elif batches.refill:  # which has tried the whole split
                 break
         if empty:
-            msg = f"not one utterance of the split can be read{reason}: see `ser-strategies doctor`."
+            msg = (
+                f"not one utterance of the split can be read{reason}; of a corpus, `ser-strategies doctor` "
+                "tells more."
+            )
             raise ValueError(msg)
 
 

@@ -151,7 +151,7 @@ class Strategy(LightningModule, ABC):
     def train(self, mode: bool = True) -> Self:
         """Eval mode for everything; or training mode for what trains, and for nothing else, whoever asks.
 
-        What trains is what did when eval mode began: what a strategy has frozen stays in eval mode.
+        What trains is what did when eval mode began, and what was thawed since; never what is frozen.
 
         Args:
             mode: True for training, False for eval mode.
@@ -162,7 +162,12 @@ class Strategy(LightningModule, ABC):
             self._modes = {name: module.training for name, module in self.named_modules()}
             return super().train(False)
         for name, module in self.named_modules():
-            module.training = self._modes.get(name, True)
+            module.training = module.training or self._modes.get(name, True)
+        for child in self.children():
+            for module in child.modules():
+                parameters = list(module.parameters())
+                if parameters and not any(parameter.requires_grad for parameter in parameters):
+                    module.eval()
         return self
 
     @property

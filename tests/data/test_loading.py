@@ -259,7 +259,7 @@ def test_a_split_of_which_nothing_can_be_read_is_refused_and_all_of_it_named(spl
     damaged = {f"{split}{number}" for number in range(COUNT)}
     corpus = Brittle(*damaged, skips=True, workers=workers)
     with pytest.raises(
-        ValueError, match=r"not one utterance of the split can be read .*: see `ser-strategies"
+        ValueError, match=r"not one utterance of the split can be read .*; of a corpus, `ser-strategies"
     ):
         batches(corpus, split)
     assert set(corpus.unreadable) == damaged

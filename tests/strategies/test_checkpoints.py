@@ -6,6 +6,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
+from ser_strategies.encoder import train_top_blocks
 from ser_strategies.encoder.checkpoints import FORMAT, RECORD
 from ser_strategies.strategies import (
     LoRAFineTuning,
@@ -361,3 +362,13 @@ def test_a_fit_of_what_was_loaded_trains_what_a_first_fit_does(strategy, tmp_pat
     fit(load_strategy(tmp_path / "a.ckpt"), PAIR, callbacks=[again])
     assert any(first.seen.values())
     assert again.seen == first.seen
+
+
+def test_what_is_thawed_or_frozen_in_eval_mode_trains_or_rests_in_the_fit_that_follows(tmp_path):
+    path = saved(build(PartialFineTuning, KIND, top_blocks=2), tmp_path / "a.ckpt")
+    for top_blocks in (1, 3):
+        seen, loaded = Modes(), load_strategy(path)
+        train_top_blocks(loaded.encoder, top_blocks)
+        fit(loaded, PAIR, callbacks=[seen])
+        blocks = [seen.seen[f"encoder.model.encoder.layers.{number}.dropout"] for number in range(4)]
+        assert blocks == [number >= 4 - top_blocks for number in range(4)]
