@@ -29,7 +29,7 @@ from benchmarks.clips import RATE, Clips
 from benchmarks.durations import Seconds
 from benchmarks.turns import Turn, spread, take_turns
 from ser_strategies.cli.training import quiet
-from ser_strategies.comparison.costs import CostMeter
+from ser_strategies.costs.meter import CostMeter
 from ser_strategies.data.audio import read_audio
 from ser_strategies.data.loading import Sound
 from ser_strategies.strategies import VanillaFineTuning

@@ -26,7 +26,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from ser_strategies.cli.training import quiet
-from ser_strategies.comparison.costs import CostMeter
+from ser_strategies.costs.meter import CostMeter
 from ser_strategies.data.base import Corpus
 from ser_strategies.data.loading import Sound
 from ser_strategies.strategies import PartialFineTuning, Recognizer, VanillaFineTuning

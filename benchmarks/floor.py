@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.clips import noise_batch
-from ser_strategies.comparison.flops import count_flops
+from ser_strategies.costs.flops import count_flops
 from ser_strategies.strategies import VanillaFineTuning
 from ser_strategies.strategies.heap import keep_few_kernels, keep_freed_memory
 

@@ -32,7 +32,7 @@ from benchmarks.bare_loop import BATCH, fit
 from benchmarks.clips import RATE, Clips
 from benchmarks.flex import FlexGatedAttention
 from ser_strategies.batch import Batch
-from ser_strategies.comparison.flops import count_flops
+from ser_strategies.costs.flops import count_flops
 from ser_strategies.encoder.attention import GatedBiasAttention
 from ser_strategies.parts.fused import use_fused
 from ser_strategies.strategies import VanillaFineTuning

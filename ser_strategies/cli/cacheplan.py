@@ -11,7 +11,7 @@ from ser_strategies.cli.configured import configured as everything
 from ser_strategies.cli.datafacts import unreadable_told
 from ser_strategies.cli.record import RunRecord
 from ser_strategies.cli.together import ending_as_one
-from ser_strategies.comparison.costs import CostMeter
+from ser_strategies.costs.meter import CostMeter
 from ser_strategies.strategies import Recognizer
 from ser_strategies.strategies.caching import FrameCaching, request
 

@@ -92,7 +92,7 @@ def test_a_resumed_run_has_cost_what_all_its_parts_did(finished):
 
 
 def test_the_seconds_of_a_run_are_those_of_training_it(here, monkeypatch):
-    from ser_strategies.comparison import amounts
+    from ser_strategies.costs import amounts
 
     counted = amounts.count_flops
 

@@ -17,7 +17,7 @@ from ser_strategies.cli.estimate.programme import programme
 from ser_strategies.cli.estimate.timing import times
 from ser_strategies.cli.estimate.watch import Watch
 from ser_strategies.cli.estimate.workload import EPOCHS_LOOKED_AT, Workload, used
-from ser_strategies.comparison.hardware import device_name
+from ser_strategies.costs.machine import device_name
 from ser_strategies.encoder.sources import SAMPLE_RATE
 
 UNTIMED = {

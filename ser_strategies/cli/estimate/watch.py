@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ser_strategies.cli.estimate.programme import Programme
-from ser_strategies.comparison.memory import Peak, forget_peak, peak_memory
+from ser_strategies.costs.memory import Peak, forget_peak, peak_memory
 from ser_strategies.data.batching import PlannedBatch
 
 # No more steps are timed after so many seconds, if there were a few.

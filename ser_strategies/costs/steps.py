@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ser_strategies.comparison.durations import Durations
+from ser_strategies.costs.durations import Durations
 
 # Steps after which those are looked at that a GPU has finished.
 EVERY = 64

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ser_strategies.comparison import energy, memory
-from ser_strategies.comparison.energy import EnergyMeter
-from ser_strategies.comparison.hardware import device_name, short_format_factor
-from ser_strategies.comparison.memory import forget_peak, peak_memory, resident_peak
 from ser_strategies.comparison.rows import IN_SOFTWARE
+from ser_strategies.costs import energy, memory
+from ser_strategies.costs.energy import EnergyMeter
+from ser_strategies.costs.machine import device_name, short_format_factor
+from ser_strategies.costs.memory import forget_peak, peak_memory, resident_peak
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 # A process of bare Python, in which nothing is large but what it takes.
@@ -31,7 +31,7 @@ print(before, peak())
 
 FACTOR = """
 import torch
-from ser_strategies.comparison.hardware import short_format_factor
+from ser_strategies.costs.machine import short_format_factor
 print(short_format_factor(torch.device("cpu"), "bf16-mixed"))
 """
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ser_strategies.comparison.movement import CHUNK, SAMPLED, movement, prints_of
+from ser_strategies.costs.movement import CHUNK, SAMPLED, movement, prints_of
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from ser_strategies.comparison import amounts
-from ser_strategies.comparison.costs import CostMeter
-from ser_strategies.comparison.flops import count_flops
+from ser_strategies.costs import amounts
+from ser_strategies.costs.flops import count_flops
+from ser_strategies.costs.meter import CostMeter
 from ser_strategies.parts.sharing import alone, processes
 from ser_strategies.strategies import CachedFineTuning, PartialFineTuning, Pretraining, VanillaFineTuning
 from tests.strategies.conftest import (

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from ser_strategies.comparison.durations import Durations
+from ser_strategies.costs.durations import Durations
 
 FORMAT = 1
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from ser_strategies.comparison import flops
-from ser_strategies.comparison.flops import count_flops
+from ser_strategies.costs import flops
+from ser_strategies.costs.flops import count_flops
 from ser_strategies.strategies import (
     CachedFineTuning,
     LoRAFineTuning,

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from ser_strategies.comparison.clock import PhaseClock
-from ser_strategies.comparison.durations import Durations
-from ser_strategies.comparison.sound import KEPT, SoundHeard
-from ser_strategies.comparison.steps import EVERY, HostMarks, Marks, StepTimer, marks_for
-from ser_strategies.comparison.tally import Tally
+from ser_strategies.costs.clock import PhaseClock
+from ser_strategies.costs.durations import Durations
+from ser_strategies.costs.sound import KEPT, SoundHeard
+from ser_strategies.costs.steps import EVERY, HostMarks, Marks, StepTimer, marks_for
+from ser_strategies.costs.tally import Tally
 from ser_strategies.parts.adaptation import UNKNOWN
 from ser_strategies.strategies.pretraining import MaskedBatch
 from tests.strategies.conftest import batch

@@ -10,15 +10,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ser_strategies.batch import Batch
-from ser_strategies.comparison.amounts import arithmetic, spent, weights
-from ser_strategies.comparison.clock import PhaseClock
-from ser_strategies.comparison.energy import EnergyMeter
-from ser_strategies.comparison.hardware import device_name, short_format_factor
-from ser_strategies.comparison.memory import forget_peak, peak_memory
-from ser_strategies.comparison.movement import prints_of
-from ser_strategies.comparison.sound import SoundHeard
-from ser_strategies.comparison.steps import StepTimer, marks_for
-from ser_strategies.comparison.tally import Tally
+from ser_strategies.costs.amounts import arithmetic, spent, weights
+from ser_strategies.costs.clock import PhaseClock
+from ser_strategies.costs.energy import EnergyMeter
+from ser_strategies.costs.machine import device_name, short_format_factor
+from ser_strategies.costs.memory import forget_peak, peak_memory
+from ser_strategies.costs.movement import prints_of
+from ser_strategies.costs.sound import SoundHeard
+from ser_strategies.costs.steps import StepTimer, marks_for
+from ser_strategies.costs.tally import Tally
 from ser_strategies.strategies import Strategy
 
 COSTS = "costs.json"
