@@ -23,18 +23,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ser_strategies.comparison.aligned import Aligned, align
-from ser_strategies.comparison.calibration import calibration
-from ser_strategies.comparison.clusters import UTTERANCE
-from ser_strategies.comparison.confusion import confusion, recalls
-from ser_strategies.comparison.differences import Difference, difference_of, holm
-from ser_strategies.comparison.differences import differences as all_pairs
-from ser_strategies.comparison.groups import by_group
-from ser_strategies.comparison.intervals import interval, interval_of
-from ser_strategies.comparison.power import more_needed
-from ser_strategies.comparison.resampling import Scatter, bootstrap, scatter_of_difference
-from ser_strategies.comparison.scores import Score, score_named
-from ser_strategies.comparison.sums import Sums
+from ser_strategies.comparison.stats.aligned import Aligned, align
+from ser_strategies.comparison.stats.calibration import calibration
+from ser_strategies.comparison.stats.clusters import UTTERANCE
+from ser_strategies.comparison.stats.confusion import confusion, recalls
+from ser_strategies.comparison.stats.differences import Difference, difference_of, holm
+from ser_strategies.comparison.stats.differences import differences as all_pairs
+from ser_strategies.comparison.stats.groups import by_group
+from ser_strategies.comparison.stats.intervals import interval, interval_of
+from ser_strategies.comparison.stats.power import more_needed
+from ser_strategies.comparison.stats.resampling import Scatter, bootstrap, scatter_of_difference
+from ser_strategies.comparison.stats.scores import Score, score_named
+from ser_strategies.comparison.stats.sums import Sums
 
 LABELS = ("neutral", "anger", "sadness", "happiness")
 SHARES = np.array([0.45, 0.25, 0.2, 0.1])

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from ser_strategies.comparison.scores import Score, score_named
+from ser_strategies.comparison.stats.scores import Score, score_named
 
 
 def score_of(name: str, finished: pd.DataFrame) -> Score:

@@ -7,14 +7,14 @@ from typing import Any, Self
 import pandas as pd
 
 from ser_strategies.comparison import fairness
-from ser_strategies.comparison.aligned import Aligned
 from ser_strategies.comparison.choosing import decisive, score_of
-from ser_strategies.comparison.differences import Difference, differences
-from ser_strategies.comparison.fronts import Front, pareto
 from ser_strategies.comparison.ledger import Ledger, Problem
-from ser_strategies.comparison.loading import Predictions
-from ser_strategies.comparison.rows import marks_of, table_of
-from ser_strategies.comparison.scores import Score
+from ser_strategies.comparison.predictions import Predictions
+from ser_strategies.comparison.stats.aligned import Aligned
+from ser_strategies.comparison.stats.differences import Difference, differences
+from ser_strategies.comparison.stats.fronts import Front, pareto
+from ser_strategies.comparison.stats.scores import Score
+from ser_strategies.comparison.table import marks_of, table_of
 
 COST = "cost/fit_seconds"
 

@@ -22,7 +22,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ser_strategies.comparison.cell import (
+from ser_strategies.comparison.ledger_cell import (
     CELL,
     PREDICTIONS,
     REQUIRED,

@@ -8,7 +8,7 @@ from ser_strategies.cli import MistypedError
 from ser_strategies.cli.compare.arms import find_arms
 from ser_strategies.cli.compare.words import SCORES, SCORES_OF, read_words
 from ser_strategies.comparison.ledger import write_comparison
-from ser_strategies.comparison.scores import score_named
+from ser_strategies.comparison.stats.scores import score_named
 
 SYNTHETIC = ("--data", "Synthetic")
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ser_strategies.comparison.aligned import align
+from ser_strategies.comparison.stats.aligned import align
 from tests.comparison.made import DIMENSIONS, LABELS, runs
 
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from ser_strategies.comparison.aligned import align
-from ser_strategies.comparison.calibration import calibration
-from ser_strategies.comparison.intervals import interval
+from ser_strategies.comparison.stats.aligned import align
+from ser_strategies.comparison.stats.calibration import calibration
+from ser_strategies.comparison.stats.intervals import interval
 from tests.comparison.made import DIMENSIONS, LABELS, runs, together
 
 

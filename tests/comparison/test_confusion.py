@@ -1,9 +1,9 @@
 import pytest
 from sklearn.metrics import confusion_matrix, recall_score
 
-from ser_strategies.comparison.aligned import align
-from ser_strategies.comparison.confusion import confusion, recalls
-from ser_strategies.comparison.intervals import interval
+from ser_strategies.comparison.stats.aligned import align
+from ser_strategies.comparison.stats.confusion import confusion, recalls
+from ser_strategies.comparison.stats.intervals import interval
 from tests.comparison.made import DIMENSIONS, LABELS, runs, together
 
 NAMES = [f"probability/{label}" for label in LABELS]

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ser_strategies.comparison.aligned import align
-from ser_strategies.comparison.differences import difference, difference_of, differences, holm
-from ser_strategies.comparison.resampling import scatter_of_difference
-from ser_strategies.comparison.scores import score_named
-from ser_strategies.comparison.sums import Sums, sums_of
-from ser_strategies.comparison.swaps import as_if_by_clusters
+from ser_strategies.comparison.stats.aligned import align
+from ser_strategies.comparison.stats.differences import difference, difference_of, differences, holm
+from ser_strategies.comparison.stats.resampling import scatter_of_difference
+from ser_strategies.comparison.stats.scores import score_named
+from ser_strategies.comparison.stats.sums import Sums, sums_of
+from ser_strategies.comparison.stats.swaps import as_if_by_clusters
 from tests.comparison.made import LABELS, runs, together
 
 

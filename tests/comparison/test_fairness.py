@@ -9,7 +9,7 @@ import pytest
 from ser_strategies.comparison import fairness
 from ser_strategies.comparison.comparison import Comparison
 from ser_strategies.comparison.ledger import CELLS, Ledger
-from ser_strategies.comparison.rows import encoder_words
+from ser_strategies.comparison.table import encoder_words
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ser_strategies.comparison.aligned import align
-from ser_strategies.comparison.differences import differences
-from ser_strategies.comparison.fronts import pareto
+from ser_strategies.comparison.stats.aligned import align
+from ser_strategies.comparison.stats.differences import differences
+from ser_strategies.comparison.stats.fronts import pareto
 from tests.comparison.made import runs
 
 

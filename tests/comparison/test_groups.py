@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ser_strategies.comparison.aligned import align
-from ser_strategies.comparison.clusters import each_utterance
-from ser_strategies.comparison.groups import by_group
-from ser_strategies.comparison.intervals import interval
-from ser_strategies.comparison.resampling import scatter
-from ser_strategies.comparison.sums import sums_of
+from ser_strategies.comparison.stats.aligned import align
+from ser_strategies.comparison.stats.clusters import each_utterance
+from ser_strategies.comparison.stats.groups import by_group
+from ser_strategies.comparison.stats.intervals import interval
+from ser_strategies.comparison.stats.resampling import scatter
+from ser_strategies.comparison.stats.sums import sums_of
 from tests.comparison.made import LABELS, runs
 
 

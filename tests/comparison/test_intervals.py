@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ser_strategies.comparison.aligned import align
-from ser_strategies.comparison.intervals import around, expanded_tail, interval, interval_of
-from ser_strategies.comparison.resampling import bootstrap, scatter
-from ser_strategies.comparison.scores import score_named
-from ser_strategies.comparison.sums import Sums, sums_of
+from ser_strategies.comparison.stats.aligned import align
+from ser_strategies.comparison.stats.intervals import around, expanded_tail, interval, interval_of
+from ser_strategies.comparison.stats.resampling import bootstrap, scatter
+from ser_strategies.comparison.stats.scores import score_named
+from ser_strategies.comparison.stats.sums import Sums, sums_of
 from tests.comparison.made import LABELS, runs
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ser_strategies.comparison.cell import SCHEMA, total
 from ser_strategies.comparison.ledger import CELLS, COMPARISON, Ledger, write_cell, write_comparison
+from ser_strategies.comparison.ledger_cell import SCHEMA, total
 from tests.comparison.conftest import ARMS, LABELS, START, build
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ser_strategies.comparison.power import More, more_needed
-from ser_strategies.comparison.resampling import Scatter
+from ser_strategies.comparison.stats.power import More, more_needed
+from ser_strategies.comparison.stats.resampling import Scatter
 
 
 def moved(point, clusters, seeds=0.0, noise=0.0, freedom=19.0, among_seeds=4.0):

@@ -17,12 +17,12 @@ import pytest
 import yaml
 
 from ser_strategies.comparison.comparison import Comparison
+from ser_strategies.comparison.findings import find
 from ser_strategies.comparison.ledger import CELLS
 from ser_strategies.comparison.report import grids, html, labels, svg
 from ser_strategies.comparison.report.axes import NARROW, WIDE
 from ser_strategies.comparison.report.canvas import Canvas, Mark, Text, clipped, text_width
 from ser_strategies.comparison.report.citation import AUTHORS, TITLE, bibtex
-from ser_strategies.comparison.report.findings import find
 from ser_strategies.comparison.report.labels import Area, Point
 from ser_strategies.comparison.report.markdown import document
 from ser_strategies.comparison.report.methods import methods, protocol

@@ -3,15 +3,15 @@ from itertools import product
 import numpy as np
 import pytest
 
-from ser_strategies.comparison.aligned import align
-from ser_strategies.comparison.resampling import (
+from ser_strategies.comparison.stats.aligned import align
+from ser_strategies.comparison.stats.resampling import (
     Scatter,
     bootstrap,
     scatter,
     scatter_of_difference,
     swapped,
 )
-from ser_strategies.comparison.sums import sums_of
+from ser_strategies.comparison.stats.sums import sums_of
 from tests.comparison.made import runs
 
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from ser_strategies.comparison.aligned import align
-from ser_strategies.comparison.scores import ccc, f1_macro, pearson, rmse, score_named, ua, wa
-from ser_strategies.comparison.sums import sums_of
+from ser_strategies.comparison.stats.aligned import align
+from ser_strategies.comparison.stats.scores import ccc, f1_macro, pearson, rmse, score_named, ua, wa
+from ser_strategies.comparison.stats.sums import sums_of
 from ser_strategies.parts.metrics import ClassScores, DimensionScores
 from tests.comparison.made import DIMENSIONS, LABELS, runs, together
 

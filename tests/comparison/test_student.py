@@ -3,7 +3,7 @@ import math
 import pytest
 from scipy import stats
 
-from ser_strategies.comparison.student import exceeded_by, normal_below, upper_tail
+from ser_strategies.comparison.stats.student import exceeded_by, normal_below, upper_tail
 
 FREEDOMS = (1.0, 1.37, 2.0, 3.5, 9.0, 24.6, 200.0, 9_999.0, 1e5, 3e6)
 

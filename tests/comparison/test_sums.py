@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from ser_strategies.comparison.aligned import align
-from ser_strategies.comparison.clusters import each_utterance
-from ser_strategies.comparison.sums import bins_of, sums_of
+from ser_strategies.comparison.stats.aligned import align
+from ser_strategies.comparison.stats.clusters import each_utterance
+from ser_strategies.comparison.stats.sums import bins_of, sums_of
 from tests.comparison.made import LABELS, runs, together
 
 

@@ -17,8 +17,8 @@ from ser_strategies.cli.chain.run import StageError, perform
 from ser_strategies.cli.chain.stamp import facts_of
 from ser_strategies.cli.compare.plan import Cell
 from ser_strategies.cli.compare.processes import Processes
-from ser_strategies.comparison.cell import CELL, PREDICTIONS, read_json
 from ser_strategies.comparison.ledger import check_finished, write_cell
+from ser_strategies.comparison.ledger_cell import CELL, PREDICTIONS, read_json
 
 LOG = "log.txt"
 FAILED, FINISHED, RUNNING = "failed", "finished", "running"

@@ -16,8 +16,8 @@ from ser_strategies.cli.chain.plan import Step, numbered_words, resolve_numbered
 from ser_strategies.cli.chain.stamp import without_ignored
 from ser_strategies.cli.compare.arms import Arm, find_arms
 from ser_strategies.cli.compare.words import Wishes
-from ser_strategies.comparison.clusters import counted
 from ser_strategies.comparison.ledger import CELLS
+from ser_strategies.comparison.stats.clusters import counted
 
 ONLY_STAGE = "run"
 CACHES = "cache"

@@ -26,8 +26,8 @@ from ser_strategies.cli.compare.processes import Processes
 from ser_strategies.cli.compare.progress import Progress
 from ser_strategies.cli.compare.words import Wishes
 from ser_strategies.cli.training import quiet
-from ser_strategies.comparison.clusters import counted
 from ser_strategies.comparison.ledger import Ledger, read_comparison, write_comparison
+from ser_strategies.comparison.stats.clusters import counted
 
 LOCK = ".lock"
 

@@ -1,6 +1,6 @@
 """What stands under a picture or a table: how to read it, and what it does not say."""
 
-from ser_strategies.comparison.report.findings import Findings
+from ser_strategies.comparison.findings import Findings
 
 CAPTIONS = {
     "table": (

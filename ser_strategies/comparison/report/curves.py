@@ -1,9 +1,9 @@
 """Accuracy against time: how good a run is if it is stopped early."""
 
+from ser_strategies.comparison.findings import Findings
 from ser_strategies.comparison.report import labels
 from ser_strategies.comparison.report.axes import horizontal, is_narrow, vertical
 from ser_strategies.comparison.report.canvas import SMALL, Canvas, clipped, text_width
-from ser_strategies.comparison.report.findings import Findings
 from ser_strategies.comparison.report.quantities import duration
 from ser_strategies.comparison.report.scales import is_wide, spanning
 from ser_strategies.comparison.report.theme import style_of

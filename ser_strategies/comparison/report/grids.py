@@ -5,10 +5,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ser_strategies.comparison.groups import Groups
-from ser_strategies.comparison.intervals import Interval
-from ser_strategies.comparison.report.findings import Findings
-from ser_strategies.comparison.report.intervals import title_of
+from ser_strategies.comparison.findings import Findings
+from ser_strategies.comparison.report.forest import title_of
 from ser_strategies.comparison.report.quantities import (
     MISSING,
     QUANTITIES,
@@ -19,7 +17,9 @@ from ser_strategies.comparison.report.quantities import (
     quantity,
 )
 from ser_strategies.comparison.report.scorewords import ScoreWords, chance
-from ser_strategies.comparison.rows import FIT, FULL
+from ser_strategies.comparison.stats.groups import Groups
+from ser_strategies.comparison.stats.intervals import Interval
+from ser_strategies.comparison.table import FIT, FULL
 
 ALREADY = ("cost/parameters", "cost/trainable_parameters", "cost/encoder_trainable_parameters")
 ABREAST = 8  # strategies beside each other

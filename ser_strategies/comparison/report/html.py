@@ -5,28 +5,20 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
-from ser_strategies.comparison.clusters import counted
-from ser_strategies.comparison.report import (
-    curves,
-    grids,
-    intervals,
-    matrices,
-    pareto,
-    speakers,
-    svg,
-    timebars,
-)
+from ser_strategies.comparison.findings import FRONTS, Findings
+from ser_strategies.comparison.report import curves, grids, matrices, pareto, speakers, svg, timebars
+from ser_strategies.comparison.report import forest as intervals
 from ser_strategies.comparison.report.axes import NARROW, WIDE
 from ser_strategies.comparison.report.canvas import Canvas
 from ser_strategies.comparison.report.captions import CAPTIONS, caption
 from ser_strategies.comparison.report.citation import REFERENCES, bibtex
-from ser_strategies.comparison.report.findings import FRONTS, Findings
 from ser_strategies.comparison.report.grids import Grid
 from ser_strategies.comparison.report.methods import methods, protocol
 from ser_strategies.comparison.report.quantities import TIMES
 from ser_strategies.comparison.report.scorewords import ScoreWords
 from ser_strategies.comparison.report.theme import DARK, LIGHT, variables
 from ser_strategies.comparison.report.verdict import verdict, warnings
+from ser_strategies.comparison.stats.clusters import counted
 
 HALF = 466.0
 ONE_LINE = 26

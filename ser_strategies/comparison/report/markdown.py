@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 
+from ser_strategies.comparison.findings import Findings
 from ser_strategies.comparison.report import grids
 from ser_strategies.comparison.report.captions import caption
 from ser_strategies.comparison.report.citation import REFERENCES, bibtex
-from ser_strategies.comparison.report.findings import Findings
 from ser_strategies.comparison.report.grids import Grid
 from ser_strategies.comparison.report.html import facts_of, title_of
 from ser_strategies.comparison.report.methods import methods, protocol

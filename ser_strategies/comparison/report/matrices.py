@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from ser_strategies.comparison.findings import Findings
 from ser_strategies.comparison.report.axes import is_narrow
 from ser_strategies.comparison.report.canvas import SMALL, TEXT, Canvas, clipped, text_width
-from ser_strategies.comparison.report.findings import Findings
 from ser_strategies.comparison.report.quantities import percent
 from ser_strategies.comparison.report.scales import Scale
 

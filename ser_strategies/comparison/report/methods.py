@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from ser_strategies.comparison.clusters import counted
-from ser_strategies.comparison.report.findings import Findings
+from ser_strategies.comparison.findings import Findings
 from ser_strategies.comparison.report.quantities import MISSING, known
-from ser_strategies.comparison.rows import FULL
+from ser_strategies.comparison.stats.clusters import counted
+from ser_strategies.comparison.table import FULL
 
 LONG = {
     "epochs": "the same number of epochs",

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ser_strategies.comparison.findings import Findings
 from ser_strategies.comparison.report import labels
 from ser_strategies.comparison.report.axes import horizontal, is_narrow, vertical
 from ser_strategies.comparison.report.canvas import TEXT, Canvas, text_width
-from ser_strategies.comparison.report.findings import Findings
 from ser_strategies.comparison.report.labels import Area, Point
 from ser_strategies.comparison.report.quantities import known, quantity
 from ser_strategies.comparison.report.scales import Scale, is_wide, spanning
-from ser_strategies.comparison.rows import FIT, FULL
+from ser_strategies.comparison.table import FIT, FULL
 
 DOT = 6.0
 ON, OFF = "on the front", "another is better at no more cost"

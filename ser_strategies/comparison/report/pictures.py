@@ -6,19 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ser_strategies.comparison.comparison import Comparison
-from ser_strategies.comparison.report import (
-    curves,
-    intervals,
-    matrices,
-    pareto,
-    raster,
-    speakers,
-    svg,
-    timebars,
-)
+from ser_strategies.comparison.findings import FRONTS, Findings, find
+from ser_strategies.comparison.report import curves, matrices, pareto, raster, speakers, svg, timebars
+from ser_strategies.comparison.report import forest as intervals
 from ser_strategies.comparison.report.axes import WIDE
 from ser_strategies.comparison.report.canvas import Canvas
-from ser_strategies.comparison.report.findings import FRONTS, Findings, find
 
 Drawing = Callable[[Findings, float], Canvas | None]
 DRAWINGS: dict[str, Drawing] = {

@@ -2,9 +2,9 @@
 
 import statistics
 
+from ser_strategies.comparison.findings import Findings
 from ser_strategies.comparison.report.axes import horizontal, is_narrow
 from ser_strategies.comparison.report.canvas import TEXT, Canvas, clipped, text_width
-from ser_strategies.comparison.report.findings import Findings
 from ser_strategies.comparison.report.scales import spanning
 
 SHAPES = ("circle", "triangle", "square", "diamond")

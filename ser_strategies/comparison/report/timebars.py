@@ -1,8 +1,8 @@
 """Where the time of a run went: training, validation, cache, start-up."""
 
+from ser_strategies.comparison.findings import Findings
 from ser_strategies.comparison.report.axes import horizontal, is_narrow
 from ser_strategies.comparison.report.canvas import SMALL, TEXT, Canvas, clipped, text_width
-from ser_strategies.comparison.report.findings import Findings
 from ser_strategies.comparison.report.quantities import duration
 from ser_strategies.comparison.report.scales import Scale
 

@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ser_strategies.comparison.clusters import counted
-from ser_strategies.comparison.differences import Difference
+from ser_strategies.comparison.findings import Findings
 from ser_strategies.comparison.ledger import COMPARISON
-from ser_strategies.comparison.report.findings import Findings
 from ser_strategies.comparison.report.quantities import duration, known
-from ser_strategies.comparison.rows import FIT
+from ser_strategies.comparison.stats.clusters import counted
+from ser_strategies.comparison.stats.differences import Difference
+from ser_strategies.comparison.table import FIT
 
 SHOWN = 6
 

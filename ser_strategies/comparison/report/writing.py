@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ser_strategies.comparison.comparison import Comparison
-from ser_strategies.comparison.report.findings import Findings, find
+from ser_strategies.comparison.findings import Findings, find
 from ser_strategies.comparison.report.html import page
 from ser_strategies.comparison.report.markdown import document
 from ser_strategies.comparison.report.methods import methods, protocol

@@ -8,10 +8,10 @@ import math
 
 import numpy as np
 
-from ser_strategies.comparison.clusters import counted
-from ser_strategies.comparison.resampling import EXACT, NOTHING, SWAPS, Scatter, swapped
-from ser_strategies.comparison.student import exceeded_by, upper_tail
-from ser_strategies.comparison.sums import Sums
+from ser_strategies.comparison.stats.clusters import counted
+from ser_strategies.comparison.stats.resampling import EXACT, NOTHING, SWAPS, Scatter, swapped
+from ser_strategies.comparison.stats.student import exceeded_by, upper_tail
+from ser_strategies.comparison.stats.sums import Sums
 
 MOST = 2_000  # clusters; with more the t distribution says the same, sooner
 GRAIN = 0.2  # of the level of the test, which the smallest possible p must not exceed

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from ser_strategies.comparison.aligned import Aligned
-from ser_strategies.comparison.intervals import LEVEL, Interval, interval
+from ser_strategies.comparison.stats.aligned import Aligned
+from ser_strategies.comparison.stats.intervals import LEVEL, Interval, interval
 
 
 def confusion(aligned: Aligned) -> pd.DataFrame:

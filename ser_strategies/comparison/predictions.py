@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ser_strategies.comparison.aligned import PROBABILITY, TRUE, Aligned, Run, align
 from ser_strategies.comparison.ledger import Ledger, Problem
+from ser_strategies.comparison.stats.aligned import PROBABILITY, TRUE, Aligned, Run, align
 
 
 class Predictions:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ser_strategies.comparison.aligned import Aligned
-from ser_strategies.comparison.intervals import LEVEL, Interval, interval
-from ser_strategies.comparison.scores import BINS
-from ser_strategies.comparison.sums import bins_of, sums_of
+from ser_strategies.comparison.stats.aligned import Aligned
+from ser_strategies.comparison.stats.intervals import LEVEL, Interval, interval
+from ser_strategies.comparison.stats.scores import BINS
+from ser_strategies.comparison.stats.sums import bins_of, sums_of
 
 SUM = 1e-2  # how far probabilities in half precision may be from one together
 

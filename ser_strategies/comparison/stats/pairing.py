@@ -5,9 +5,9 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from ser_strategies.comparison.aligned import Aligned
-from ser_strategies.comparison.clusters import UTTERANCE, counted
-from ser_strategies.comparison.scores import score_named
+from ser_strategies.comparison.stats.aligned import Aligned
+from ser_strategies.comparison.stats.clusters import UTTERANCE, counted
+from ser_strategies.comparison.stats.scores import score_named
 
 
 def alike(a: Aligned, b: Aligned, score: str) -> bool:

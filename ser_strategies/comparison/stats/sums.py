@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ser_strategies.comparison.aligned import Aligned
-from ser_strategies.comparison.clusters import Clusters, Codes
-from ser_strategies.comparison.scores import BINS, Array, Score, score_named
+from ser_strategies.comparison.stats.aligned import Aligned
+from ser_strategies.comparison.stats.clusters import Clusters, Codes
+from ser_strategies.comparison.stats.scores import BINS, Array, Score, score_named
 
 Cells = npt.NDArray[np.int64]
 Chosen = npt.NDArray[np.bool_]

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ser_strategies.comparison.aligned import Aligned
-from ser_strategies.comparison.clusters import UTTERANCE, counted, each_utterance
-from ser_strategies.comparison.intervals import LEVEL, Interval, interval_of
-from ser_strategies.comparison.resampling import Scatter, scatter
-from ser_strategies.comparison.sums import Sums, sums_of
+from ser_strategies.comparison.stats.aligned import Aligned
+from ser_strategies.comparison.stats.clusters import UTTERANCE, counted, each_utterance
+from ser_strategies.comparison.stats.intervals import LEVEL, Interval, interval_of
+from ser_strategies.comparison.stats.resampling import Scatter, scatter
+from ser_strategies.comparison.stats.sums import Sums, sums_of
 
 LEAST = 30  # utterances below which a group is named but not scored
 DRAWS = 10_000

@@ -11,17 +11,17 @@ import numpy as np
 import pandas as pd
 
 from ser_strategies.comparison import fairness
-from ser_strategies.comparison.calibration import Calibration, calibration
-from ser_strategies.comparison.cell import number
-from ser_strategies.comparison.clusters import counted
 from ser_strategies.comparison.comparison import Comparison
-from ser_strategies.comparison.confusion import confusion, recalls
-from ser_strategies.comparison.differences import Difference
-from ser_strategies.comparison.fronts import Front
-from ser_strategies.comparison.groups import Groups, by_group
-from ser_strategies.comparison.intervals import Interval
 from ser_strategies.comparison.ledger import Problem
+from ser_strategies.comparison.ledger_cell import number
 from ser_strategies.comparison.report.scorewords import ScoreWords
+from ser_strategies.comparison.stats.calibration import Calibration, calibration
+from ser_strategies.comparison.stats.clusters import counted
+from ser_strategies.comparison.stats.confusion import confusion, recalls
+from ser_strategies.comparison.stats.differences import Difference
+from ser_strategies.comparison.stats.fronts import Front
+from ser_strategies.comparison.stats.groups import Groups, by_group
+from ser_strategies.comparison.stats.intervals import Interval
 
 FRONTS = ("cost/fit_seconds", "cost/peak_memory_bytes", "cost/trainable_parameters")
 PARTS = {

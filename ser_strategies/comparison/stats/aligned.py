@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ser_strategies.comparison.clusters import UTTERANCE, Clusters, clusters_of, counted
-from ser_strategies.comparison.scores import Array
+from ser_strategies.comparison.stats.clusters import UTTERANCE, Clusters, clusters_of, counted
+from ser_strategies.comparison.stats.scores import Array
 
 PROBABILITY, TRUE = "probability/", "true/"
 KEPT = ("speaker", "gender", "session", "dialogue")

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from ser_strategies.comparison import fairness
-from ser_strategies.comparison.aligned import Aligned
-from ser_strategies.comparison.intervals import Interval, interval
-from ser_strategies.comparison.scores import Score
+from ser_strategies.comparison.stats.aligned import Aligned
+from ser_strategies.comparison.stats.intervals import Interval, interval
+from ser_strategies.comparison.stats.scores import Score
 
 FIT, CACHE = "cost/fit_seconds", "cost/cache_build_seconds"
 FULL = "cost/fit_seconds_full"

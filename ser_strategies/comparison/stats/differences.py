@@ -6,15 +6,15 @@ from itertools import combinations
 
 import numpy as np
 
-from ser_strategies.comparison.aligned import Aligned
-from ser_strategies.comparison.clusters import counted
-from ser_strategies.comparison.intervals import LEVEL, no_telling
-from ser_strategies.comparison.pairing import alike, in_common
-from ser_strategies.comparison.power import More, more_needed
-from ser_strategies.comparison.resampling import NOTHING, scatter_of_difference
-from ser_strategies.comparison.student import upper_tail
-from ser_strategies.comparison.sums import Sums, sums_of
-from ser_strategies.comparison.swaps import by_swaps, fine_enough, swaps_in_words
+from ser_strategies.comparison.stats.aligned import Aligned
+from ser_strategies.comparison.stats.clusters import counted
+from ser_strategies.comparison.stats.intervals import LEVEL, no_telling
+from ser_strategies.comparison.stats.pairing import alike, in_common
+from ser_strategies.comparison.stats.power import More, more_needed
+from ser_strategies.comparison.stats.resampling import NOTHING, scatter_of_difference
+from ser_strategies.comparison.stats.student import upper_tail
+from ser_strategies.comparison.stats.sums import Sums, sums_of
+from ser_strategies.comparison.stats.swaps import by_swaps, fine_enough, swaps_in_words
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ser_strategies.comparison.clusters import counted
-from ser_strategies.comparison.resampling import Scatter
-from ser_strategies.comparison.student import exceeded_by
+from ser_strategies.comparison.stats.clusters import counted
+from ser_strategies.comparison.stats.resampling import Scatter
+from ser_strategies.comparison.stats.student import exceeded_by
 
 POWER = 0.8
 MOST_CLUSTERS, MOST_SEEDS = 10_000, 100  # what is beyond is of no use to anybody

@@ -1,12 +1,12 @@
 """Differences between strategies, each with its interval and what can be said of it."""
 
-from ser_strategies.comparison.differences import Difference
+from ser_strategies.comparison.findings import Findings
 from ser_strategies.comparison.report.axes import horizontal, is_narrow
 from ser_strategies.comparison.report.canvas import SMALL, TEXT, Canvas, clipped, text_width
-from ser_strategies.comparison.report.findings import Findings
 from ser_strategies.comparison.report.quantities import MINUS
 from ser_strategies.comparison.report.scales import Scale, spanning
 from ser_strategies.comparison.report.scorewords import ScoreWords
+from ser_strategies.comparison.stats.differences import Difference
 
 # More rows than these say nothing to anybody; then only the pairs with the best strategy are drawn.
 MOST = 28

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from ser_strategies.comparison.scores import Array, Score
-from ser_strategies.comparison.student import exceeded_by
+from ser_strategies.comparison.stats.scores import Array, Score
+from ser_strategies.comparison.stats.student import exceeded_by
 
 Chosen = npt.NDArray[np.bool_]
 

@@ -7,12 +7,12 @@ from typing import Literal
 
 import numpy as np
 
-from ser_strategies.comparison.aligned import Aligned
-from ser_strategies.comparison.clusters import FEW, Clusters, counted
-from ser_strategies.comparison.resampling import NOTHING, Scatter, bootstrap, scatter
-from ser_strategies.comparison.scores import Array, Score
-from ser_strategies.comparison.student import exceeded_by, normal_below
-from ser_strategies.comparison.sums import Sums, sums_of
+from ser_strategies.comparison.stats.aligned import Aligned
+from ser_strategies.comparison.stats.clusters import FEW, Clusters, counted
+from ser_strategies.comparison.stats.resampling import NOTHING, Scatter, bootstrap, scatter
+from ser_strategies.comparison.stats.scores import Array, Score
+from ser_strategies.comparison.stats.student import exceeded_by, normal_below
+from ser_strategies.comparison.stats.sums import Sums, sums_of
 
 Method = Literal["jackknife", "bootstrap"]
 LEVEL = 0.95
