@@ -32,8 +32,8 @@ from ser_strategies.cli.training import quiet
 from ser_strategies.costs.meter import CostMeter
 from ser_strategies.data.audio import read_audio
 from ser_strategies.data.loading import Sound
+from ser_strategies.fast.heap import keep_few_kernels, keep_freed_memory
 from ser_strategies.strategies import VanillaFineTuning
-from ser_strategies.strategies.heap import keep_few_kernels, keep_freed_memory
 
 BATCH = 8
 WORKERS = 2

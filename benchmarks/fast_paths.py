@@ -13,12 +13,11 @@ import torch
 
 from benchmarks.clips import noise_batch
 from benchmarks.turns import Turn, spread, take_turns
-from ser_strategies.encoder.attending import use_attention
-from ser_strategies.encoder.attention import GatedBiasAttention
-from ser_strategies.encoder.dropout import use_cheap_dropout
-from ser_strategies.parts.fused import use_fused
+from ser_strategies.encoder.attention import GatedBiasAttention, use_attention
+from ser_strategies.fast.dropout import use_cheap_dropout
+from ser_strategies.fast.heap import keep_few_kernels, keep_freed_memory
+from ser_strategies.fast.optimizer import use_fused
 from ser_strategies.strategies import VanillaFineTuning
-from ser_strategies.strategies.heap import keep_few_kernels, keep_freed_memory
 
 PATHS = ("attention", "dropout", "optimizer", "memory")
 

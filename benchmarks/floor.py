@@ -18,8 +18,8 @@ import torch
 
 from benchmarks.clips import noise_batch
 from ser_strategies.costs.flops import count_flops
+from ser_strategies.fast.heap import keep_few_kernels, keep_freed_memory
 from ser_strategies.strategies import VanillaFineTuning
-from ser_strategies.strategies.heap import keep_few_kernels, keep_freed_memory
 
 ROWS = 2048
 MOVED = 7 * 4  # weight, gradient and two moments are read; weight and moments are written

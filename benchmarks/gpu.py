@@ -34,7 +34,7 @@ from benchmarks.flex import FlexGatedAttention
 from ser_strategies.batch import Batch
 from ser_strategies.costs.flops import count_flops
 from ser_strategies.encoder.attention import GatedBiasAttention
-from ser_strategies.parts.fused import use_fused
+from ser_strategies.fast.optimizer import use_fused
 from ser_strategies.strategies import VanillaFineTuning
 
 ENCODERS = ("random:wav2vec2-base", "random:wav2vec2-large", "random:wavlm-large")

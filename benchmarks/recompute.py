@@ -14,8 +14,8 @@ import torch
 
 from benchmarks.clips import noise_batch
 from benchmarks.turns import Turn, take_turns
+from ser_strategies.fast.heap import keep_few_kernels, keep_freed_memory
 from ser_strategies.strategies import VanillaFineTuning
-from ser_strategies.strategies.heap import keep_few_kernels, keep_freed_memory
 
 SOUND = 24.0
 

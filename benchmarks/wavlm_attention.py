@@ -27,7 +27,7 @@ from benchmarks.turns import Turn, spread, take_turns
 from ser_strategies.encoder import Encoder
 from ser_strategies.encoder.attention import GatedBiasAttention
 from ser_strategies.encoder.sources import load_encoder
-from ser_strategies.strategies.heap import keep_few_kernels, keep_freed_memory
+from ser_strategies.fast.heap import keep_few_kernels, keep_freed_memory
 
 SOUND = 24.0
 LENGTHS = (2.0, 6.0, 12.0, 20.0)

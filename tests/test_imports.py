@@ -24,17 +24,18 @@ STRATEGY_PAGES = (
 # What each room stands on, besides itself and `common`, which stands on nothing.
 MAY_IMPORT = {
     "common": set(),
-    "encoder": {"batch"},
+    "fast": set(),
+    "encoder": {"batch", "fast"},
     "parts": {"batch"},
     "cache": {"encoder"},
     "data": {"batch"},
-    "strategies": {"encoder", "parts", "cache", "batch"},
+    "strategies": {"encoder", "parts", "cache", "fast", "batch"},
     "costs": {"strategies", "parts", "encoder", "batch"},
     "comparison": set(),
 }
 # What pages of strategies may import of their room, and what these stand on.
 STRATEGY_BASES = ("base", "recognizer", "pretraining", "options", "caching", "units")
-BELOW_BASES = ("guards", "heap", "preparation", "provenance", "unitreport")
+BELOW_BASES = ("guards", "preparation", "provenance", "unitreport")
 
 
 def name_of(path: Path) -> str:

@@ -28,9 +28,9 @@ COMPUTED_IN = (
     "ser_strategies.encoder.encoder",
     "ser_strategies.encoder.frames",
     "ser_strategies.encoder.attention",
-    "ser_strategies.encoder.attending",
-    "ser_strategies.encoder.piecewise",
-    "ser_strategies.encoder.dropout",
+    "ser_strategies.fast.attend",
+    "ser_strategies.fast.piecewise",
+    "ser_strategies.fast.dropout",
     "ser_strategies.cache.build",
 )
 LIBRARIES = ("torch", "transformers")

@@ -1,11 +1,11 @@
 """One speech encoder behind one interface; the only room that imports transformers and peft."""
 
 import ser_strategies.common.torch_checked  # noqa: F401 - before anything that imports torch
+from ser_strategies.encoder.adapters import LoRASettings
 from ser_strategies.encoder.encoder import AFTER_CNN, WAVEFORM, ClipCounts, Encoder, Frames
 from ser_strategies.encoder.identity import EncoderIdentity
-from ser_strategies.encoder.lora import LoRASettings
 from ser_strategies.encoder.masking import SpecAugment, span_mask
-from ser_strategies.encoder.quantiser import load_quantiser
+from ser_strategies.encoder.pretrained_quantiser import load_quantiser
 from ser_strategies.encoder.tuning import (
     add_lora,
     freeze,

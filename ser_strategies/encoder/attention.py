@@ -7,14 +7,19 @@ names, calls the projections, and leaves the products to `attend`. The values ar
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import AttentionInterface
 
-from ser_strategies.encoder.attending import attend
 from ser_strategies.encoder.families import SpeechModel
-from ser_strategies.encoder.piecewise import Bias
+from ser_strategies.fast.attend import attend
+from ser_strategies.fast.piecewise import Bias
+
+# The names under which transformers' wav2vec2 and HuBERT find it.
+FAST, PLAIN = "ser_strategies", "ser_strategies_plain"
 
 
 class GatedBiasAttention(nn.Module):
@@ -116,3 +121,33 @@ def use_gated_attention(model: SpeechModel, *, fast: bool = True) -> None:
     """
     for block in model.encoder.layers:
         block.attention = GatedBiasAttention(block.attention, fast=fast)
+
+
+def use_attention(model: SpeechModel, *, fast: bool) -> None:
+    """Lets a wav2vec2 or HuBERT of transformers attend by `attend`.
+
+    Args:
+        model: The model.
+        fast: As for `attend`.
+    """
+    model.config._attn_implementation = FAST if fast else PLAIN
+
+
+def _for_transformers(
+    module: object,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    *,
+    fast: bool,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """`attend` with the arguments and the order of axes that transformers' blocks expect."""
+    attended = attend(query, key, value, attention_mask, dropout=dropout, fast=fast)
+    return attended.transpose(1, 2), None
+
+
+AttentionInterface.register(FAST, partial(_for_transformers, fast=True))
+AttentionInterface.register(PLAIN, partial(_for_transformers, fast=False))

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ser_strategies.encoder.attending import use_attention
-from ser_strategies.encoder.attention import use_gated_attention
-from ser_strategies.encoder.dropout import use_cheap_dropout
+from ser_strategies.encoder.adapters import LoRASettings
+from ser_strategies.encoder.attention import use_attention, use_gated_attention
 from ser_strategies.encoder.families import SpeechModel
 from ser_strategies.encoder.frames import (
     frame_counts,
@@ -18,9 +17,9 @@ from ser_strategies.encoder.frames import (
     receptive_field,
     valid_mask,
 )
-from ser_strategies.encoder.lora import LoRASettings
 from ser_strategies.encoder.masking import SpecAugment
 from ser_strategies.encoder.sources import SAMPLE_RATE, load_encoder
+from ser_strategies.fast.dropout import use_cheap_dropout
 
 # Cuts below block 0: cut k lies below block k (so that k blocks are under it) and above everything before.
 WAVEFORM = -2

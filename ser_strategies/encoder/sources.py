@@ -11,10 +11,10 @@ from safetensors import SafetensorError
 from transformers import logging as transformers_logging
 from transformers.utils.hub import cached_file, extract_commit_hash
 
+from ser_strategies.encoder.adapters import merged
 from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
 from ser_strategies.encoder.families import FAMILIES, SpeechConfig, SpeechModel, random_shape
 from ser_strategies.encoder.identity import EncoderIdentity, fingerprint
-from ser_strategies.encoder.lora import merged
 
 SAMPLE_RATE = 16_000
 SEED_OF_RANDOM_WEIGHTS = 0

@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from ser_strategies.encoder.dropout import use_cheap_dropout
+from ser_strategies.encoder.adapters import LoRASettings, inject
 from ser_strategies.encoder.encoder import AFTER_CNN, WAVEFORM, Encoder
-from ser_strategies.encoder.lora import LoRASettings, inject
+from ser_strategies.fast.dropout import use_cheap_dropout
 
 
 def freeze(module: nn.Module) -> None:

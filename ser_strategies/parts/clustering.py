@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ser_strategies.parts.choices import check_range
+from ser_strategies.common.choices import check_range
 from ser_strategies.parts.framestream import Chunks, FrameStream, Reduce
 from ser_strategies.parts.nearest import BATCH
 from ser_strategies.parts.seeding import SAMPLE, SAMPLE_PER_CLUSTER, Seeds

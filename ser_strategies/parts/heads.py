@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import nn
 
-from ser_strategies.parts.choices import check_choice
+from ser_strategies.common.choices import check_choice
 
 HeadName = Literal["linear", "mlp"]
 

@@ -19,15 +19,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ser_strategies.batch import Batch
+from ser_strategies.common.choices import check_range
 from ser_strategies.encoder import Encoder, SpecAugment, trains_whole
 from ser_strategies.encoder.checkpoints import FORMAT, RECORD, read_checkpoint
 from ser_strategies.encoder.identity import EncoderIdentity
 from ser_strategies.encoder.sources import check_same
-from ser_strategies.parts.choices import check_range
-from ser_strategies.parts.fused import fused_choices, restore_fused, use_fused
+from ser_strategies.fast.heap import keep_few_kernels, keep_freed_memory, return_freed_memory
+from ser_strategies.fast.optimizer import fused_choices, restore_fused, use_fused
 from ser_strategies.parts.schedules import FlatThenDecay
 from ser_strategies.strategies.guards import GradientGuard, LossWatch
-from ser_strategies.strategies.heap import keep_few_kernels, keep_freed_memory, return_freed_memory
 from ser_strategies.strategies.preparation import Preparation
 from ser_strategies.strategies.provenance import origins_of
 

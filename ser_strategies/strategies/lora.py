@@ -6,7 +6,7 @@ from typing import Unpack, final
 from safetensors.torch import save_file
 
 from ser_strategies.encoder import LoRASettings, add_lora
-from ser_strategies.encoder.lora import save_adapter
+from ser_strategies.encoder.adapters import save_adapter
 from ser_strategies.strategies.options import RecognizerOptions
 from ser_strategies.strategies.recognizer import Recognizer
 

@@ -10,10 +10,10 @@ from torchmetrics import Metric, SumMetric
 
 from ser_strategies.batch import Batch
 from ser_strategies.cache.reader import stored_bytes
+from ser_strategies.common.choices import check_range
 from ser_strategies.encoder import AFTER_CNN, Frames, freeze_cnn
 from ser_strategies.encoder.frames import valid_mask
 from ser_strategies.parts.adaptation import UNKNOWN, Adaptation, Learnt, MaskedView
-from ser_strategies.parts.choices import check_range
 from ser_strategies.parts.contrastive import sample_negatives
 from ser_strategies.parts.mixing import mix_utterances
 from ser_strategies.strategies.base import Strategy

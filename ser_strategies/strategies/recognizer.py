@@ -9,10 +9,10 @@ from torchmetrics import SumMetric
 
 from ser_strategies.batch import Batch
 from ser_strategies.cache.reader import stored_bytes
+from ser_strategies.common.choices import check_choice, check_range
 from ser_strategies.encoder import Frames
 from ser_strategies.encoder.checkpoints import RECORD
 from ser_strategies.encoder.frames import valid_mask
-from ser_strategies.parts.choices import check_choice, check_range
 from ser_strategies.parts.heads import HeadName, build_head
 from ser_strategies.parts.losses import ClassWeighting
 from ser_strategies.parts.objectives import Classes, ClassesAndDimensions, Dimensions, Objective

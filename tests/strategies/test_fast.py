@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from ser_strategies.strategies import LoRAFineTuning, PartialFineTuning, VanillaFineTuning, heap
+from ser_strategies.fast import heap
+from ser_strategies.strategies import LoRAFineTuning, PartialFineTuning, VanillaFineTuning
 from tests.strategies.conftest import (
     MOVES,
     SEED,
@@ -127,7 +128,8 @@ def test_freed_memory_stays_while_a_run_lasts_and_goes_back_after_it(monkeypatch
 GROWTH = """
 import sys, torch
 from ser_strategies.costs.memory import resident_peak
-from ser_strategies.strategies import VanillaFineTuning, heap
+from ser_strategies.strategies import VanillaFineTuning
+from ser_strategies.fast import heap
 if sys.argv[1] == "few":
     heap.keep_few_kernels()
 model = VanillaFineTuning("random:wav2vec2-tiny", num_classes=2)

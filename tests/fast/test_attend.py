@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ser_strategies.encoder import attending, piecewise
-from ser_strategies.encoder.attending import attend
-from ser_strategies.encoder.piecewise import Bias, attend_piecewise
+from ser_strategies.fast import attend as attending
+from ser_strategies.fast import piecewise
+from ser_strategies.fast.attend import attend
+from ser_strategies.fast.piecewise import Bias, attend_piecewise
 
 pytestmark = pytest.mark.smoke
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from ser_strategies.encoder.dropout import Kept
+from ser_strategies.fast.dropout import Kept
 
 # Weights in one piece for each thread: what four such pieces take fits its share of a cache.
 PIECE = 2**18

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ser_strategies.encoder import Encoder
-from ser_strategies.encoder.dropout import CheapDropout, Kept, drawn_here, use_cheap_dropout
+from ser_strategies.fast.dropout import CheapDropout, Kept, drawn_here, use_cheap_dropout
 
 MANY = 400_000
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
-from ser_strategies.parts.fused import fused_choices, restore_fused, use_fused
+from ser_strategies.fast.optimizer import fused_choices, restore_fused, use_fused
 
 pytestmark = pytest.mark.smoke
 

@@ -1,20 +1,13 @@
 """One attention for all families: which kernel computes it depends on where it runs and what it needs."""
 
 import math
-from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AttentionInterface
 
-from ser_strategies.encoder.dropout import drawn_here
-from ser_strategies.encoder.families import SpeechModel
-from ser_strategies.encoder.piecewise import Bias, attend_piecewise
-
-# The names under which transformers' wav2vec2 and HuBERT find it.
-FAST, PLAIN = "ser_strategies", "ser_strategies_plain"
+from ser_strategies.fast.dropout import drawn_here
+from ser_strategies.fast.piecewise import Bias, attend_piecewise
 
 
 def attend(
@@ -50,16 +43,6 @@ def attend(
     return F.scaled_dot_product_attention(query, key, value, attn_mask=added, dropout_p=dropout)
 
 
-def use_attention(model: SpeechModel, *, fast: bool) -> None:
-    """Lets a wav2vec2 or HuBERT of transformers attend by `attend`.
-
-    Args:
-        model: The model.
-        fast: As for `attend`.
-    """
-    model.config._attn_implementation = FAST if fast else PLAIN
-
-
 def _plain(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, bias: Bias | None, dropout: float
 ) -> Tensor:
@@ -70,23 +53,3 @@ def _plain(
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     weights = F.dropout(torch.softmax(scores, -1), dropout)
     return weights.to(value.dtype) @ value
-
-
-def _for_transformers(
-    module: object,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    dropout: float = 0.0,
-    *,
-    fast: bool,
-    **_: Any,
-) -> tuple[Tensor, None]:
-    """`attend` with the arguments and the order of axes that transformers' blocks expect."""
-    attended = attend(query, key, value, attention_mask, dropout=dropout, fast=fast)
-    return attended.transpose(1, 2), None
-
-
-AttentionInterface.register(FAST, partial(_for_transformers, fast=True))
-AttentionInterface.register(PLAIN, partial(_for_transformers, fast=False))

@@ -1,0 +1,1 @@
+"""Faster ways to compute the same, on by default: attention, dropout, optimizer steps, memory."""
