@@ -20,8 +20,8 @@ import torch
 
 from benchmarks.cached import Clips
 from ser_strategies.cache.build import build
+from ser_strategies.cache.training import FrameCaching, request
 from ser_strategies.encoder import Encoder, freeze_cnn
-from ser_strategies.strategies.caching import FrameCaching, request
 
 SECONDS = 4.0
 

@@ -5,6 +5,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from ser_strategies.cache.build import estimate as estimate_build
+from ser_strategies.cache.training import FrameCaching, request
 from ser_strategies.cli.cache import tell_damage
 from ser_strategies.cli.configured import Configured
 from ser_strategies.cli.configured import configured as everything
@@ -13,7 +14,6 @@ from ser_strategies.cli.record import RunRecord
 from ser_strategies.cli.together import ending_as_one
 from ser_strategies.costs.meter import CostMeter
 from ser_strategies.strategies import Recognizer
-from ser_strategies.strategies.caching import FrameCaching, request
 
 
 def estimate(words: list[str]) -> None:

@@ -3,10 +3,10 @@
 from numbers import Integral
 from typing import Any, Literal, Unpack, final
 
+from ser_strategies.cache.training import FrameCaching
 from ser_strategies.cache.trunk import StoredFormat
 from ser_strategies.common.choices import check_choice, check_range
 from ser_strategies.encoder import Encoder, freeze_cnn, train_top_blocks
-from ser_strategies.strategies.caching import FrameCaching
 from ser_strategies.strategies.options import RecognizerOptions
 from ser_strategies.strategies.recognizer import Recognizer
 

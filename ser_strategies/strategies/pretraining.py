@@ -19,7 +19,7 @@ from ser_strategies.parts.mixing import mix_utterances
 from ser_strategies.strategies.base import Strategy
 from ser_strategies.strategies.options import SharedOptions
 from ser_strategies.strategies.provenance import check_teacher
-from ser_strategies.strategies.units import UnitSource, UnitTable
+from ser_strategies.units.source import UnitSource, UnitTable
 
 
 class MaskedBatch(NamedTuple):

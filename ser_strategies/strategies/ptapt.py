@@ -8,7 +8,7 @@ from ser_strategies.encoder import freeze_cnn
 from ser_strategies.parts.adaptation import UnitPrediction
 from ser_strategies.strategies.options import PretrainingOptions
 from ser_strategies.strategies.pretraining import Pretraining
-from ser_strategies.strategies.units import UnitSource
+from ser_strategies.units.source import UnitSource
 
 
 @final

@@ -9,6 +9,7 @@ from torchmetrics import SumMetric
 
 from ser_strategies.batch import Batch
 from ser_strategies.cache.reader import stored_bytes
+from ser_strategies.cache.training import FrameCaching, train_from_cache
 from ser_strategies.common.choices import check_choice, check_range
 from ser_strategies.encoder import Frames
 from ser_strategies.encoder.checkpoints import RECORD
@@ -18,7 +19,6 @@ from ser_strategies.parts.losses import ClassWeighting
 from ser_strategies.parts.objectives import Classes, ClassesAndDimensions, Dimensions, Objective
 from ser_strategies.parts.pooling import LayerMix, PoolingName, build_pooling
 from ser_strategies.strategies.base import Strategy
-from ser_strategies.strategies.caching import FrameCaching, train_from_cache
 from ser_strategies.strategies.options import ObjectiveName, StrategyOptions
 
 

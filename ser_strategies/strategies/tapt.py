@@ -10,7 +10,7 @@ from ser_strategies.parts.adaptation import Contrast, UnitPrediction
 from ser_strategies.parts.contrastive import ContrastiveObjective, DiversityScaling
 from ser_strategies.strategies.options import PretrainingOptions
 from ser_strategies.strategies.pretraining import Pretraining
-from ser_strategies.strategies.units import UnitSource
+from ser_strategies.units.source import UnitSource
 
 AdaptationName = Literal["own", "contrastive", "units"]
 

@@ -9,18 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from ser_strategies.cache import build as building
 from ser_strategies.cache.build import Sounds
 from ser_strategies.cache.store import FrameStore
+from ser_strategies.cache.training import fill
 from ser_strategies.cache.trunk import StoredFormat, describe_trunk
 from ser_strategies.data.base import Corpus
 from ser_strategies.encoder import Encoder
 from ser_strategies.strategies import CachedFineTuning
-from ser_strategies.strategies.caching import fill
 from tests.encoder.conftest import lively, noise, stir
 from tests.strategies.conftest import WARNINGS, trainer
 
@@ -36,19 +35,9 @@ LABELS = ("calm", "cross")
 DIMENSIONS = ("activation", "valence")
 
 
-@pytest.fixture(scope="package", autouse=True)
-def single_threaded():
-    """Small tensors on shared cores: two threads that wait for each other are ten times slower than one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(autouse=True)
 def root(tmp_path, monkeypatch) -> Path:
     """The folder of all caches of a test."""
-    torch.manual_seed(1)
     monkeypatch.setenv("SER_STRATEGIES_CACHE", str(tmp_path / "caches"))
     return tmp_path / "caches"
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ser_strategies.cache import build as building
 from ser_strategies.cache import shard as shards_module
-from ser_strategies.strategies.caching import fill
+from ser_strategies.cache.training import fill
 from tests.cache.conftest import ALONE, contents, lively, noise, several, shards, sounds_of, stamps, store_of
 
 SHARD_BYTES = 15_000

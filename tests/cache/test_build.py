@@ -17,8 +17,8 @@ import pytest
 from ser_strategies.cache import build as building
 from ser_strategies.cache.build import RESERVE, check_disk
 from ser_strategies.cache.store import FrameStore
+from ser_strategies.cache.training import fill
 from ser_strategies.strategies import CachedFineTuning, PartialFineTuning, VanillaFineTuning
-from ser_strategies.strategies.caching import fill
 from tests.cache.conftest import (
     KIND,
     WARNINGS,

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 import soundfile
 
+from ser_strategies.cache.training import request
 from ser_strategies.data import audio, augmentation
 from ser_strategies.data.augmentation import Augmentation
 from ser_strategies.data.manifest import Manifest
-from ser_strategies.strategies.caching import request
 from tests.cache.conftest import RATE, clips, noise
 
 HEADER = 44  # bytes of a plain wav file before its samples

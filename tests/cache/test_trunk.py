@@ -9,10 +9,10 @@ import torch
 
 from ser_strategies.cache import trunk as trunks
 from ser_strategies.cache.build import compute
+from ser_strategies.cache.training import FrameCaching
 from ser_strategies.cache.trunk import COMPUTED_IN, Trunk, describe_trunk
 from ser_strategies.encoder import Encoder
 from ser_strategies.encoder.identity import COMPUTED_BY
-from ser_strategies.strategies.caching import FrameCaching
 from tests.cache.conftest import (
     KIND,
     KINDS,

@@ -26,20 +26,6 @@ RATE = 16_000
 TOLERANCE = 1e-5
 
 
-@pytest.fixture(scope="package", autouse=True)
-def single_threaded():
-    """Small tensors on shared cores: two threads that wait for each other are ten times slower than one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(1)
-
-
 def noise(samples: int, seed: int = 0, level: float = 0.1) -> Tensor:
     return torch.randn(samples, generator=torch.Generator().manual_seed(seed)) * level
 

@@ -316,20 +316,6 @@ MOVES = {"encoder_lr": 1e-3, "head_lr": 1e-2, "optimizer": torch.optim.Adam}
 # Training ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="package", autouse=True)
-def single_threaded():
-    """Small tensors on shared cores: two threads that wait for each other are ten times slower than one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(SEED)
-
-
 @pytest.fixture(autouse=True)
 def frames_elsewhere(tmp_path_factory, monkeypatch):
     """No test reads what another has stored, and none writes into the user's home or where tests run."""

@@ -15,7 +15,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2ForPreTraining
 from ser_strategies.data.augmentation import Augmentation
 from ser_strategies.data.synthetic import Synthetic
 from ser_strategies.strategies import PTAPT, TAPT, VanillaFineTuning, load_strategy
-from ser_strategies.strategies import units as units_module
+from ser_strategies.units import source as units_module
 from tests.strategies.conftest import (
     CLUSTERS,
     FRESH,

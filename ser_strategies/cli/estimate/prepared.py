@@ -11,12 +11,12 @@ from ser_strategies.cache.build import estimate as estimate_build
 from ser_strategies.cache.build import expected_bytes, try_largest
 from ser_strategies.cache.shard import checksum
 from ser_strategies.cache.store import Damage, FrameStore
+from ser_strategies.cache.training import FrameCaching, Request, request
 from ser_strategies.cache.trunk import FORMATS, Trunk
 from ser_strategies.data.loading import FrameSource
 from ser_strategies.encoder import Encoder
 from ser_strategies.encoder.sources import SAMPLE_RATE
 from ser_strategies.strategies import Pretraining, Recognizer, Strategy
-from ser_strategies.strategies.caching import FrameCaching, Request, request
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,16 @@ from torch import Tensor
 from ser_strategies.cache.reader import StoredFrames
 from ser_strategies.cache.shard import Stored
 from ser_strategies.cache.store import FrameStore, ShardStore
+from ser_strategies.cache.training import Request, fill, request
 from ser_strategies.cache.trunk import describe_trunk
-from ser_strategies.cache.units import describe_clusterings
 from ser_strategies.encoder import Encoder, EncoderIdentity, freeze
-from ser_strategies.parts import clustering, framestream, nearest, seeding
-from ser_strategies.parts.clustering import fit_kmeans
-from ser_strategies.parts.nearest import Nearest
-from ser_strategies.strategies.caching import Request, fill, request
-from ser_strategies.strategies.unitreport import describe_units
+from ser_strategies.units import kmeans as clustering
+from ser_strategies.units import nearest, seeding
+from ser_strategies.units import stream as framestream
+from ser_strategies.units.clusterings import describe_clusterings
+from ser_strategies.units.kmeans import fit_kmeans
+from ser_strategies.units.nearest import Nearest
+from ser_strategies.units.usage import describe_units
 
 REPORT = "units.json"
 STATES = "states"

@@ -14,10 +14,10 @@ from sklearn.metrics import pairwise_distances
 from sklearn.metrics.cluster import contingency_matrix
 from torch import Tensor
 
-from ser_strategies.parts import clustering
-from ser_strategies.parts.clustering import KMeans, fit_kmeans, perplexity, purity
-from ser_strategies.parts.framestream import Chunks
-from ser_strategies.parts.nearest import Nearest, assign
+from ser_strategies.units import kmeans as clustering
+from ser_strategies.units.kmeans import KMeans, fit_kmeans, perplexity, purity
+from ser_strategies.units.nearest import Nearest, assign
+from ser_strategies.units.stream import Chunks
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ser_strategies.common.choices import check_range
-from ser_strategies.parts.framestream import Chunks, FrameStream, Reduce
-from ser_strategies.parts.nearest import BATCH
-from ser_strategies.parts.seeding import SAMPLE, SAMPLE_PER_CLUSTER, Seeds
+from ser_strategies.units.nearest import BATCH
+from ser_strategies.units.seeding import SAMPLE, SAMPLE_PER_CLUSTER, Seeds
+from ser_strategies.units.stream import Chunks, FrameStream, Reduce
 
 
 class KMeans(NamedTuple):

@@ -32,10 +32,10 @@ from ser_strategies.cache.store import ShardStore
 from ser_strategies.data.augmentation import Augmentation
 from ser_strategies.data.base import Corpus
 from ser_strategies.encoder import Encoder, freeze
-from ser_strategies.parts.clustering import fit_kmeans
 from ser_strategies.strategies import PTAPT, TAPT, load_strategy
-from ser_strategies.strategies import units as units_module
-from ser_strategies.strategies.units import REPORT, STATES, UnitSource, UnitTable
+from ser_strategies.units import source as units_module
+from ser_strategies.units.kmeans import fit_kmeans
+from ser_strategies.units.source import REPORT, STATES, UnitSource, UnitTable
 from tests.encoder.conftest import stock
 from tests.strategies.conftest import WARNINGS, noise, trainer
 

@@ -13,8 +13,8 @@ from ser_strategies.cache.catalogue import caches
 from ser_strategies.cache.shard import DamagedShardError, Stored, read_header
 from ser_strategies.cache.store import FACTS, FrameStore, ShardStore
 from ser_strategies.cache.trunk import Trunk, describe_trunk
-from ser_strategies.cache.units import Clusterings, describe_clusterings
 from ser_strategies.encoder import Encoder
+from ser_strategies.units.clusterings import Clusterings, describe_clusterings
 from tests.cache.conftest import KIND, flip, lively
 
 HEARD = [f"{number:032x}" for number in range(3)]

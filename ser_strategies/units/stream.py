@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from ser_strategies.parts.nearest import Nearest
+from ser_strategies.units.nearest import Nearest
 
 Chunks = Callable[[], Iterable[tuple[int, Tensor]]]
 """Starts a pass over a process's chunks: number of the first frame in the whole set, frames (frames, size).

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from ser_strategies.parts.framestream import FrameStream
-from ser_strategies.parts.nearest import BATCH, assign
+from ser_strategies.units.nearest import BATCH, assign
+from ser_strategies.units.stream import FrameStream
 
 SAMPLE, SAMPLE_PER_CLUSTER = 16_384, 8  # frames that seeds are drawn from
 TRIALS = 8  # draws of which the best becomes a seed
