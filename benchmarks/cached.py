@@ -26,7 +26,7 @@ from ser_strategies.cache.build import Sounds, build, compute
 from ser_strategies.cache.store import FrameStore
 from ser_strategies.cache.trunk import describe_trunk
 from ser_strategies.cli.training import quiet
-from ser_strategies.data.base import Corpus
+from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.loading import Sound
 from ser_strategies.encoder import Encoder, Frames, freeze_cnn, train_top_blocks
 from ser_strategies.strategies import CachedFineTuning, PartialFineTuning, VanillaFineTuning

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.durations import Seconds
 from ser_strategies.batch import Batch
-from ser_strategies.data.base import Corpus
+from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.loading import Sound
 
 RATE = 16_000

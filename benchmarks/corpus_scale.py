@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from ser_strategies.data.msp_podcast import MSPPodcast
+from ser_strategies.data.corpora.msp_podcast import MSPPodcast
 from ser_strategies.data.protocol import load_card
 
 SPEAKERS = {"Train": 2_220, "Development": 704, "Test1": 465, "Test2": 112, "Test3": 428}

@@ -27,7 +27,7 @@ from lightning.pytorch import Callback, Trainer
 
 from ser_strategies.cli.training import quiet
 from ser_strategies.costs.meter import CostMeter
-from ser_strategies.data.base import Corpus
+from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.loading import Sound
 from ser_strategies.strategies import PartialFineTuning, Recognizer, VanillaFineTuning
 

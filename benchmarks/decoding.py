@@ -18,7 +18,7 @@ import pandas as pd
 import soundfile
 
 from ser_strategies.data.audio import read_audio
-from ser_strategies.data.base import Corpus
+from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.loading import Sound
 
 # Kind of file, rate and channels.

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_strategies.data.meld import MELD
+from ser_strategies.data.corpora.meld import MELD
 
 Seconds = NDArray[np.float64]
 # Utterances, mean seconds, and the padding measured with random batches of 32 and a cap of 12 s.

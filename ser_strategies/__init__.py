@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ser_strategies.batch import Batch
     from ser_strategies.data.augmentation import Augmentation
-    from ser_strategies.data.base import Corpus
-    from ser_strategies.data.crema_d import CREMAD
-    from ser_strategies.data.iemocap import IEMOCAP
+    from ser_strategies.data.corpora.crema_d import CREMAD
+    from ser_strategies.data.corpora.iemocap import IEMOCAP
+    from ser_strategies.data.corpora.meld import MELD
+    from ser_strategies.data.corpora.msp_podcast import MSPPodcast
+    from ser_strategies.data.corpus import Corpus
     from ser_strategies.data.manifest import Manifest
-    from ser_strategies.data.meld import MELD
-    from ser_strategies.data.msp_podcast import MSPPodcast
     from ser_strategies.data.recorded import RecordedCorpus
     from ser_strategies.data.synthetic import Synthetic
     from ser_strategies.encoder import Encoder
@@ -40,18 +40,18 @@ _HOMES = {
     "AttentiveStatisticsPooling": "parts.pooling",
     "Augmentation": "data.augmentation",
     "Batch": "batch",
-    "CREMAD": "data.crema_d",
+    "CREMAD": "data.corpora.crema_d",
     "CachedFineTuning": "strategies",
     "Classes": "parts.objectives",
     "ClassesAndDimensions": "parts.objectives",
-    "Corpus": "data.base",
+    "Corpus": "data.corpus",
     "Dimensions": "parts.objectives",
     "Encoder": "encoder",
-    "IEMOCAP": "data.iemocap",
+    "IEMOCAP": "data.corpora.iemocap",
     "LayerMix": "parts.pooling",
     "LoRAFineTuning": "strategies",
-    "MELD": "data.meld",
-    "MSPPodcast": "data.msp_podcast",
+    "MELD": "data.corpora.meld",
+    "MSPPodcast": "data.corpora.msp_podcast",
     "Manifest": "data.manifest",
     "MeanPooling": "parts.pooling",
     "MeanStdPooling": "parts.pooling",

@@ -1,4 +1,4 @@
-"""What every test shares: no network, a seed, Ctrl-C, one thread, with which tensors this small are fastest."""
+"""What every test shares: no network, a seed, Ctrl-C, one thread (fastest for tensors this small)."""
 
 import os
 import signal

@@ -106,7 +106,7 @@ def test_the_corpus_of_the_page_on_adding_is_checked_for_leaks(allowed, my_folde
 def test_the_corpus_of_the_page_on_adding_has_the_options_of_every_corpus(my_folder):
     from jsonargparse import ArgumentParser
 
-    from ser_strategies.data.options import CorpusOptions
+    from ser_strategies.data.corpus_options import CorpusOptions
 
     parser = ArgumentParser()
     parser.add_class_arguments(my_folder)

@@ -89,7 +89,7 @@ def test_only_the_encoder_knows_transformers_and_peft():
 
 
 def test_few_places_know_lightning():
-    places = ("data/base.py", "costs/meter.py", "cache/training.py", "units/source.py")
+    places = ("data/corpus.py", "costs/meter.py", "cache/training.py", "units/source.py")
     known = [ROOT / place for place in places]
     others = [path for path in FILES if path not in [*inside("cli"), *inside("strategies"), *known]]
     lightning = {"lightning", "pytorch_lightning", "lightning_fabric"}

@@ -15,8 +15,8 @@ from torch import Tensor
 from ser_strategies.cache.shard import Stored
 from ser_strategies.cache.store import FrameStore
 from ser_strategies.cache.trunk import FORMATS, Trunk
+from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.encoder.encoder import Encoder, Frames
-from ser_strategies.encoder.sources import SAMPLE_RATE
 
 # Bytes of frames in a shard, about: little enough that a killed build loses little.
 SHARD_BYTES = 64_000_000

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import torch
 
+from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.encoder.encoder import AFTER_CNN, Encoder
 from ser_strategies.encoder.identity import COMPUTED_BY
-from ser_strategies.encoder.sources import SAMPLE_RATE
 
 StoredFormat = Literal["bfloat16", "float16", "float32"]
 FORMATS: dict[StoredFormat, torch.dtype] = {

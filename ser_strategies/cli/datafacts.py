@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
-from ser_strategies.data.base import Corpus
+from ser_strategies.data.corpus import Corpus
 
 # Ids shown of what could not be read; the result names all of them.
 SHOWN = 3

@@ -24,8 +24,8 @@ from ser_strategies.cli.record import PredictionTable, RunRecord
 from ser_strategies.cli.scored import ScoredTable
 from ser_strategies.cli.together import ending_as_one
 from ser_strategies.costs.meter import CostMeter
-from ser_strategies.data.base import Corpus
 from ser_strategies.data.corpora import CORPORA
+from ser_strategies.data.corpus import Corpus
 from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
 from ser_strategies.strategies import STRATEGIES, Strategy
 

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.costs.flops import Flops, count_flops
 from ser_strategies.costs.memory import peak_memory
 from ser_strategies.costs.movement import Movement, Print, movement, prints_of
 from ser_strategies.costs.tally import Tally
-from ser_strategies.encoder.sources import SAMPLE_RATE
 from ser_strategies.strategies import Strategy
 
 

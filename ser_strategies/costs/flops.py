@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 from torch.utils.module_tracker import ModuleTracker
 
 from ser_strategies.batch import Batch
-from ser_strategies.encoder.sources import SAMPLE_RATE
+from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.parts.adaptation import UNKNOWN
 from ser_strategies.parts.sharing import alone
 from ser_strategies.strategies import Pretraining, Recognizer, Strategy

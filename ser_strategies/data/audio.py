@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torchaudio.transforms import Resample
 
+from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.data import channels as channels_module
 from ser_strategies.data.channels import CHANNEL_RULES, RuleName
-from ser_strategies.data.voice import SAMPLE_RATE
 
 # 44.1 kHz needs 70,560; 22,254 Hz would need 89 million, and gigabytes on the way.
 LARGEST_KERNEL = 5_000_000

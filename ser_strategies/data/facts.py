@@ -9,7 +9,7 @@ from ser_strategies.data.rules import SPLITS
 from ser_strategies.data.table import VOTE
 
 if TYPE_CHECKING:
-    from ser_strategies.data.base import Corpus
+    from ser_strategies.data.corpus import Corpus
 
 
 def describe(corpus: "Corpus") -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, final
 import pandas as pd
 
 from ser_strategies.data.audio import audio_seconds, find_audio, read_audio
-from ser_strategies.data.base import Corpus
+from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.loading import Sound
 
 

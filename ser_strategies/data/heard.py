@@ -10,7 +10,7 @@ from torch import Tensor
 from ser_strategies.data.rules import Split
 
 if TYPE_CHECKING:
-    from ser_strategies.data.base import Corpus
+    from ser_strategies.data.corpus import Corpus
 
 
 def utterance_numbers(scope: str, ids: Iterable[str]) -> Tensor:

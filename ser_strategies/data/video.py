@@ -19,8 +19,8 @@ import soundfile
 import torch
 from torchaudio.functional import resample
 
+from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.data.channels import ChannelRule, Samples
-from ser_strategies.data.voice import SAMPLE_RATE
 
 _AT_ONCE = 4  # clips a process takes at a time: a twentieth of a second, and what an interrupt waits for
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.encoder.adapters import LoRASettings
 from ser_strategies.encoder.attention import use_attention, use_gated_attention
 from ser_strategies.encoder.families import SpeechModel
@@ -18,7 +19,7 @@ from ser_strategies.encoder.frames import (
     valid_mask,
 )
 from ser_strategies.encoder.masking import SpecAugment
-from ser_strategies.encoder.sources import SAMPLE_RATE, load_encoder
+from ser_strategies.encoder.sources import load_encoder
 from ser_strategies.fast.dropout import use_cheap_dropout
 
 # Cuts below block 0: cut k lies below block k (so that k blocks are under it) and above everything before.

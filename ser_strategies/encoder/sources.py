@@ -11,12 +11,12 @@ from safetensors import SafetensorError
 from transformers import logging as transformers_logging
 from transformers.utils.hub import cached_file, extract_commit_hash
 
+from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.encoder.adapters import merged
 from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
 from ser_strategies.encoder.families import FAMILIES, SpeechConfig, SpeechModel, random_shape
 from ser_strategies.encoder.identity import EncoderIdentity, fingerprint
 
-SAMPLE_RATE = 16_000
 SEED_OF_RANDOM_WEIGHTS = 0
 PREFIX = "encoder.model."
 WEIGHT_FILES = (

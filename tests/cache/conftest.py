@@ -17,7 +17,7 @@ from ser_strategies.cache.build import Sounds
 from ser_strategies.cache.store import FrameStore
 from ser_strategies.cache.training import fill
 from ser_strategies.cache.trunk import StoredFormat, describe_trunk
-from ser_strategies.data.base import Corpus
+from ser_strategies.data.corpus import Corpus
 from ser_strategies.encoder import Encoder
 from ser_strategies.strategies import CachedFineTuning
 from tests.encoder.conftest import lively, noise, stir

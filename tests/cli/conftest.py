@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from ser_strategies.cli import main
-from ser_strategies.data.base import SPLITS, Corpus
+from ser_strategies.data.corpus import SPLITS, Corpus
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ENCODER = "random:wav2vec2-tiny"

@@ -13,7 +13,7 @@ import torch
 from ser_strategies import Synthetic
 from ser_strategies.cli import main
 from ser_strategies.data.batching import BatchPlan
-from ser_strategies.data.crema_d import CREMAD
+from ser_strategies.data.corpora.crema_d import CREMAD
 from tests.cli.conftest import CPU, VANILLA, contained, only_error
 from tests.data import test_crema_d
 

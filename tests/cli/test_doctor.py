@@ -11,10 +11,10 @@ import pytest
 import soundfile
 
 from ser_strategies.cli import main
-from ser_strategies.data.crema_d import CREMAD
-from ser_strategies.data.iemocap import IEMOCAP
-from ser_strategies.data.meld import MELD
-from ser_strategies.data.msp_podcast import MSPPodcast
+from ser_strategies.data.corpora.crema_d import CREMAD
+from ser_strategies.data.corpora.iemocap import IEMOCAP
+from ser_strategies.data.corpora.meld import MELD
+from ser_strategies.data.corpora.msp_podcast import MSPPodcast
 from tests.data import test_crema_d, test_iemocap, test_meld, test_msp_podcast
 from tests.data.real import real_data
 
@@ -44,7 +44,7 @@ def findings(report):
 
 
 def test_a_corpus_that_is_well_ends_with_zero(crema, capsys, monkeypatch):
-    monkeypatch.setattr("ser_strategies.data.crema_d.CREMAD.differences", lambda self: [])
+    monkeypatch.setattr("ser_strategies.data.corpora.crema_d.CREMAD.differences", lambda self: [])
     code, said = doctor(capsys, root=crema)
     assert code == 0
     assert "60 utterances in the label files, 60 with a sound" in said.out

@@ -44,7 +44,7 @@ for words in {[[name, "x.wav", "--ckpt_path", "x"] if name == "predict" else [na
         main(words)
     except SystemExit as stop:
         print(words[0], "left with", stop.code, file=sys.stderr)
-for module in ("encoder", "data.base", "strategies.recognizer", "parts.losses", "cache.store", "batch"):
+for module in ("encoder", "data.corpus", "strategies.recognizer", "parts.losses", "cache.store", "batch"):
     try:
         __import__(f"ser_strategies.{{module}}")
     except ImportError as error:

@@ -4,8 +4,8 @@ import re
 import numpy as np
 import pytest
 
+from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.data.augmentation import Augmentation
-from ser_strategies.data.voice import SAMPLE_RATE
 
 EFFECTS = {
     "speed": {"speed": (0.8, 1.2)},

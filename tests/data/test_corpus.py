@@ -14,7 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from ser_strategies.batch import Batch
 from ser_strategies.data.augmentation import Augmentation
-from ser_strategies.data.base import Corpus
+from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.protocol import Protocol
 from ser_strategies.data.rules import ByValue, GroupFolds
 from ser_strategies.data.table import VOTE

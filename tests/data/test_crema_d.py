@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from ser_strategies.data.crema_d import CREMAD
+from ser_strategies.data.corpora.crema_d import CREMAD
 from ser_strategies.data.rules import SPLITS
 from tests.data.real import real_data
 

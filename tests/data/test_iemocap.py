@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from ser_strategies.data.iemocap import IEMOCAP
+from ser_strategies.data.corpora.iemocap import IEMOCAP
 from ser_strategies.data.protocol import Protocol
 from ser_strategies.data.rules import Drawn
 

@@ -11,8 +11,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from ser_strategies.data.augmentation import Augmentation
-from ser_strategies.data.base import Corpus
 from ser_strategies.data.batching import PlannedBatch
+from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.loading import Batches
 
 SPLITS = ("train", "val", "test")

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import soundfile
 
+from ser_strategies.data.corpora.meld import EMOTIONS, MELD
 from ser_strategies.data.leakage import find_leaks
-from ser_strategies.data.meld import EMOTIONS, MELD
 from ser_strategies.data.protocol import Protocol
 from ser_strategies.data.rules import ByValue, Drawn
 from ser_strategies.data.table import complete

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from ser_strategies.data.msp_podcast import MSPPodcast
+from ser_strategies.data.corpora.msp_podcast import MSPPodcast
 from ser_strategies.data.protocol import Count
 
 nan = math.nan

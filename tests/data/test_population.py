@@ -3,7 +3,8 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from ser_strategies.data.population import (
+from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.data.synthetic.population import (
     DIMENSIONS,
     LABELS,
     SENTENCES,
@@ -11,7 +12,7 @@ from ser_strategies.data.population import (
     render,
     soft_label,
 )
-from ser_strategies.data.voice import SAMPLE_RATE, Delivery, Speaker, seconds_of
+from ser_strategies.data.synthetic.voice import Delivery, Speaker, seconds_of
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ import torch
 from jsonargparse import ArgumentParser
 
 from ser_strategies.data.audio import read_audio
-from ser_strategies.data.base import Corpus
-from ser_strategies.data.options import CorpusOptions
-from ser_strategies.data.population import DIMENSIONS, LABELS
+from ser_strategies.data.corpus import Corpus
+from ser_strategies.data.corpus_options import CorpusOptions
 from ser_strategies.data.synthetic import Synthetic
+from ser_strategies.data.synthetic.population import DIMENSIONS, LABELS
 from ser_strategies.data.table import VOTE
 
 RATE = 16_000

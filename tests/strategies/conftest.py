@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ser_strategies.batch import Batch
-from ser_strategies.data.base import Corpus
+from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.synthetic import Synthetic
 from ser_strategies.encoder.sources import load_encoder
 from ser_strategies.strategies import (

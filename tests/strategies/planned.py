@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ser_strategies.data.base import Corpus
+from ser_strategies.data.corpus import Corpus
 
 EACH = 3
 LABELS = ("calm", "wild")

@@ -30,7 +30,7 @@ from ser_strategies.cache import build as building
 from ser_strategies.cache.shard import Stored, read_header, write_shard
 from ser_strategies.cache.store import ShardStore
 from ser_strategies.data.augmentation import Augmentation
-from ser_strategies.data.base import Corpus
+from ser_strategies.data.corpus import Corpus
 from ser_strategies.encoder import Encoder, freeze
 from ser_strategies.strategies import PTAPT, TAPT, load_strategy
 from ser_strategies.units import source as units_module

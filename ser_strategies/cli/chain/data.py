@@ -10,8 +10,8 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from ser_strategies.cli.mistakes import explained, unwrapped
-from ser_strategies.data.base import Corpus
 from ser_strategies.data.corpora import CORPORA
+from ser_strategies.data.corpus import Corpus
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from ser_strategies.cli.estimate.programme import programme
 from ser_strategies.cli.estimate.timing import times
 from ser_strategies.cli.estimate.watch import Watch
 from ser_strategies.cli.estimate.workload import EPOCHS_LOOKED_AT, Workload, used
+from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.costs.machine import device_name
-from ser_strategies.encoder.sources import SAMPLE_RATE
 
 UNTIMED = {
     "epoch_train_seconds": None,

@@ -13,9 +13,9 @@ from ser_strategies.cache.shard import checksum
 from ser_strategies.cache.store import Damage, FrameStore
 from ser_strategies.cache.training import FrameCaching, Request, request
 from ser_strategies.cache.trunk import FORMATS, Trunk
+from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.data.loading import FrameSource
 from ser_strategies.encoder import Encoder
-from ser_strategies.encoder.sources import SAMPLE_RATE
 from ser_strategies.strategies import Pretraining, Recognizer, Strategy
 
 

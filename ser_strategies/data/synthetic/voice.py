@@ -7,9 +7,9 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_strategies.data.phonemes import Sound, sounds_of
+from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.data.synthetic.phonemes import Sound, sounds_of
 
-SAMPLE_RATE = 16_000
 PAUSE = ","  # among the syllables: a silence between two phrases
 REFERENCE_TRACT = 17.5  # centimetres: the vocal tract that the formants below belong to
 _Track: TypeAlias = NDArray[np.float64]

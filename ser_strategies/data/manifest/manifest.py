@@ -10,19 +10,19 @@ from typing import Any, Unpack, final
 import numpy as np
 import pandas as pd
 
+from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.data.audio import read_audio
-from ser_strategies.data.base import NEEDED
+from ser_strategies.data.corpus import NEEDED
+from ser_strategies.data.corpus_options import RecordedOptions
 from ser_strategies.data.loading import Sound
 from ser_strategies.data.manifest.rows import Rows, understand
 from ser_strategies.data.manifest.sheet import canonical, read_sheet
 from ser_strategies.data.manifest.splits import FOLD, SPLIT, TEST_ONLY, ProtocolName, choose_protocol
-from ser_strategies.data.options import RecordedOptions
 from ser_strategies.data.paths import expanded
 from ser_strategies.data.protocol import OWN, Card, Protocol
 from ser_strategies.data.recorded import NO_CLASSES, RecordedCorpus
 from ser_strategies.data.rules import SPLITS
 from ser_strategies.data.table import TEXT, VOTE
-from ser_strategies.data.voice import SAMPLE_RATE
 
 # Seconds by which a part may end after its recording: annotations are seldom exact to the sample.
 SLACK = 0.5

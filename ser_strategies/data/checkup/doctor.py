@@ -8,8 +8,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from ser_strategies.data.audio import SUFFIXES
+from ser_strategies.data.checkup.inspection import PROBLEMS, AudioFacts, inspect_all
 from ser_strategies.data.facts import summary
-from ser_strategies.data.inspection import PROBLEMS, AudioFacts, inspect_all
 from ser_strategies.data.leakage import find_leaks, is_declared
 from ser_strategies.data.listing import files_in, identical
 from ser_strategies.data.reading import odd_encoding

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_strategies.data.voice import PAUSE, Delivery, Speaker, seconds_of, speak
+from ser_strategies.data.synthetic.voice import PAUSE, Delivery, Speaker, seconds_of, speak
 
 LABELS: tuple[str, ...] = ("anger", "happiness", "neutral", "sadness")
 DIMENSIONS: tuple[str, ...] = ("activation", "valence", "dominance")

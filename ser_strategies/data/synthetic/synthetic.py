@@ -8,11 +8,14 @@ from typing import Any, Literal, Unpack, final
 import pandas as pd
 import soundfile
 
-from ser_strategies.data.base import Corpus
+from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.data.corpus import Corpus
+from ser_strategies.data.corpus_options import CorpusOptions
 from ser_strategies.data.loading import Sound
-from ser_strategies.data.options import CorpusOptions
 from ser_strategies.data.paths import expanded
-from ser_strategies.data.population import (
+from ser_strategies.data.protocol import Protocol
+from ser_strategies.data.rules import SPLITS, ByValue, Split
+from ser_strategies.data.synthetic.population import (
     DIMENSIONS,
     LABELS,
     SyntheticUtterance,
@@ -20,10 +23,7 @@ from ser_strategies.data.population import (
     render,
     soft_label,
 )
-from ser_strategies.data.protocol import Protocol
-from ser_strategies.data.rules import SPLITS, ByValue, Split
 from ser_strategies.data.table import VOTE
-from ser_strategies.data.voice import SAMPLE_RATE
 
 # Of every ten speakers, in this order: every split has women and men, who alternate.
 SHARES: tuple[Split, ...] = (

@@ -11,8 +11,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.data.audio import resamples
-from ser_strategies.data.voice import SAMPLE_RATE
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""What is wrong with a corpus on a disk, and what to do about it."""
