@@ -28,11 +28,11 @@ from lightning.pytorch.loggers import CSVLogger
 from benchmarks.clips import RATE, Clips
 from benchmarks.durations import Seconds
 from benchmarks.turns import Turn, spread, take_turns
-from ser_strategies.cli.training import quiet
 from ser_strategies.costs.meter import CostMeter
 from ser_strategies.data.audio import read_audio
 from ser_strategies.data.loading import Sound
 from ser_strategies.fast.heap import keep_few_kernels, keep_freed_memory
+from ser_strategies.fit.lightning_cli import quiet
 from ser_strategies.strategies import VanillaFineTuning
 
 BATCH = 8

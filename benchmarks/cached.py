@@ -25,10 +25,10 @@ from torch import Tensor, nn
 from ser_strategies.cache.build import Sounds, build, compute
 from ser_strategies.cache.store import FrameStore
 from ser_strategies.cache.trunk import describe_trunk
-from ser_strategies.cli.training import quiet
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.loading import Sound
 from ser_strategies.encoder import Encoder, Frames, freeze_cnn, train_top_blocks
+from ser_strategies.fit.lightning_cli import quiet
 from ser_strategies.strategies import CachedFineTuning, PartialFineTuning, VanillaFineTuning
 
 RATE = 16_000

@@ -25,10 +25,10 @@ import pandas as pd
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from ser_strategies.cli.training import quiet
 from ser_strategies.costs.meter import CostMeter
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.loading import Sound
+from ser_strategies.fit.lightning_cli import quiet
 from ser_strategies.strategies import PartialFineTuning, Recognizer, VanillaFineTuning
 
 RATE = 16_000

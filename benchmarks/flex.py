@@ -1,6 +1,6 @@
 """WavLM's gated bias as a score modification of FlexAttention: no matrix of frames² exists on a GPU.
 
-A candidate for `encoder/attending.py`, kept here until a GPU has shown what it is worth: on a CPU,
+A candidate for `fast/attend.py`, kept here until a GPU has shown what it is worth: on a CPU,
 FlexAttention has no compiled backward pass, and this library does not take what it has not measured.
 """
 

@@ -2,5 +2,7 @@
 
 from ser_strategies.cli import main
 
+__all__ = ["main"]
+
 if __name__ == "__main__":
     main()

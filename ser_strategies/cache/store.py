@@ -67,6 +67,9 @@ class Damage:
     path: Path
     reason: str
 
+    def __str__(self) -> str:
+        return f"damaged: {self.reason}; it was set aside, and is built anew when it is needed"
+
 
 class Described(Protocol):
     """What says exactly what a store holds."""

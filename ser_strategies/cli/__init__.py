@@ -7,35 +7,29 @@ from importlib import import_module
 from importlib.metadata import version
 
 from ser_strategies.common.compatibility import check_torch
+from ser_strategies.common.errors import PROGRAM, MistypedError, one_sentence
 
-PROGRAM = "ser-strategies"
 # Command -> what it does, and the function that does it, as module:function.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "fit": ("train a strategy on a corpus", "training:run"),
-    "estimate": ("tell what a fit would take, by a few steps: memory, time, disk", "estimate.command:run"),
-    "validate": ("score a checkpoint on the validation split", "training:run"),
-    "test": ("score a checkpoint on the test split", "training:run"),
-    "predict": ("write what a checkpoint says of files, folders or a corpus", "predicting:run"),
+    "fit": ("train a strategy on a corpus", "fit:run"),
+    "estimate": ("tell what a fit would take, by a few steps: memory, time, disk", "estimate:run"),
+    "validate": ("score a checkpoint on the validation split", "fit:run"),
+    "test": ("score a checkpoint on the test split", "fit:run"),
+    "predict": ("write what a checkpoint says of files, folders or a corpus", "predict:run"),
     "doctor": ("tell what is there of a corpus, what is wrong with it and what to do", "doctor:run"),
     "prepare": ("extract the sound of a corpus of films", "prepare:run"),
     "cache": ("estimate, build, list, verify and prune caches of frozen encoders", "cache:run"),
     "run": (
         "run a chain: stages in a folder of numbered configurations, over folds and seeds",
-        "chain.command:run",
+        "run:run",
     ),
     "compare": (
         "train strategies on the same folds and seeds, and report accuracy against cost",
-        "compare.command:run",
+        "compare:run",
     ),
 }
 # These do some of their work without torch, and ask for it where they need it.
 WITHOUT_TORCH = frozenset({"predict", "compare"})
-# What a user can cause: one sentence is enough. Anything else is a bug, and shows where.
-MISTAKES = (ValueError, OSError, ImportError, FloatingPointError)
-
-
-class MistypedError(ValueError):
-    """Something is wrong with the words of a command line or of a configuration file."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -53,16 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     show_traceback = "--traceback" in words
     words = [word for word in words if word != "--traceback"]
-    try:
+    with one_sentence(words[0], traceback=show_traceback):
         _command(words[0])(words[0], words[1:])
-    except MISTAKES as error:
-        if show_traceback:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        print(f"(where it happened: {PROGRAM} {words[0]} ... --traceback)", file=sys.stderr)
-        sys.exit(2 if isinstance(error, MistypedError) else 1)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def _command(name: str) -> Callable[[str, list[str]], None]:

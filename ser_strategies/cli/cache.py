@@ -1,13 +1,12 @@
 """`cache`: estimate, build, list, verify and prune what frozen encoders make of sounds."""
 
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 from ser_strategies.cache.catalogue import Strange, caches, days_unused, look, remove, remove_damaged
-from ser_strategies.cache.store import Damage, FrameStore, as_folder, default_folder
-from ser_strategies.cli import PROGRAM, MistypedError
-from ser_strategies.cli.words import KindParser
+from ser_strategies.cache.store import FrameStore, as_folder, default_folder
+from ser_strategies.common.errors import PROGRAM, MistypedError
+from ser_strategies.common.parser import KindParser
 
 ACTIONS = {
     "estimate": "what building the cache of a configuration would cost, before anything is written",
@@ -30,7 +29,7 @@ def run(command: str, arguments: list[str]) -> None:
         return
     action, *words = arguments
     if action in {"estimate", "build"}:
-        from ser_strategies.cli.cacheplan import build, estimate
+        from ser_strategies.runs.cache_plan import build, estimate
 
         (estimate if action == "estimate" else build)(words)
     elif action in ACTIONS:
@@ -79,7 +78,8 @@ def _list(stores: list[FrameStore], root: str, *, empty: bool) -> None:
         print(f"no caches in {root}")
         return
     for cache in map(look, stores):
-        tell_damage(cache.damage)
+        for damage in cache.damage:
+            print(damage)
         trunk = cache.store.trunk
         below = "the CNN" if trunk.cut < 0 else f"{trunk.cut} blocks"
         print(
@@ -95,22 +95,13 @@ def _verify(stores: list[FrameStore], *, strange: int) -> None:
         damage = [*store.open(), *store.verify()]
         foreign = look(store).foreign
         wrong += len(damage)
-        tell_damage(damage)
+        for file in damage:
+            print(file)
         for path in foreign:
             print(f"foreign: {path} is no file of a cache; it is never read")
         print(f"{store.folder.name}: {len(store.keys()):,} sounds in order, {len(damage)} files damaged")
     if wrong:
         sys.exit(1)
-
-
-def tell_damage(damage: Iterable[Damage]) -> None:
-    """Names files that were set aside.
-
-    Args:
-        damage: The files.
-    """
-    for each in damage:
-        print(f"damaged: {each.reason}; it was set aside, and is built anew when it is needed")
 
 
 def _prune(stores: list[FrameStore], strange: list[Strange], options: Any) -> None:
@@ -119,7 +110,8 @@ def _prune(stores: list[FrameStore], strange: list[Strange], options: Any) -> No
     folders = [*(cache.store.folder for cache in going), *old]
     total = sum(cache.size for cache in going)
     for cache in going:
-        tell_damage(cache.damage)
+        for damage in cache.damage:
+            print(damage)
     for cache in going:
         print(f"{cache.store.folder} ({cache.utterances:,} sounds, {cache.size / 1e9:.3f} GB)")
     for folder in old:

@@ -4,10 +4,10 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from ser_strategies.cli import PROGRAM, MistypedError
-from ser_strategies.cli.mistakes import explained, unwrapped
+from ser_strategies.common.errors import PROGRAM, MistypedError
 from ser_strategies.data.corpora import CORPORA
 from ser_strategies.data.recorded import RecordedCorpus
+from ser_strategies.fit.mistakes import explained, unwrapped
 
 
 def corpus_parser(command: str, description: str) -> ArgumentParser:

@@ -16,8 +16,8 @@ import torch
 
 from ser_strategies import Synthetic
 from ser_strategies.cli import main
-from ser_strategies.cli.chain import run as chainrun
-from ser_strategies.cli.chain.lock import locked
+from ser_strategies.runs import stage_run as chainrun
+from ser_strategies.runs.lock import locked
 from tests.cli.conftest import everything_in, only_error
 from tests.cli.test_chain_plan import write_chain
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ser_strategies.cli.chain.data import DataPrint
-from ser_strategies.cli.chain.decide import check_foreign, decide, new_results, results_in
-from ser_strategies.cli.chain.hash import hash_of
-from ser_strategies.cli.chain.plan import Step
-from ser_strategies.cli.chain.stamp import FINISHED, STARTED, differences, facts_of, write_stamp
+from ser_strategies.runs.chain_plan import Step
+from ser_strategies.runs.data_prints import DataPrint
+from ser_strategies.runs.decide import check_foreign, decide, new_results, results_in
+from ser_strategies.runs.hashes import hash_of
+from ser_strategies.runs.stamp import FINISHED, STARTED, differences, facts_of, write_stamp
 from tests.cli.test_chain_plan import planned, write_chain
 
 DATA = DataPrint("T", "d", None, has_test=True)

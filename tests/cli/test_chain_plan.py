@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ser_strategies.cli.chain.data import DataPrints
-from ser_strategies.cli.chain.files import find_stages
-from ser_strategies.cli.chain.plan import plan
-from ser_strategies.cli.chain.words import read_words
-from ser_strategies.cli.training import quiet
+from ser_strategies.fit.lightning_cli import quiet
+from ser_strategies.runs.chain_arguments import read_words
+from ser_strategies.runs.chain_plan import plan
+from ser_strategies.runs.data_prints import DataPrints
+from ser_strategies.runs.stages import find_stages
 from tests.cli.conftest import ENCODER, Noise
 
 SPEAKERS = {"speakers": 3, "utterances_per_speaker": 8}

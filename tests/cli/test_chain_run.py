@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from ser_strategies.cli.chain import run as chainrun
-from ser_strategies.cli.chain.decide import Decision, results_in
-from ser_strategies.cli.chain.lock import LOCK, locked
-from ser_strategies.cli.chain.run import StageError, perform
-from ser_strategies.cli.chain.stamp import FINISHED, read_stamp
+from ser_strategies.runs import stage_run as chainrun
+from ser_strategies.runs.decide import Decision, results_in
+from ser_strategies.runs.lock import LOCK, locked
+from ser_strategies.runs.stage_run import StageError, perform
+from ser_strategies.runs.stamp import FINISHED, read_stamp
 from tests.cli.test_chain_decide import FACTS, decided, fill, step, with_change
 
 
@@ -123,7 +123,7 @@ def test_a_process_is_handed_the_lock(child, here):
 
 def test_a_lock_outlives_a_run_that_is_killed_until_what_it_started_has_ended(here):
     script = (
-        "import subprocess; from pathlib import Path; from ser_strategies.cli.chain.lock import locked\n"
+        "import subprocess; from pathlib import Path; from ser_strategies.runs.lock import locked\n"
         "with locked(Path('stage')) as lock:\n"
         "    child = subprocess.Popen(['sleep', '60'], pass_fds=(lock,))\n"
         "    Path('pid').write_text(str(child.pid)), Path('began').touch(), child.wait()"

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from ser_strategies.cli.chain.table import Outcome, summary, table_of
-from ser_strategies.cli.record import write_json
+from ser_strategies.fit.record import write_json
+from ser_strategies.runs.chain_table import Outcome, summary, table_of
 from tests.cli.test_chain_decide import step
 
 

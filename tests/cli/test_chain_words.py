@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from ser_strategies.cli import MistypedError, main
-from ser_strategies.cli.chain.words import numbers, read_words
+from ser_strategies.cli import main
+from ser_strategies.common.errors import MistypedError
+from ser_strategies.runs.chain_arguments import numbers, read_words
 from tests.cli.test_chain_plan import write_chain
 from tests.cli.test_help import help_of, options_in
 

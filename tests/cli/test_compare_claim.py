@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from ser_strategies.cli.compare.claim import Claims
+from ser_strategies.runs.claim import Claims
 
 
 def claims_in(folder):

@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ser_strategies.cli.compare.cell import FAILED, FINISHED, RUNNING, Ended, status_of
-from ser_strategies.cli.compare.claim import Claims
-from ser_strategies.cli.compare.grid import Grid, done, gpus, slots
-from ser_strategies.cli.compare.plan import Cell
 from ser_strategies.comparison.ledger import write_cell
+from ser_strategies.runs.cell import FAILED, FINISHED, RUNNING, Ended, status_of
+from ser_strategies.runs.claim import Claims
+from ser_strategies.runs.grid import Grid, done, gpus, slots
+from ser_strategies.runs.grid_plan import Cell
 
 
 def cell(name, seed=0, cache=None):

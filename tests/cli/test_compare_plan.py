@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ser_strategies.cli import MistypedError
-from ser_strategies.cli.chain.data import DataPrints
-from ser_strategies.cli.compare import plan as planning
-from ser_strategies.cli.compare.words import read_words
-from ser_strategies.cli.compare.work import merged
-from ser_strategies.cli.training import quiet
+from ser_strategies.common.errors import MistypedError
+from ser_strategies.fit.lightning_cli import quiet
+from ser_strategies.runs import grid_plan as planning
+from ser_strategies.runs.data_prints import DataPrints
+from ser_strategies.runs.grid_arguments import read_words
+from ser_strategies.runs.work import merged
 from tests.cli.conftest import EXAMPLES
 
 SMALL = ("--data=Synthetic", "--data.speakers=5", "--data.utterances_per_speaker=8")

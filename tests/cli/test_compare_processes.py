@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from ser_strategies.cli.compare.processes import Processes
+from ser_strategies.runs.processes import Processes
 
 
 def test_every_thread_learns_how_its_own_process_has_ended(tmp_path):

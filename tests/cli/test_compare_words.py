@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from ser_strategies.cli import MistypedError
-from ser_strategies.cli.compare.arms import find_arms
-from ser_strategies.cli.compare.words import SCORES, SCORES_OF, read_words
+from ser_strategies.common.errors import MistypedError
 from ser_strategies.comparison.ledger import write_comparison
 from ser_strategies.comparison.stats.scores import score_named
+from ser_strategies.runs.arms import find_arms
+from ser_strategies.runs.grid_arguments import SCORES, SCORES_OF, read_words
 
 SYNTHETIC = ("--data", "Synthetic")
 

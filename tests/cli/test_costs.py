@@ -226,7 +226,7 @@ def test_only_what_was_tested_is_in_the_table(finished, here):
 
 
 def test_many_batches_are_put_together(finished, here, monkeypatch):
-    from ser_strategies.cli import scored
+    from ser_strategies.fit import scored
 
     monkeypatch.setattr(scored, "KEPT", 2)
     best = here / "best.ckpt"

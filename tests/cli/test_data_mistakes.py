@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from ser_strategies.cli import main
-from ser_strategies.cli.hints import takes
-from ser_strategies.cli.mistakes import nearest
 from ser_strategies.data.augmentation import Augmentation
 from ser_strategies.data.corpora import CORPORA
 from ser_strategies.data.synthetic import Synthetic
+from ser_strategies.fit.hints import takes
+from ser_strategies.fit.mistakes import nearest
 from ser_strategies.strategies import CachedFineTuning, LoRAFineTuning
 from tests.cli.conftest import PARTIAL
 

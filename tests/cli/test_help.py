@@ -5,7 +5,7 @@ import re
 import pytest
 
 from ser_strategies.cli import COMMANDS, main
-from ser_strategies.cli.training import CORPORA
+from ser_strategies.fit.lightning_cli import CORPORA
 from ser_strategies.strategies import STRATEGIES
 
 

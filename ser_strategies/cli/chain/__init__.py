@@ -1,1 +1,0 @@
-"""`run`: chains of configurations, each trained from what came before."""

@@ -1,1 +1,0 @@
-"""`estimate`: what a run will take, told by a few of its steps before it begins."""

@@ -1,0 +1,1 @@
+"""What a run will take, told by a few of its steps before it begins."""

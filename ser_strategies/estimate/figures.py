@@ -1,0 +1,131 @@
+"""What an estimate says, as lines to read and as data: names and units are those of costs.json."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from ser_strategies.estimate.prepared import Cache
+from ser_strategies.estimate.workload import Size
+
+# best.ckpt and last.ckpt.
+CHECKPOINTS = 2
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a run will take; None is what cannot be told.
+
+    Args:
+        strategy: Its name.
+        device: What trains, by name.
+        processes: How many processes there will be; memory, time and disk are those of one.
+        precision: Number format.
+        fits: Whether it fits into the memory that is free now.
+        free_memory_bytes: Memory that is free now, what the estimate itself holds included.
+        peak_memory_bytes: Most memory held at once.
+        peak_memory_reserved_bytes: The same with what torch holds in reserve, on a GPU.
+        memory_kind: "cuda" or "resident".
+        biggest_batch: The biggest batch.
+        epochs: Epochs; None if the run has no end.
+        epoch_train_seconds: Training for an epoch, checkpoints included.
+        epoch_validation_seconds: Validation for an epoch.
+        train_seconds: Training in all epochs.
+        validation_seconds: Validation in all epochs.
+        checkpoint_bytes: One checkpoint; None where none are written.
+        free_disk_bytes: Bytes free where they will be.
+        cache: What the cache takes; None without one.
+        units: Whether units are made first, which is in none of the figures.
+    """
+
+    strategy: str
+    device: str
+    processes: int
+    precision: str
+    fits: bool | None
+    free_memory_bytes: int | None
+    peak_memory_bytes: int | None
+    peak_memory_reserved_bytes: int | None
+    memory_kind: Literal["cuda", "resident"]
+    biggest_batch: Size
+    epochs: int | None
+    epoch_train_seconds: float | None
+    epoch_validation_seconds: float | None
+    train_seconds: float | None
+    validation_seconds: float | None
+    checkpoint_bytes: int | None
+    free_disk_bytes: int
+    cache: Cache | None
+    units: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, with what is told of the cache under the names of costs.json."""
+        cache = self.cache
+        facts = {
+            name: value for name, value in asdict(self).items() if name not in {"cache", "biggest_batch"}
+        }
+        return facts | {
+            "biggest_batch": asdict(self.biggest_batch),
+            "cache_bytes": cache.size if cache else None if self.units else 0,
+            "cache_missing_bytes": cache.missing if cache else None if self.units else 0,
+            "cache_build_seconds": cache.seconds if cache else None if self.units else 0.0,
+            "cache_folder": cache and cache.folder,
+            "cache_free_disk_bytes": cache and cache.free,
+        }
+
+    def lines(self) -> Iterator[str]:
+        """A few lines to read."""
+        several = f"; for one of {self.processes} processes" if self.processes > 1 else ""
+        yield f"{self.strategy} on {self.device}, precision {self.precision}{several}"
+        yield self._memory()
+        if self.epoch_train_seconds is not None and self.epoch_validation_seconds is not None:
+            yield (
+                f"time: {_time(self.epoch_train_seconds + self.epoch_validation_seconds)} an epoch, of which "
+                f"{_time(self.epoch_validation_seconds)} for validation; {self._in_all()}"
+            )
+        if self.checkpoint_bytes is not None:
+            yield (
+                f"checkpoint: {_bytes(self.checkpoint_bytes)}, and {CHECKPOINTS} are kept "
+                f"({_bytes(self.free_disk_bytes)} free)"
+            )
+        if self.cache is not None:
+            yield self._cache(self.cache)
+        if self.units:
+            yield "units: they are made before training, which takes time, memory and disk beyond this"
+        if self.fits is not None:
+            where = "on the GPU" if self.memory_kind == "cuda" else "in main memory"
+            free = "what is" if self.free_memory_bytes is None else f"the {_bytes(self.free_memory_bytes)}"
+            yield f"it {'fits' if self.fits else 'does not fit'} into {free} free {where}"
+
+    def _memory(self) -> str:
+        size = self.biggest_batch
+        batch = f"the biggest batch is {size.utterances} utterances of up to {size.seconds:.1f} s"
+        if self.peak_memory_bytes is None:
+            return f"memory: more than there is; {batch}"
+        if self.memory_kind == "resident":
+            return f"memory: {_bytes(self.peak_memory_bytes)} resident at most; {batch}"
+        reserved = _bytes(self.peak_memory_reserved_bytes or 0)
+        return f"memory: {_bytes(self.peak_memory_bytes)} allocated, {reserved} reserved at most; {batch}"
+
+    def _in_all(self) -> str:
+        if self.train_seconds is None or self.validation_seconds is None:
+            return "the run has no end"
+        total = self.train_seconds + self.validation_seconds
+        return f"{_time(total)} for {'1 epoch' if self.epochs == 1 else f'{self.epochs} epochs'}"
+
+    @staticmethod
+    def _cache(cache: Cache) -> str:
+        whole = f"cache: {_bytes(cache.size)} in {cache.folder}"
+        if not cache.missing:
+            return f"{whole}, all of which is there"
+        missing = "which must" if cache.missing >= cache.size else f"of which {_bytes(cache.missing)} must"
+        return f"{whole}, {missing} be computed first in {_time(cache.seconds)} ({_bytes(cache.free)} free)"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} minutes" if seconds < 7_200 else f"{seconds / 3_600:.1f} hours"

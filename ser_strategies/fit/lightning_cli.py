@@ -1,0 +1,275 @@
+"""`fit`, `validate` and `test`, and `predict` on a corpus: LightningCLI in subclass mode."""
+
+import atexit
+import logging
+import re
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger
+
+from ser_strategies.common.errors import MistypedError
+from ser_strategies.costs.meter import CostMeter
+from ser_strategies.data.corpora import CORPORA
+from ser_strategies.data.corpus import Corpus
+from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
+from ser_strategies.fit.mistakes import check_configs, explained, unwrapped
+from ser_strategies.fit.record import PredictionTable, RunRecord
+from ser_strategies.fit.scored import ScoredTable
+from ser_strategies.fit.together import ending_as_one
+from ser_strategies.strategies import STRATEGIES, Strategy
+
+COMMANDS = ("fit", "validate", "test", "predict")
+# What a model takes from the corpus, and what the option holds as long as nobody gives it.
+LINKED = {"labels": None, "dimensions": ("activation", "valence", "dominance")}
+BEST, LAST = "best", "last"
+# Of a fit that is told no limit, as `compare` has from a published encoder; Lightning would go on for 1,000.
+EPOCHS = 15
+# Each is true, known and no news to the user; the reason stands beside it.
+NOISE = (
+    "LightningCLI's args parameter is intended",  # the front door hands the arguments over on purpose
+    ".*does not have many workers.*",  # `--data.workers` is the user's choice
+    ".*Checkpoint directory .* exists and is not empty.*",  # RunRecord has already decided about that
+    ".*module\\(s\\) in eval mode at the start of training.*",  # frozen means eval mode, on purpose
+    ".*You have overridden `on_before_batch_transfer`.*",  # the strategy's is the one that is meant
+    ".*isinstance\\(treespec, LeafSpec\\).*",  # between Lightning and torch
+    ".*Be aware that when using `ckpt_path`, callbacks used.*",  # scoring needs no checkpoint callback
+    ".*dataloader is not resumable.*",  # BatchPlan skips what an interrupted epoch has had
+    ".*Couldn't infer the batch indices.*",  # the table goes by utterance, not by batch index
+    ".*It is recommended to use `self.log.*sync_dist=True.*",  # scores are already those of all processes
+    ".*The number of training batches .* is smaller than the logging interval.*",  # epochs are logged anyway
+)
+
+
+def run(command: str, arguments: list[str]) -> None:
+    """Runs a LightningCLI command.
+
+    Args:
+        command: fit, validate, test or predict.
+        arguments: The words after it.
+    """
+    quiet()
+    check_configs(arguments)
+    with explained(STRATEGIES, CORPORA, arguments), in_plain_words():
+        StrategyCLI([command, *arguments])
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            atexit.register(_leave_group)
+
+
+@contextmanager
+def in_plain_words() -> Iterator[None]:
+    """Makes one sentence of mistakes that are no built-in exceptions."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    except torch.OutOfMemoryError as error:
+        reason = str(error).splitlines()[0]
+        msg = f"the GPU is out of memory ({reason}): give a smaller --data.batch_size or batch_seconds."
+        raise ValueError(msg) from error
+
+
+def _leave_group() -> None:
+    """Ends the threads of the process group while Python is whole: at its very end they could abort it."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def quiet() -> None:
+    """Leaves Lightning its warnings, less those that are no news, and takes its advertisements."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message=message)
+
+
+class StrategyCLI(LightningCLI):
+    """LightningCLI with this library's defaults: where a run lives, and what is kept of it.
+
+    Args:
+        arguments: The words of the command line.
+    """
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.started = time.perf_counter()
+        super().__init__(
+            Strategy,
+            Corpus,
+            args=arguments,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            save_config_callback=RunRecord,
+            parser_kwargs={"exit_on_error": False, "allow_abbrev": False}
+            | {command: {"exit_on_error": False, "allow_abbrev": False} for command in COMMANDS},
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The options beside Lightning's, and what the model learns from the data."""
+        parser.add_argument(
+            "--overwrite", action="store_true", help="fit: replace a finished run in the same folder."
+        )
+        parser.add_argument(
+            "--patience",
+            type=int | None,
+            default=None,
+            help="fit: stop after so many validations without a better score.",
+        )
+        parser.add_argument(
+            "--output", type=str | None, default=None, help="predict: the table to write, .csv or .parquet."
+        )
+        for name in LINKED:
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+
+    def before_instantiate_classes(self) -> None:
+        """Fills in what was left open, so that the saved configuration shows what was run."""
+        config = self.config[self.subcommand]
+        config.trainer.enable_autolog_hparams = False  # RunRecord does so once every check has passed
+        if self.subcommand != "fit":
+            config.trainer.enable_checkpointing = False
+        else:
+            _set_up_fit(config.trainer)
+        if config.patience is not None and config.patience < 1:
+            msg = f"--patience must be 1 or more, got {config.patience}: how many validations to wait."
+            raise MistypedError(msg)
+        for what, default in LINKED.items():
+            given = config.model.init_args.get(what)
+            if given is not None and tuple(given) != default:
+                words = ", ".join(map(str, given))
+                msg = f"--model.{what} ({words}) comes from the corpus: choose with the options of --data."
+                raise ValueError(msg)
+        name = config.model.class_path.rpartition(".")[2]
+        if config.trainer.default_root_dir is None:
+            config.trainer.default_root_dir = f"runs/{_kebab(name)}"
+        if config.trainer.enable_model_summary is None:
+            config.trainer.enable_model_summary = False  # RunRecord says in one line what trains
+        config.trainer.use_distributed_sampler = False  # the corpora share themselves out, repeating nothing
+        _apply_trainer_options(config, name)
+        folder = Path(config.trainer.default_root_dir)
+        if self.subcommand == "fit":
+            _check_folder(folder, resumed=config.ckpt_path is not None, overwrite=config.overwrite)
+        else:
+            config.ckpt_path = config.ckpt_path or str(folder / f"{BEST}.ckpt")
+        if config.ckpt_path is not None:
+            _check_checkpoint(config.ckpt_path, name)
+
+    def instantiate_trainer(self, **keywords: Any) -> Trainer:
+        """The trainer, with a record of the run, best.ckpt and last.ckpt, a CSV log and a progress bar."""
+        config = self.config_init[self.subcommand].trainer
+        folder = Path(config.default_root_dir)
+        callbacks = list(config.callbacks or [])
+        keeps = config.enable_checkpointing is not False
+        if config.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks.append(RichProgressBar())
+        if self.subcommand == "fit":
+            callbacks.append(CostMeter(self.started))
+        if self.subcommand == "fit" and keeps:
+            callbacks.extend(self._checkpoints(folder))
+        patience = self.config_init[self.subcommand].patience
+        if self.subcommand == "fit" and patience is not None:
+            monitor, mode = self.model.monitor, self.model.monitor_mode
+            callbacks.append(EarlyStopping(monitor, patience=patience, mode=mode))
+        if self.subcommand in {"validate", "test"}:
+            callbacks.append(ScoredTable())
+        if self.subcommand == "predict":
+            output = self.config[self.subcommand].output or str(folder / "predictions.csv")
+            callbacks.append(PredictionTable(output))
+        logger = False if self.subcommand == "predict" else _with_csv(config.logger, folder)
+        try:
+            return super().instantiate_trainer(callbacks=callbacks, logger=logger, **keywords)
+        except (TypeError, MisconfigurationException) as error:
+            msg = f"the trainer cannot be set up so: {' '.join(str(error).split())}"
+            raise ValueError(msg) from error
+
+    def instantiate_classes(self) -> None:
+        """Builds data, model and trainer; a constructor's mistake is told in its own words."""
+        with unwrapped():
+            super().instantiate_classes()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs it, in one process or in several that end as one."""
+        with ending_as_one(self.trainer), in_plain_words():
+            super()._run_subcommand(subcommand)
+
+    def _checkpoints(self, folder: Path) -> list[ModelCheckpoint]:
+        # Two, since Lightning's own `save_last` writes only when the best is written too.
+        last = ModelCheckpoint(dirpath=folder, filename=LAST, enable_version_counter=False)
+        best = ModelCheckpoint(
+            dirpath=folder,
+            filename=BEST,
+            monitor=self.model.monitor,
+            mode=self.model.monitor_mode,
+            enable_version_counter=False,
+        )
+        return [best, last]
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning would merge a checkpoint's options into the configuration without a word."""
+
+
+def _set_up_fit(trainer: Namespace) -> None:
+    """Refuses a fit that would not train on the corpus, and ends one that nobody has told when to end."""
+    if trainer.overfit_batches:
+        msg = "overfit_batches would replace the batches of the corpus: use limit_train_batches instead."
+        raise ValueError(msg)
+    if trainer.limit_train_batches == 0:
+        msg = "limit_train_batches is 0, so nothing would train: give more, or use `validate`."
+        raise ValueError(msg)
+    steps = None if trainer.max_steps == -1 else trainer.max_steps
+    if (trainer.max_epochs, steps, trainer.max_time) == (None, None, None):
+        trainer.max_epochs = EPOCHS
+
+
+def _apply_trainer_options(config: Namespace, name: str) -> None:
+    strategy = next((kind for kind in STRATEGIES if kind.__name__ == name), None)
+    for option in strategy.trainer_options if strategy else ():
+        if config.trainer.get(option) is None:
+            config.trainer[option] = config.model.init_args[option]
+
+
+def _check_folder(folder: Path, *, resumed: bool, overwrite: bool) -> None:
+    kept = [name for name in (BEST, LAST) if (folder / f"{name}.ckpt").exists()]
+    if kept and not resumed and not overwrite:
+        msg = (
+            f"{folder} already holds a run ({kept[0]}.ckpt): give --overwrite to replace it, "
+            f"--ckpt_path {folder / f'{LAST}.ckpt'} to go on with it, or another --trainer.default_root_dir."
+        )
+        raise FileExistsError(msg)
+
+
+def _check_checkpoint(path: str, name: str) -> None:
+    trained = read_checkpoint(path)[RECORD]["strategy"]
+    if trained != name:
+        msg = (
+            f"{path} is from {trained}, but --model is {name}: give --model {trained}, "
+            f"or start {name} from it with --model.encoder {path}."
+        )
+        raise ValueError(msg)
+
+
+def _with_csv(logger: Any, folder: Path) -> list[Logger] | bool:
+    """The user's loggers and a CSV log beside the checkpoints; none at all if the user said false."""
+    if logger is False:
+        return False
+    given = (
+        [logger] if isinstance(logger, Logger) else list(logger) if isinstance(logger, (list, tuple)) else []
+    )
+    if any(isinstance(each, CSVLogger) for each in given):
+        return given
+    return [*given, CSVLogger(save_dir=folder, name="logs")]
+
+
+def _kebab(name: str) -> str:
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower()
+    return words.removesuffix("-fine-tuning").replace("lo-ra", "lora")

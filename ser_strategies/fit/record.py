@@ -1,0 +1,260 @@
+"""What a run leaves beside its checkpoints: configuration, surroundings, scores, predictions."""
+
+import csv
+import json
+import math
+import os
+import platform
+import shutil
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
+
+from ser_strategies.fit.datafacts import data_facts, told, unreadable_told
+from ser_strategies.fit.together import told_elsewhere
+from ser_strategies.strategies import LoRAFineTuning, Predictions, Recognizer, Strategy
+
+PACKAGES = ("ser-strategies", "torch", "torchaudio", "lightning", "transformers", "peft", "jsonargparse")
+
+
+class RunRecord(SaveConfigCallback):
+    """Writes config.yaml, environment.json and the scores into the folder of the run.
+
+    Nothing is written before training has passed every check, so that a mistake leaves nothing behind.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Waits: Lightning's own callback would write here, before the strategy has looked at the data."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self.started = time.perf_counter()
+        self.seconds: float | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes down what is about to run, on what, and where."""
+        data = data_facts(trainer)
+        if trainer.is_global_zero:
+            folder = Path(trainer.default_root_dir)
+            text = self.parser.dump(self.config, skip_none=False)
+            write_text(folder / "config.yaml", text)
+            write_json(folder / "environment.json", environment())
+            for logger in trainer.loggers:
+                logger.log_hyperparams(dict(pl_module.hparams))
+            counts = parameter_counts(pl_module)
+            trained, total = counts["trainable_parameters"], counts["parameters"]
+            print(
+                f"{type(pl_module).__name__} trains {trained:,} of {total:,} parameters "
+                f"({trained / total:.1%}); run folder: {folder}"
+            )
+            print("\n".join(told(data)))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops the clock: whatever is found out of a trained model is no part of training it."""
+        self.seconds = time.perf_counter() - self.started
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the scores of the last and the best epoch, and the adapter of the best if it has one."""
+        kept = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+        best = next((callback for callback in kept if callback.monitor), None)
+        score = None if best is None or best.best_model_score is None else best.best_model_score.item()
+        seconds = time.perf_counter() - self.started if self.seconds is None else self.seconds
+        facts = {
+            "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "seconds": round(seconds, 3),
+            "best": {"monitor": best.monitor if best else None, "score": score},
+            **parameter_counts(pl_module),
+            **data_facts(trainer),
+            **(_of_strategy(pl_module) if isinstance(pl_module, Strategy) else {}),
+        }
+        if trainer.is_global_zero:
+            folder = Path(trainer.default_root_dir)
+            write_json(folder / "fit.json", facts | _scores(trainer))
+            for line in unreadable_told(facts.get("data", {}).get("unreadable", {})):
+                print(line)
+            last = folder / "last.ckpt"
+            if best is not None and not best.best_model_path and last.exists():
+                shutil.copyfile(last, folder / "best.ckpt")
+                print("validation never ran, so best.ckpt is a copy of last.ckpt")
+            if isinstance(pl_module, LoRAFineTuning) and best is not None and best.best_model_path:
+                chosen = LoRAFineTuning.load_from_checkpoint(best.best_model_path)
+                chosen.save_adapter(folder / "adapter")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Takes away what a run that never wrote a checkpoint has left, since nothing can go on from it."""
+        if trainer.is_global_zero and trainer.state.fn == "fit":
+            root = Path(trainer.default_root_dir)
+            mistake = isinstance(exception, (ValueError, OSError)) or told_elsewhere() is not None
+            if mistake and not list(root.glob("*.ckpt")):
+                for name in ("config.yaml", "environment.json"):
+                    (root / name).unlink(missing_ok=True)
+                for logger in trainer.loggers:
+                    if isinstance(logger, CSVLogger):
+                        shutil.rmtree(logger.log_dir, ignore_errors=True)
+                        Path(logger.log_dir).mkdir(parents=True, exist_ok=True)
+        for logger in trainer.loggers:
+            if not isinstance(logger, CSVLogger) or not trainer.is_global_zero:
+                continue
+            folder = Path(logger.log_dir).resolve()
+            while folder.is_dir() and not any(folder.iterdir()) and folder != Path.cwd():
+                folder.rmdir()
+                folder = folder.parent
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """After `validate`: writes the scores."""
+        if trainer.state.fn == "validate":
+            self._write_evaluation(trainer, pl_module, "val")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the scores of the test split."""
+        self._write_evaluation(trainer, pl_module, "test")
+
+    def _write_evaluation(self, trainer: Trainer, model: LightningModule, stage: Any) -> None:
+        checkpoint = Path(trainer.ckpt_path) if trainer.ckpt_path else None
+        facts: dict[str, Any] = {"checkpoint": str(checkpoint) if checkpoint else None}
+        data = data_facts(trainer)
+        if not trainer.is_global_zero:
+            return
+        if isinstance(model, Recognizer):
+            confusion = model.confusion(stage)
+            facts |= {
+                "encoder": model.encoder.identity.as_dict(),
+                "labels": list(model.labels),
+                "dimensions": list(model.dimensions),
+                "confusion": None if confusion is None else confusion.tolist(),
+            }
+        folder = checkpoint.parent if checkpoint else Path(trainer.default_root_dir)
+        write_json(folder / f"{stage}.json", facts | data | _scores(trainer))
+        print("\n".join(told(data)))
+
+
+class PredictionTable(BasePredictionWriter):
+    """Writes one row per utterance: id, path, probabilities and dimensions, and the likeliest label.
+
+    An utterance that could not be read has a row, too, with the reason in a column `error`, which stands only
+    where there is one.
+
+    Args:
+        output: The table, .csv or .parquet.
+    """
+
+    def __init__(self, output: str | Path) -> None:
+        super().__init__(write_interval="epoch")
+        self.output = Path(output)
+        if self.output.suffix not in {".csv", ".parquet"}:
+            msg = f"--output must end in .csv or .parquet, got {output}."
+            raise ValueError(msg)
+
+    def write_on_epoch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        predictions: Sequence[Any],
+        batch_indices: Sequence[Any],
+    ) -> None:
+        """Gathers the rows of all processes and writes them at once."""
+        rows = prediction_rows(predictions)
+        data = data_facts(trainer)
+        if trainer.world_size > 1:
+            gathered: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(gathered, rows)
+            rows = [row for part in gathered for row in part]
+        # Batches go by duration and to several processes; the table keeps the order of the corpus.
+        split = getattr(getattr(trainer, "datamodule", None), "split", None)
+        if split is not None:
+            listed = split("test")
+            names = zip(listed["id"], listed["path"].fillna(""), strict=True)
+            position = {each: index for index, each in enumerate(names)}
+            unreadable = data["data"]["unreadable"] if data else {}
+            rows += [
+                {"id": name, "path": path, "error": unreadable[name]}
+                for name, path in position
+                if name in unreadable
+            ]
+            rows.sort(key=lambda row: position[row["id"], row["path"]])
+        if trainer.is_global_zero:
+            write_table(self.output, pd.DataFrame(rows))
+            print("\n".join(told(data)))
+
+
+def prediction_rows(predictions: Sequence[Predictions]) -> list[dict[str, Any]]:
+    """One dictionary per utterance."""
+    rows = []
+    for batch in predictions:
+        columns = {name: values.tolist() for name, values in batch.columns.items()}
+        for index, name in enumerate(batch.ids):
+            row: dict[str, Any] = {"id": name, "path": batch.paths[index] if batch.paths else ""}
+            row |= {column: values[index] for column, values in columns.items()}
+            chances = {
+                c.removeprefix("probability/"): row[c] for c in columns if c.startswith("probability/")
+            }
+            if chances:
+                row["label"] = max(chances, key=chances.__getitem__)
+            rows.append(row)
+    return rows
+
+
+def environment() -> dict[str, Any]:
+    """What a result depends on beside its configuration."""
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "gpus": gpus,
+        "packages": {name: version(name) for name in PACKAGES} | {"torch": torch.__version__},
+    }
+
+
+def parameter_counts(model: LightningModule) -> dict[str, int]:
+    """How many parameters train, and how many there are."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return {
+        "trainable_parameters": sum(size for size, trains in sizes if trains),
+        "parameters": sum(size for size, _ in sizes),
+    }
+
+
+def write_json(path: Path, facts: dict[str, Any]) -> None:
+    """Writes a file that is whole or not there."""
+    write_text(path, json.dumps(facts, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file that is whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Writes a .csv or .parquet that is whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    if path.suffix == ".parquet":
+        table.to_parquet(partial, index=False)
+    else:
+        table.to_csv(partial, index=False, quoting=csv.QUOTE_MINIMAL)
+    partial.replace(path)
+
+
+def _of_strategy(model: Strategy) -> dict[str, Any]:
+    return {"encoder": model.encoder.identity.as_dict(), **model.report()}
+
+
+def _scores(trainer: Trainer) -> dict[str, Any]:
+    """The logged metrics; one that is not a number (a class that does not occur) is missing, not zero."""
+    values = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    return {"metrics": {name: value if math.isfinite(value) else None for name, value in values.items()}}

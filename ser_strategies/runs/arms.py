@@ -1,0 +1,220 @@
+"""What is compared: strategies by name, configurations and chains, each with the words of its stages."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from ser_strategies.common.errors import MistypedError
+from ser_strategies.comparison.ledger import read_comparison
+from ser_strategies.data.corpora import CORPORA
+from ser_strategies.fit.mistakes import nearest
+from ser_strategies.runs.grid_arguments import OF_FIT, Wishes
+from ser_strategies.runs.presets import PRESETS, TINY, StageWords, Start
+from ser_strategies.runs.stages import find_stages
+
+# A name becomes a part of an option and of file names.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+MODEL_CLASS = ("--model", "--model.class_path")
+ENCODER = ("--model.encoder", "--model.init_args.encoder")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A strategy in a comparison.
+
+    Args:
+        name: What it is called.
+        stages: Its stages, each as words of `fit`, without what the comparison adds.
+        default: The folder that its stages name as theirs, if their words name none.
+    """
+
+    name: str
+    stages: tuple[StageWords, ...]
+    default: Path
+
+
+def find_arms(wishes: Wishes) -> list[Arm]:
+    """All strategies, in the order in which they were named.
+
+    Args:
+        wishes: What is asked for.
+
+    Raises:
+        MistypedError: One is not known, two have the same name, or options are addressed to none.
+    """
+    arms = [_named(name, wishes.common, wishes.special.get(name, ())) for name in wishes.presets]
+    arms += [_of_path(path) for path in wishes.paths]
+    names = [arm.name for arm in arms]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        msg = f"{twice} is named twice: give each strategy once, and files and folders names of their own."
+        raise MistypedError(msg)
+    for name in wishes.special:
+        if name not in names:
+            known = [*names, *(group[2:] for group in OF_FIT)]
+            msg = f"--{name}. addresses no strategy: expected one of {', '.join(names)}{nearest(name, known)}"
+            raise MistypedError(msg)
+    before = [*names, *map(str, read_comparison(wishes.out).get("names", []))]
+    if wishes.baseline is not None and wishes.baseline not in before:
+        hint = nearest(wishes.baseline, names)
+        msg = f"--baseline {wishes.baseline} is not compared: expected one of {', '.join(names)}{hint}"
+        raise MistypedError(msg)
+    return [_with_words(arm, wishes) for arm in arms]
+
+
+def _named(name: str, common: Sequence[str], special: Sequence[str]) -> Arm:
+    if name not in PRESETS:
+        hint = nearest(name, list(PRESETS))
+        if Path(name).exists():
+            hint = f"; give configurations without --strategies, as in `compare {name}`."
+        msg = f"--strategies {name} is not known: expected some of {', '.join(PRESETS)}{hint}"
+        raise MistypedError(msg)
+    encoder = _value([*common, *special], ENCODER)
+    data = _value([*common, *special], ("--data", "--data.class_path"))
+    if data is None:
+        msg = f"which corpus? Give --data, one of {', '.join(kind.__name__ for kind in CORPORA)}."
+        raise MistypedError(msg)
+    if encoder is None:
+        if data.rpartition(".")[2] != "Synthetic":
+            msg = "which encoder? Give --model.encoder, such as --model.encoder facebook/wav2vec2-base."
+            raise MistypedError(msg)
+        encoder = TINY  # made-up speech needs no better one
+    folder = f"runs/compare-{name}"
+    return Arm(name, PRESETS[name](Start(encoder, folder)), Path(folder))
+
+
+def _of_path(path: Path) -> Arm:
+    if path.is_dir():
+        name = path.resolve().name
+        stages = tuple(StageWords(file.name, ("--config", str(file.path))) for file in find_stages(path))
+        arm = Arm(name, stages, Path("runs", name))
+    elif path.is_file():
+        arm = Arm(path.stem, (StageWords("", ("--config", str(path))),), Path("runs", path.stem))
+    else:
+        hint = nearest(path.name, list(PRESETS))
+        if path.name in PRESETS:
+            hint = f"; a strategy by name goes behind --strategies, as in --strategies {path.name}."
+        msg = f"{path} does not exist: expected a configuration of `fit` or the folder of a chain{hint}"
+        raise MistypedError(msg)
+    if NAME.fullmatch(arm.name) is None or f"--{arm.name}" in OF_FIT:
+        msg = (
+            f"{path}: its name would be that of a strategy, and options would be addressed to it: expected "
+            f"one of letters, digits, - and _, other than {', '.join(group[2:] for group in OF_FIT)}."
+        )
+        raise MistypedError(msg)
+    return arm
+
+
+def _with_words(arm: Arm, wishes: Wishes) -> Arm:
+    """The strategy with the words for all, and then those for it."""
+    names = [stage.name for stage in arm.stages]
+    mine, of_stage = _shared_out(arm, wishes.special.get(arm.name, ()), names)
+    stages = []
+    for stage in arm.stages:
+        last = stage is arm.stages[-1]
+        words = [*stage.words, *_common(arm, stage, wishes.common, last=last)]
+        words += _budget(wishes) if last else ()
+        words += [*mine, *of_stage.get(stage.name, ())]
+        stages.append(StageWords(stage.name, tuple(words)))
+    return Arm(arm.name, tuple(stages), arm.default)
+
+
+def _common(arm: Arm, stage: StageWords, words: Sequence[str], *, last: bool) -> list[str]:
+    """The words for all, less those that would undo what makes a stage that stage.
+
+    The encoder is where a strategy starts: what a later stage starts from is its chain's business. Options of
+    the model are those of what predicts emotion, which an adaptation does not have.
+    """
+    chain = len(arm.stages) > 1
+    chosen: list[str] = []
+    keep = True
+    for word in words:
+        if word.startswith("--"):
+            name = word.split("=")[0]
+            of_model = name == "--model" or name.startswith("--model.")
+            if name in MODEL_CLASS:
+                msg = f"compare does not take {name}: name strategies with --strategies or configurations."
+                raise MistypedError(msg)
+            if name in ENCODER:
+                # Of presets it is already where it belongs; what starts from an earlier stage keeps to that.
+                keep = stage.words[:1] == ("--config",) and not _starts_from_checkpoint(stage)
+            else:
+                keep = not of_model or last or not chain
+        if keep:
+            chosen.append(word)
+    return chosen
+
+
+def _starts_from_checkpoint(stage: StageWords) -> bool:
+    """Whether a stage's file names a checkpoint as its encoder; what cannot be read is told of later."""
+    try:
+        config = yaml.safe_load(Path(stage.words[1]).read_text(encoding="utf-8"))
+        return str(config["model"]["init_args"]["encoder"]).endswith(".ckpt")
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        return False
+
+
+def _shared_out(
+    arm: Arm, words: Sequence[str], stages: Sequence[str]
+) -> tuple[list[str], Mapping[str, list[str]]]:
+    """Words for all stages of a strategy, and for one of them."""
+    mine: list[str] = []
+    of_stage: dict[str, list[str]] = {}
+    receiver = mine
+    for word in words:
+        if word.startswith("--"):
+            group, _, rest = word[2:].partition(".")
+            if f"--{word[2:].split('=')[0]}" in MODEL_CLASS:
+                msg = f"--{arm.name}.{word[2:]}: a strategy's class is what its name says: compare another."
+                raise MistypedError(msg)
+            known = f"--{group.split('=')[0]}" in OF_FIT
+            if not known and group not in stages:
+                listed = ", ".join(filter(None, stages))
+                expected = f"one of its stages ({listed}) or " if listed else ""
+                near = nearest(group, [*filter(None, stages), *(each[2:] for each in OF_FIT)])
+                msg = (
+                    f"--{arm.name}.{word[2:]}: expected {expected}model, data or trainer, got {group!r}{near}"
+                )
+                raise MistypedError(msg)
+            receiver = mine if known else of_stage.setdefault(group, [])
+            word = word if known else f"--{rest}"
+        receiver.append(word)
+    return mine, of_stage
+
+
+def _budget(wishes: Wishes) -> list[str]:
+    """What a fine-tuning may spend, and when it stops early."""
+    words = [] if wishes.patience is None else [f"--patience={wishes.patience}"]
+    if wishes.budget is None:
+        return words
+    kind, amount = wishes.budget
+    if kind == "epochs":
+        epochs = f"--trainer.max_epochs={amount}"
+        return [*words, epochs, "--trainer.max_steps=-1", "--trainer.max_time=null"]
+    if kind == "seconds":
+        limit = f"{amount // 86400:02}:{amount // 3600 % 24:02}:{amount // 60 % 60:02}:{amount % 60:02}"
+        return [*words, f"--trainer.max_time={limit}", "--trainer.max_epochs=-1", "--trainer.max_steps=-1"]
+    # At most ten looks at the validation split, whatever an epoch is; the last step is one of them if it can.
+    between = next((n for n in range(-(-amount // 10), amount) if amount % n == 0 and n * 5 <= amount), 0)
+    between = between or -(-amount // 10)
+    return [
+        *words,
+        f"--trainer.max_steps={amount}",
+        "--trainer.max_epochs=-1",
+        "--trainer.max_time=null",
+        "--trainer.check_val_every_n_epoch=null",
+        f"--trainer.val_check_interval={between}",
+    ]
+
+
+def _value(words: Sequence[str], names: Sequence[str]) -> str | None:
+    """The value that was given last for an option."""
+    found = None
+    for index, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name in names:
+            found = value if equals else next(iter(words[index + 1 : index + 2]), None)
+    return found

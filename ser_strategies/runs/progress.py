@@ -1,0 +1,141 @@
+"""How a comparison goes, for people: what runs, what is left, for how long, and the table growing."""
+
+import statistics
+import threading
+import time
+from collections.abc import Sequence
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ser_strategies.comparison.report.quantities import duration
+from ser_strategies.runs.cell import FAILED, FINISHED, Ended, status_of
+from ser_strategies.runs.chain_table import Score, test_score
+from ser_strategies.runs.grid_plan import Cell
+
+MISSING = "—"
+
+
+class Progress:
+    """A line for each run that ends, and on a terminal a table that grows.
+
+    Args:
+        cells: All that is wanted.
+        jobs: How many run at once.
+        console: Where to show it.
+    """
+
+    def __init__(self, cells: Sequence[Cell], jobs: int, console: Console) -> None:
+        self.cells, self.jobs, self.console = cells, jobs, console
+        self._lock = threading.Lock()
+        self._running: dict[str, tuple[Cell, float]] = {}
+        self._took: dict[str, list[float]] = {}
+        self._scores: dict[str, list[Score]] = {}
+        self._failed: dict[str, int] = {}
+        self._ended = 0
+        for cell in cells:
+            status = status_of(cell)
+            if status in {FINISHED, FAILED}:
+                self._ended += 1
+                self._count(cell, str(status))
+        self._live: Live | None = None
+
+    def __enter__(self) -> "Progress":
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, refresh_per_second=2, get_renderable=self._shown)
+            self._live.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def started(self, cell: Cell) -> None:
+        """A run begins.
+
+        Args:
+            cell: The run.
+        """
+        with self._lock:
+            if status_of(cell) == FAILED:  # it is tried again
+                self._ended -= 1
+                self._failed[cell.name] -= 1
+            self._running[cell.hash] = (cell, time.monotonic())
+
+    def ended(self, cell: Cell, how: Ended, seconds: float) -> None:
+        """A run has ended.
+
+        Args:
+            cell: The run.
+            how: How.
+            seconds: How long it took.
+        """
+        with self._lock:
+            self._running.pop(cell.hash, None)
+            self._ended += 1
+            self._took.setdefault(cell.name, []).append(seconds)
+            self._count(cell, how.status)
+            place = f"[{self._ended}/{len(self.cells)}]"
+            left = self._left()
+        if how.status == FINISHED:
+            score = test_score(cell.steps[-1].folder)
+            told = f"{score.name} {score.value:.4f}" if score else "done"
+        else:
+            told = f"failed: {how.error}"
+        about = f"; about {duration(left)} left" if left is not None and left >= 1 else ""
+        line = f"{place} {cell}: {told} ({duration(seconds)}{about})"
+        colour = "red" if how.status == FAILED else None
+        self.console.print(line, style=colour, highlight=False, markup=False, soft_wrap=True)
+
+    def _count(self, cell: Cell, status: str) -> None:
+        if status == FAILED:
+            self._failed[cell.name] = self._failed.get(cell.name, 0) + 1
+        elif (score := test_score(cell.steps[-1].folder)) is not None:
+            self._scores.setdefault(cell.name, []).append(score)
+
+    def _left(self) -> float | None:
+        """Seconds until all is done, by what each strategy has taken so far."""
+        if not self._took:
+            return None
+        usual = statistics.fmean(value for values in self._took.values() for value in values)
+        counts: dict[str, int] = {}
+        for cell in self.cells:
+            counts[cell.name] = counts.get(cell.name, 0) + 1
+        work = 0.0
+        for name, wanted in counts.items():
+            ended = len(self._scores.get(name, ())) + self._failed.get(name, 0)
+            took = self._took.get(name)
+            work += max(0, wanted - ended) * (statistics.fmean(took) if took else usual)
+        now = time.monotonic()
+        work -= sum(now - since for _, since in self._running.values())
+        return max(0.0, work / self.jobs)
+
+    def _shown(self) -> Group:
+        with self._lock:
+            table = self._table()
+            now = time.monotonic()
+            running = ", ".join(f"{cell} ({duration(now - since)})" for cell, since in self._running.values())
+            left = self._left()
+            about = "" if left is None else f"; about {duration(left)} left"
+            words = f"{self._ended} of {len(self.cells)} runs done{about}"
+        return Group(table, Text(f"{words}\nrunning: {running or 'nothing'}"))
+
+    def _table(self) -> Table:
+        table = Table()
+        table.add_column("strategy", no_wrap=True)
+        for heading in ("runs", "failed", "test", "seconds"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for name in dict.fromkeys(cell.name for cell in self.cells):
+            wanted = sum(cell.name == name for cell in self.cells)
+            scores, took = self._scores.get(name, []), self._took.get(name, [])
+            mean = statistics.fmean(score.value for score in scores) if scores else None
+            table.add_row(
+                name,
+                f"{len(scores)}/{wanted}",
+                str(self._failed.get(name) or MISSING),
+                MISSING if mean is None else f"{scores[0].name.rpartition('/')[2]} {mean:.4f}",
+                f"{statistics.fmean(took):.0f}" if took else MISSING,
+            )
+        return table

@@ -1,0 +1,43 @@
+"""The report of a comparison, and its table on the terminal."""
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ser_strategies.comparison.comparison import Comparison
+from ser_strategies.comparison.findings import find
+from ser_strategies.comparison.report.grids import overview
+from ser_strategies.comparison.report.verdict import verdict, warnings
+from ser_strategies.comparison.report.writing import write_findings
+from ser_strategies.runs.grid_arguments import Wishes
+
+# Columns for a terminal of 80 characters, and from how many on there is room for more.
+NARROW, WIDE = ("strategy", "runs", "training time", "peak memory"), 130
+
+
+def perform(wishes: Wishes) -> None:
+    """Writes the report, and shows its table.
+
+    Args:
+        wishes: What is asked for.
+    """
+    loaded = Comparison.load(
+        wishes.out, score=wishes.score, baseline=wishes.baseline, allow_unfair=wishes.allow_unfair
+    )
+    findings = find(loaded)
+    page = write_findings(findings, wishes.out)
+    console = Console()
+    grid = overview(findings.table, findings.words)
+    chosen = NARROW if console.width < WIDE else (*NARROW, "trains", "training FLOP", "encoder")
+    shown = [index for index, heading in enumerate(grid.headings) if index == 1 or heading in chosen]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for index in shown:
+        heading = escape(grid.headings[index])
+        table.add_column(heading, justify="left" if index == 0 else "right", no_wrap=True)
+    for row in grid.rows:
+        table.add_row(*(escape(row[index]) for index in shown))
+    console.print(table)
+    for sentence in (*grid.notes, *verdict(findings), *warnings(findings)):
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    print(f"table: {page.with_name('table.csv')}\nreport: {page}")
