@@ -1,16 +1,14 @@
 """The quantiser and projections that wav2vec2 was pre-trained with, where a checkpoint still has them."""
 
-import json
 import zipfile
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from transformers.utils.hub import cached_file
 
 from ser_strategies.encoder.checkpoints import read_checkpoint
-from ser_strategies.encoder.sources import WEIGHT_FILES
+from ser_strategies.encoder.published import published, weight_files
 
 # Of transformers' Wav2Vec2ForPreTraining, and so of ours.
 PARTS = ("quantizer.", "project_q.", "project_hid.")
@@ -29,7 +27,7 @@ def load_quantiser(source: str, revision: str | None = None) -> dict[str, Tensor
     if path.suffix == ".ckpt":
         return _chosen(read_checkpoint(path)["state_dict"])
     found: dict[str, Tensor] = {}
-    for file in _weight_files(str(path.resolve()) if path.is_dir() else source, revision):
+    for file in weight_files(published(str(path) if path.is_dir() else source, revision).folder):
         if file.suffix == ".safetensors":
             with safe_open(file, framework="pt") as weights:
                 names = [name for name in weights.keys() if _part(name)]  # noqa: SIM118  # no mapping
@@ -52,17 +50,3 @@ def _part(name: str) -> str:
     found = [start for part in PARTS if (start := name.find(part)) >= 0]
     starts = [start for start in found if start == 0 or name[start - 1] == "."]
     return name[starts[0] :] if starts else ""
-
-
-def _weight_files(source: str, revision: str | None) -> list[Path]:
-    """The files that transformers would read the weights from, the encoder's own being loaded already."""
-    for name in WEIGHT_FILES:
-        path = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=False)
-        if path is None:
-            continue
-        if not name.endswith(".index.json"):
-            return [Path(path)]
-        shards = set(json.loads(Path(path).read_text(encoding="utf-8"))["weight_map"].values())
-        listed = [cached_file(source, shard, revision=revision) for shard in sorted(shards)]
-        return [Path(shard) for shard in listed if shard is not None]
-    return []

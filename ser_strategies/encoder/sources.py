@@ -1,6 +1,6 @@
 """Where encoders come from: the hub, a local folder, a checkpoint of an earlier stage, or chance."""
 
-import json
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,22 +9,23 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError
 from transformers import logging as transformers_logging
-from transformers.utils.hub import cached_file, extract_commit_hash
 
 from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.encoder.adapters import merged
 from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
 from ser_strategies.encoder.families import FAMILIES, SpeechConfig, SpeechModel, random_shape
 from ser_strategies.encoder.identity import EncoderIdentity, fingerprint
+from ser_strategies.encoder.published import (
+    CONFIG,
+    PREPROCESSORS,
+    first_line,
+    published,
+    read_settings,
+    weight_files,
+)
 
 SEED_OF_RANDOM_WEIGHTS = 0
 PREFIX = "encoder.model."
-WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
 # Settings of wav2vec2 and HuBERT variants that put frames on another grid or mix the clips of a batch.
 UNSUPPORTED = ("add_adapter", "conv_pos_batch_norm")
 
@@ -65,11 +66,11 @@ def _draw(source: str) -> LoadedEncoder:
 
 
 def _from_transformers(source: str, revision: str | None) -> LoadedEncoder:
-    folder = Path(source)
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        msg = f"{folder} holds no encoder: expected config.json and model.safetensors in it."
+    folder, commit = published(source, revision)
+    if not (folder / CONFIG).is_file():
+        msg = f"{folder} holds no encoder: expected {CONFIG} and model.safetensors in it."
         raise FileNotFoundError(msg)
-    settings, commit = _read_json(source, "config.json", revision, required=True)
+    settings = read_settings(folder / CONFIG)
     kind = settings.get("model_type")
     if kind not in FAMILIES:
         msg = f"{source} is a model of type {kind!r}: expected one of {', '.join(FAMILIES)}."
@@ -78,10 +79,16 @@ def _from_transformers(source: str, revision: str | None) -> LoadedEncoder:
         if settings.get(setting):
             msg = f"{source} has {setting}, which is not supported here: choose a checkpoint without it."
             raise ValueError(msg)
-    if folder.is_dir() and not any((folder / name).is_file() for name in WEIGHT_FILES):
-        msg = f"{folder} has a config.json but no weights: expected model.safetensors beside it."
+    if not weight_files(folder):
+        msg = f"{source} has a {CONFIG} but no weights: expected model.safetensors beside it."
         raise FileNotFoundError(msg)
-    normalise = _normalises(source, revision)
+    normalise = _normalises(source, folder)
+    model = _read(source, folder, kind, settings)
+    return _loaded(model, source=source, revision=commit, normalise=normalise)
+
+
+def _read(source: str, folder: Path, kind: str, settings: dict[str, Any]) -> SpeechModel:
+    """The model in a folder, in float32."""
     family = FAMILIES[kind]
     config = family.config.from_dict(settings)
     _neutralise(config)
@@ -89,21 +96,26 @@ def _from_transformers(source: str, revision: str | None) -> LoadedEncoder:
         torch.manual_seed(SEED_OF_RANDOM_WEIGHTS)  # only the mask vector can be missing, and is then drawn
         try:
             model, report = family.model.from_pretrained(
-                source,
+                str(folder),
                 config=config,
-                revision=revision or "main",
                 dtype=torch.float32,
                 attn_implementation=family.attention,
                 output_loading_info=True,
             )
+        except pickle.UnpicklingError as error:  # whose advice is to run what stands there
+            names = ", ".join(file.name for file in weight_files(folder))
+            msg = (
+                f"the weights of {source} cannot be read as {kind}: {names} holds other things than tensors."
+            )
+            raise ValueError(msg) from error
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-            msg = f"the weights of {source} cannot be read as {kind}: {_first_line(error)}"
+            msg = f"the weights of {source} cannot be read as {kind}: {first_line(error)}"
             raise ValueError(msg) from error
     missing = sorted(set(report["missing_keys"]) - {"masked_spec_embed"})
     if missing:
         msg = f"{source} lacks {len(missing)} weights of a {kind} encoder, such as {missing[0]}."
         raise ValueError(msg)
-    return _loaded(model, source=source, revision=commit or revision, normalise=normalise)
+    return model
 
 
 def _from_checkpoint(path: Path) -> LoadedEncoder:
@@ -170,11 +182,12 @@ def _loaded(
     return LoadedEncoder(model, identity)
 
 
-def _normalises(source: str, revision: str | None) -> bool:
-    settings, _ = _read_json(source, "preprocessor_config.json", revision, required=False)
+def _normalises(source: str, folder: Path) -> bool:
+    name, within = PREPROCESSORS
+    settings = read_settings(folder / name) or read_settings(folder / within).get("feature_extractor")
     if not settings:
         msg = (
-            f"{source} has no preprocessor_config.json: expected one that says how to normalise waveforms, "
+            f"{source} has no {name}: expected one that says how to normalise waveforms, "
             'such as {"do_normalize": true, "sampling_rate": 16000}.'
         )
         raise FileNotFoundError(msg)
@@ -183,32 +196,6 @@ def _normalises(source: str, revision: str | None) -> bool:
         msg = f"{source} hears sound at {rate} Hz: expected {SAMPLE_RATE} Hz."
         raise ValueError(msg)
     return bool(settings.get("do_normalize", True))  # transformers' own default
-
-
-def _read_json(
-    source: str, name: str, revision: str | None, *, required: bool
-) -> tuple[dict[str, Any], str | None]:
-    """A JSON file of a folder or of the hub, and the commit it is from; empty if it may be missing and is."""
-    with _quiet_transformers():
-        try:
-            path = cached_file(
-                source, name, revision=revision, _raise_exceptions_for_missing_entries=required
-            )
-        except (OSError, ValueError) as error:
-            where = f"{source}@{revision}" if revision else source
-            msg = (
-                f"{where} is neither a folder nor in the local cache, and the hub gave nothing "
-                f"({_first_line(error)}): check the id, connect once to fetch it, or give a local folder."
-            )
-            raise FileNotFoundError(msg) from error
-    if path is None:
-        return {}, None
-    try:
-        settings: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        msg = f"{path} is not valid JSON ({error}): copy or fetch it again."
-        raise ValueError(msg) from error
-    return settings, extract_commit_hash(str(path), None)
 
 
 def _neutralise(config: SpeechConfig) -> None:
@@ -237,7 +224,3 @@ def _quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
