@@ -5,7 +5,6 @@ Its header says which utterances they are, with a checksum of each; the header h
 
 import json
 import mmap
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from ser_strategies.common.files import whole_file
 
 ENDING = ".safetensors"
 NAME = "frames"
@@ -96,17 +97,9 @@ def write_shard(path: Path, trunk: str, utterances: Sequence[Stored]) -> None:
     text = json.dumps(facts)
     metadata = {"trunk": trunk, "utterances": text, "checksum": str(zlib.crc32(f"{trunk}{text}".encode()))}
     frames = torch.cat([each.frames for each in utterances])
-    # A name of this process, so that two that build the same shard do not write into one file.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(_head(frames.dtype, frames.shape, metadata))
-            file.write(frames.contiguous().view(torch.uint8).numpy().data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write(_head(frames.dtype, frames.shape, metadata))
+        file.write(frames.contiguous().view(torch.uint8).numpy().data)
 
 
 def _head(dtype: torch.dtype, shape: Sequence[int], metadata: Mapping[str, str]) -> bytes:

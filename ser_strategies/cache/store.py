@@ -1,11 +1,10 @@
 """One cache: a folder of shards that hold what one trunk makes of sounds, and nothing else."""
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +23,7 @@ from ser_strategies.cache.shard import (
     write_shard,
 )
 from ser_strategies.cache.trunk import Trunk
+from ser_strategies.common.files import write_json
 
 FACTS = "cache.json"
 LOCK = ".lock"
@@ -112,18 +112,13 @@ class ShardStore:
     def create(self) -> None:
         """Makes the folder, and says in it what it holds."""
         facts = self.folder / FACTS
-        partial = facts.with_name(f".{FACTS}.{os.getpid()}.partial")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             if facts.exists():
                 facts.touch()  # when it was last used
             else:
-                partial.write_text(json.dumps(self.contents.as_dict(), indent=2) + "\n", encoding="utf-8")
-                partial.replace(facts)
+                write_json(facts, self.contents.as_dict())
             (self.folder / LOCK).touch()
         except OSError as error:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
             raise self._unwritable(error) from error
 
     def shards(self) -> list[Path]:

@@ -1,6 +1,5 @@
 """The front door: `ser-strategies <command>`. Nothing heavy is imported before a command needs it."""
 
-import difflib
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -8,6 +7,7 @@ from importlib.metadata import version
 
 from ser_strategies.common.compatibility import check_torch
 from ser_strategies.common.errors import PROGRAM, MistypedError, one_sentence
+from ser_strategies.common.wording import did_you_mean
 
 # Command -> what it does, and the function that does it, as module:function.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -53,9 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _command(name: str) -> Callable[[str, list[str]], None]:
     if name not in COMMANDS:
-        nearest = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"; did you mean {nearest[0]}?" if nearest else "."
-        msg = f"{name!r} is no command: expected one of {', '.join(COMMANDS)}{hint}"
+        msg = f"unknown command {name!r}: expected one of {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}"
         raise MistypedError(msg)
     if name not in WITHOUT_TORCH:
         check_torch()

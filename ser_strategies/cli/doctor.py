@@ -13,8 +13,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from ser_strategies.cli.corpus import corpus_parser, parse_corpus
+from ser_strategies.common.files import write_text
 from ser_strategies.data.checkup.doctor import Report, examine
-from ser_strategies.fit.record import write_text
 
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 

@@ -1,7 +1,8 @@
 """Options that must be one of a few words, or lie in a range, for callers whom no type checker has seen."""
 
-import difflib
 from typing import Any, get_args
+
+from ser_strategies.common.wording import did_you_mean
 
 
 def check_choice(option: str, value: str, choices: Any) -> None:
@@ -14,8 +15,7 @@ def check_choice(option: str, value: str, choices: Any) -> None:
     """
     words = get_args(choices)
     if value not in words:
-        near = difflib.get_close_matches(str(value), words, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]}?" if near else "."
+        hint = did_you_mean(str(value), words)
         msg = f"{option} must be one of {', '.join(words)}, got {value!r}{hint}"
         raise ValueError(msg)
 

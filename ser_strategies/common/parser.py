@@ -1,10 +1,10 @@
 """argparse with this library's manners: one sentence for a mistake, the nearest name, no abbreviations."""
 
 import argparse
-import difflib
 from typing import Any, NoReturn
 
 from ser_strategies.common.errors import MistypedError
+from ser_strategies.common.wording import nearest
 
 
 class KindParser(argparse.ArgumentParser):
@@ -23,7 +23,7 @@ class KindParser(argparse.ArgumentParser):
         if not unknown and words:
             word = words.split()[0].split("=")[0]
             options = [name for action in self._actions for name in action.option_strings]
-            near = difflib.get_close_matches(word, options, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f": expected some of {', '.join(options)}."
+            near = nearest(word, options)
+            hint = f"; did you mean {near}?" if near else f": expected some of {', '.join(options)}."
             message = f"{self.prog} has no option {word!r}{hint}"
         raise MistypedError(message)

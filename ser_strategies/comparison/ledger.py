@@ -9,10 +9,7 @@
 Files are written whole or not at all, so that a grid that is killed leaves a ledger that can be read.
 """
 
-import json
 import math
-import os
-import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ser_strategies.common.files import write_json
 from ser_strategies.comparison.ledger_cell import (
     CELL,
     PREDICTIONS,
@@ -183,7 +181,7 @@ def write_comparison(folder: str | Path, facts: Mapping[str, Any]) -> None:
         facts: What to write; the schema number is added. With `cells`, a dictionary of hashes, runs of other
             hashes are those of earlier configurations, and are not compared.
     """
-    _write(Path(folder) / COMPARISON, facts)
+    write_json(Path(folder) / COMPARISON, {"schema": SCHEMA, **facts})
 
 
 def read_comparison(folder: str | Path) -> dict[str, Any]:
@@ -232,22 +230,7 @@ def write_cell(folder: str | Path, facts: Mapping[str, Any]) -> None:
         what = f"no {' and no '.join(lacking)}" if lacking else f"the status {facts['status']!r}"
         msg = f"a cell needs {', '.join(REQUIRED)}, the status one of {', '.join(STATUSES)}; got {what}."
         raise ValueError(msg)
-    _write(Path(folder) / CELL, facts)
-
-
-def _write(path: Path, facts: Mapping[str, Any]) -> None:
-    text = json.dumps({"schema": SCHEMA, **facts}, indent=2, allow_nan=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own: processes on several machines may write beside each other.
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_json(Path(folder) / CELL, {"schema": SCHEMA, **facts})
 
 
 def _cells(folder: Path) -> list[Path]:

@@ -1,6 +1,5 @@
 """What a fit costs, measured while it runs and written beside its scores: costs.json."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ser_strategies.batch import Batch
+from ser_strategies.common.files import write_json
 from ser_strategies.costs.amounts import arithmetic, spent, weights
 from ser_strategies.costs.clock import PhaseClock
 from ser_strategies.costs.energy import EnergyMeter
@@ -125,7 +125,7 @@ class CostMeter(Callback):
             "trace": tally.trace,
         }
         if not getattr(trainer, "fast_dev_run", False):
-            _write(Path(trainer.default_root_dir) / COSTS, self.costs)
+            write_json(Path(trainer.default_root_dir) / COSTS, self.costs)
 
     # What a checkpoint takes along ----------------------------------------------------------------------
 
@@ -272,10 +272,3 @@ def _checkpoint_bytes(trainer: Trainer) -> int | None:
     kept = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
     paths = [Path(c.best_model_path) for c in sorted(kept, key=lambda c: not c.monitor) if c.best_model_path]
     return next((path.stat().st_size for path in paths if path.is_file()), None)
-
-
-def _write(path: Path, facts: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)

@@ -1,6 +1,5 @@
 """Protocols: who trains, validates and tests, as named and versioned data with a hash to cite."""
 
-import difflib
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from ser_strategies.common.wording import did_you_mean
 from ser_strategies.data.rules import SPLITS, ByValue, Drawn, GroupFolds, HeldOut, Rule, Split
 
 RULES: Mapping[str, type[Any]] = {
@@ -156,9 +156,7 @@ class Card:
         if name is None:
             return self.protocols[0]
         if name not in known:
-            near = [each for each in known if name and each.startswith(name)]
-            near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]}?" if near else "."
+            hint = did_you_mean(name, known)
             msg = f"protocol must be one of {', '.join(known)} for {self.name}, got {name!r}{hint}"
             raise ValueError(msg)
         return known[name]

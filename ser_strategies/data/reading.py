@@ -12,6 +12,8 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
+from ser_strategies.common.wording import listed
+
 # What stands in Latin-1 where Windows has quotation marks and dashes; no text needs it.
 CONTROLS = re.compile("[\x80-\x9f]")
 
@@ -47,7 +49,7 @@ def _parse(path: Path, columns: Sequence[str], encodings: Sequence[str], separat
         raise ValueError(msg)
     encoding = next((each for each in encodings if _fits(content, each)), None)
     if encoding is None:
-        named = " or ".join("UTF-8" if each == "utf-8-sig" else each for each in encodings)
+        named = listed("UTF-8" if each == "utf-8-sig" else each for each in encodings)
         msg = f"{path} is not written in {named}: save it as UTF-8."
         raise ValueError(msg)
     if not content.partition(b"\n")[0].strip():

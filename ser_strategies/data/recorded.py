@@ -1,6 +1,5 @@
 """What every corpus on a disk shares: where its files are, which classes are asked for, what is missing."""
 
-import difflib
 import hashlib
 import json
 from abc import abstractmethod
@@ -12,6 +11,7 @@ from typing import Any, ClassVar, Literal, Unpack
 
 import pandas as pd
 
+from ser_strategies.common.wording import did_you_mean, listed
 from ser_strategies.data.audio import read_audio, reading_version
 from ser_strategies.data.channels import RuleName
 from ser_strategies.data.corpus import Corpus
@@ -122,7 +122,7 @@ class RecordedCorpus(Corpus):
                 return found[0]
         msg = (
             f"{self.root} is not the folder of {self.card.name}, or half of it: it has no "
-            f"{' or '.join(names)}. "
+            f"{listed(names)}. "
             f"Give the right --data.root; to get the corpus: {self.card.request}."
         )
         raise FileNotFoundError(msg)
@@ -238,13 +238,12 @@ class RecordedCorpus(Corpus):
     def alternatives(self) -> str:
         """The protocols that share nothing, as the start of a sentence."""
         clean = [each.name for each in self.card.protocols if not each.shares and each is not self.protocol]
-        return f"Choose --data.protocol {' or '.join(clean)}" if clean else super().alternatives()
+        return f"Choose --data.protocol {listed(clean)}" if clean else super().alternatives()
 
 
 def _choose(labels: str, known: Mapping[str, Any]) -> str:
     if labels not in known:
-        near = difflib.get_close_matches(labels, known, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]}?" if near else "."
+        hint = did_you_mean(labels, known)
         msg = f"labels must be one of {', '.join(known)}, got {labels!r}{hint}"
         raise ValueError(msg)
     return labels

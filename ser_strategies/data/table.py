@@ -5,6 +5,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from ser_strategies.common.wording import listed
+
 TEXT: Final = "string[pyarrow]"  # kept outside Python's heap: worker processes share it instead of copying it
 VOTE = "vote/"
 # What a table may say of an utterance beside its id, its duration, its votes and its dimensions.
@@ -35,8 +37,8 @@ def complete(table: pd.DataFrame, corpus: str) -> pd.DataFrame:
     """
     missing = [column for column in ("id", "seconds") if column not in table]
     if missing:
-        listed = ", ".join(map(str, table.columns))
-        msg = f"the table of {corpus} lacks the column {' and '.join(missing)}: got {listed}."
+        columns = ", ".join(map(str, table.columns))
+        msg = f"the table of {corpus} lacks the column {listed(missing, 'and')}: got {columns}."
         raise ValueError(msg)
     table = table.reset_index(drop=True).copy()
     table["id"] = table["id"].astype(TEXT)

@@ -19,6 +19,7 @@ import soundfile
 import torch
 from torchaudio.functional import resample
 
+from ser_strategies.common.files import UNFINISHED, whole_file
 from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.data.channels import ChannelRule, Samples
 
@@ -52,12 +53,8 @@ def extract_sound(video: Path, target: Path, *, channel: ChannelRule) -> float:
     sound: Samples = resample(torch.from_numpy(channel(channels)), rate, SAMPLE_RATE).numpy()
     flac = BytesIO()  # libsndfile would say nothing of a full disk
     soundfile.write(flac, sound, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    unfinished = _unfinished(target)
-    try:
-        unfinished.write_bytes(flac.getbuffer())
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(target) as file:
+        file.write(flac.getbuffer())
     return len(sound) / SAMPLE_RATE
 
 
@@ -78,6 +75,9 @@ def extract_all(
     if twice := [str(target) for target, count in targets.items() if count > 1]:
         msg = f"several clips would be written to {', '.join(twice)}: expected one for each file."
         raise ValueError(msg)
+    for folder in {target.parent for target in targets}:
+        for left in folder.glob(f".*.flac.*{UNFINISHED}"):  # by a run that was killed
+            left.unlink(missing_ok=True)
     pending = [video for video, target in zip(videos, targets, strict=True) if not _is_done(target)]
     tell = progress or (lambda count: None)
     tell(len(videos) - len(pending))
@@ -91,8 +91,7 @@ def extract_all(
 
 
 def _is_done(target: Path) -> bool:
-    """Whether a file is there and whole; what a killed run left is removed."""
-    _unfinished(target).unlink(missing_ok=True)
+    """Whether a file is there and whole; one that is not is removed."""
     try:
         with soundfile.SoundFile(target) as file:
             file.seek(file.frames - 1)  # a header does not know what is missing
@@ -100,10 +99,6 @@ def _is_done(target: Path) -> bool:
     except soundfile.LibsndfileError:
         target.unlink(missing_ok=True)
         return False
-
-
-def _unfinished(target: Path) -> Path:
-    return target.with_name(f".{target.name}.partial")
 
 
 def _extract(channel: ChannelRule, video: Path) -> str:

@@ -1,6 +1,5 @@
 """LoRA through peft: putting adapters into an encoder, and taking them out again."""
 
-import difflib
 from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from peft.tuners.lora import LoraModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ser_strategies.common.wording import did_you_mean
 from ser_strategies.encoder.families import SpeechModel
 
 ADAPTER = "default"
@@ -95,8 +95,7 @@ def _check_targets(model: nn.Module, targets: tuple[str, ...]) -> None:
     for target in targets:
         if any(path == target or path.endswith(f".{target}") for path in paths):
             continue
-        nearest = difflib.get_close_matches(target, known, n=1)
-        hint = f"; did you mean {nearest[0]}?" if nearest else "."
+        hint = did_you_mean(target, known)
         msg = f"targets: {target!r} matches no linear layer: expected some of {', '.join(known)}{hint}"
         raise ValueError(msg)
 

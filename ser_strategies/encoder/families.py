@@ -1,11 +1,12 @@
 """The three families this library knows, and the shapes that `random:<size>` can draw."""
 
-import difflib
 from typing import Any, NamedTuple
 
 from transformers.models.hubert import HubertConfig, HubertModel
 from transformers.models.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 from transformers.models.wavlm import WavLMConfig, WavLMModel
+
+from ser_strategies.common.wording import did_you_mean
 
 SpeechConfig = Wav2Vec2Config | WavLMConfig | HubertConfig
 # transformers' models, whose attributes nn.Module types as Tensor | Module, which nobody can use.
@@ -69,8 +70,7 @@ def random_shape(size: str) -> RandomShape:
     """
     known = [f"{family}-{shape}" for family in FAMILIES for shape in SHAPES]
     if size not in known:
-        nearest = difflib.get_close_matches(size, known, n=1)
-        hint = f"; did you mean random:{nearest[0]}?" if nearest else "."
+        hint = did_you_mean(size, known, before="random:")
         msg = f"random:{size} is not a size to draw: expected random: and one of {', '.join(known)}{hint}"
         raise ValueError(msg)
     family, shape = size.split("-", 1)

@@ -4,6 +4,8 @@ from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from ser_strategies.common.wording import listed
+
 PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 # For a list: what is in it, and what one looks like.
 LISTED = {
@@ -59,7 +61,7 @@ def _words(hint: Any) -> str | None:
         return f"one of {', '.join(choices(hint))}" if len(parts) > 1 else str(parts[0])
     if origin in {Union, UnionType}:
         several = [_words(part) for part in parts if part is not NoneType]
-        return None if None in several else " or ".join(map(str, several))
+        return None if None in several else listed(several)
     if origin is tuple:
         return _list(parts)
     if origin is dict and parts == (str, str):

@@ -1,6 +1,5 @@
 """Turns jsonargparse's reports into one sentence: what was expected, what was typed, the nearest name."""
 
-import difflib
 import inspect
 import re
 from argparse import ArgumentError
@@ -17,6 +16,7 @@ import yaml
 from lightning.pytorch import Trainer
 
 from ser_strategies.common.errors import MistypedError
+from ser_strategies.common.wording import did_you_mean, listed
 from ser_strategies.data.augmentation import Augmentation
 from ser_strategies.fit.hints import annotation, choices, takes
 
@@ -102,7 +102,7 @@ def explain(report: str, classes: dict[str, type], known: Mapping[str, Sequence[
         name, option = found[1], found[2]
         options = _options(classes[name]) if name in classes else ["class_path", "init_args", "dict_kwargs"]
         # A corpus may settle what its base leaves open, and so not take it.
-        hint = nearest(option, [each for each in options if each != option])
+        hint = did_you_mean(option, [each for each in options if each != option])
         group = next((part for part in ("model", "data") if name in known.get(part, ())), None)
         if hint == "." and group:
             hint = f": --{group}.help {name} lists what it has."
@@ -112,11 +112,12 @@ def explain(report: str, classes: dict[str, type], known: Mapping[str, Sequence[
     if found := WRONG_CHOICE.search(report):
         known_words = [choice.strip().strip("'\"") for choice in found[2].split(",")]
         option, value = found[1], found[3].strip()
-        return f"{option} must be one of {', '.join(known_words)}, got {value!r}{nearest(value, known_words)}"
+        hint = did_you_mean(value, known_words)
+        return f"{option} must be one of {', '.join(known_words)}, got {value!r}{hint}"
     if found := MISSING_PARTS.search(report):
         missing = sorted((part.partition(".")[2] for part in found[1].split(", ")), reverse=True)
         hints = "; ".join(f"--{part}: one of {', '.join(known[part])}" for part in missing)
-        return f"{' and '.join(f'--{part}' for part in missing)} missing ({hints})."
+        return f"{listed((f'--{part}' for part in missing), 'and')} missing ({hints})."
     if found := MISSING_OPTION.search(report):
         key = ".".join(KEY.findall(report[: found.start()])) or "model"
         return f"{found[1]} needs {found[2]}: give --{key}.{found[2]} or put it in the --config file."
@@ -130,7 +131,9 @@ def explain(report: str, classes: dict[str, type], known: Mapping[str, Sequence[
         name, names = found[1], known.get(option, [])
         if not names:
             return f"{option}: {name} is not known: check its spelling, or give its full import path."
-        return f"--{option} {name} is not known: expected one of {', '.join(names)}{nearest(name, names)}"
+        return (
+            f"--{option} {name} is not known: expected one of {', '.join(names)}{did_you_mean(name, names)}"
+        )
     if found := ABSTRACT.search(report):
         return f"--{found[1]} is not chosen yet where {found[2]!r} is given: put --{found[1]} first."
     if "trainer.precision" in report:
@@ -139,15 +142,6 @@ def explain(report: str, classes: dict[str, type], known: Mapping[str, Sequence[
         value = wrong_type[3].splitlines()[0].partition(". Got value")[0]
         return f"{wrong_type[1]} must be {TYPES.get(wrong_type[2], wrong_type[2])}, got {value!r}."
     return _first_lines(report)
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """The end of a sentence: `; did you mean ...?` where a known name is near, else a full stop."""
-    plain = {re.sub(r"\W", "", each).casefold(): each for each in reversed(known)}
-    typed = re.sub(r"\W", "", name).casefold()
-    begin = [each for each in plain if typed and each.startswith(typed)]
-    matches = difflib.get_close_matches(typed, begin or plain, n=1, cutoff=0.0 if begin else 0.5)
-    return f"; did you mean {plain[matches[0]]}?" if matches else "."
 
 
 def _wrong_value(report: str, classes: dict[str, type]) -> str | None:
@@ -165,7 +159,7 @@ def _wrong_value(report: str, classes: dict[str, type]) -> str | None:
     words = choices(annotation(kind, option))
     # What cannot be taken for a word of the sentence needs no quotation marks.
     shown = got if (got[:1], got[-1:]) in {("[", "]"), ("{", "}")} else repr(got)
-    hint = nearest(got, words) if words else "."
+    hint = did_you_mean(got, words) if words else "."
     return f"--{'.'.join(keys)} must be {expected}, got {shown}{hint}"
 
 
@@ -181,7 +175,7 @@ def _unknown_argument(argument: str, classes: dict[str, type], known: Mapping[st
     group, _, option = key.partition(".")
     if group == "trainer" and option:
         options = list(inspect.signature(Trainer.__init__).parameters)
-        return f"the trainer has no option {option!r}{nearest(option, options)}"
+        return f"the trainer has no option {option!r}{did_you_mean(option, options)}"
     top = ["config", "seed_everything", "trainer", "model", "data", "ckpt_path", "overwrite", "output"]
     everything = {
         part: sorted({f"{part}.{name}" for kind in known.get(part, ()) for name in _options(classes[kind])})
@@ -189,8 +183,9 @@ def _unknown_argument(argument: str, classes: dict[str, type], known: Mapping[st
     }
     if group not in top:
         whole = [each for names in everything.values() for each in names if each.endswith(f".{key}")]
-        return f"{group!r} is no option here{f'; did you mean {whole[0]}?' if whole else nearest(group, top)}"
-    return f"{key!r} is no option here{nearest(key, everything.get(group, []))}"
+        hint = f"; did you mean {whole[0]}?" if whole else did_you_mean(group, top)
+        return f"{group!r} is no option here{hint}"
+    return f"{key!r} is no option here{did_you_mean(key, everything.get(group, []))}"
 
 
 def _options(kind: type) -> list[str]:
@@ -209,7 +204,9 @@ def _wrong_precision(report: str) -> str:
     choices = [choice for choice in dict.fromkeys(choices) if "-" in choice]
     typed = re.search(r"Given value: (.+)", report)
     value = typed[1].strip() if typed else "something else"
-    return f"trainer.precision must be one of {', '.join(choices)}, got {value!r}{nearest(value, choices)}"
+    return (
+        f"trainer.precision must be one of {', '.join(choices)}, got {value!r}{did_you_mean(value, choices)}"
+    )
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """What a run leaves beside its checkpoints: configuration, surroundings, scores, predictions."""
 
-import csv
-import json
 import math
 import os
 import platform
@@ -19,6 +17,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
+from ser_strategies.common.files import write_json, write_table, write_text
 from ser_strategies.fit.datafacts import data_facts, told, unreadable_told
 from ser_strategies.fit.together import told_elsewhere
 from ser_strategies.strategies import LoRAFineTuning, Predictions, Recognizer, Strategy
@@ -224,30 +223,6 @@ def parameter_counts(model: LightningModule) -> dict[str, int]:
         "trainable_parameters": sum(size for size, trains in sizes if trains),
         "parameters": sum(size for size, _ in sizes),
     }
-
-
-def write_json(path: Path, facts: dict[str, Any]) -> None:
-    """Writes a file that is whole or not there."""
-    write_text(path, json.dumps(facts, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file that is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Writes a .csv or .parquet that is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    if path.suffix == ".parquet":
-        table.to_parquet(partial, index=False)
-    else:
-        table.to_csv(partial, index=False, quoting=csv.QUOTE_MINIMAL)
-    partial.replace(path)
 
 
 def _of_strategy(model: Strategy) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from ser_strategies.batch import Batch
+from ser_strategies.common.files import write_table
 from ser_strategies.data.table import TEXT
-from ser_strategies.fit.record import write_table
 from ser_strategies.strategies import Recognizer
 
 # What is told of an utterance beside its true label and what was said of it.

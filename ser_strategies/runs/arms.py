@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 
 from ser_strategies.common.errors import MistypedError
+from ser_strategies.common.wording import did_you_mean
 from ser_strategies.comparison.ledger import read_comparison
 from ser_strategies.data.corpora import CORPORA
-from ser_strategies.fit.mistakes import nearest
 from ser_strategies.runs.grid_arguments import OF_FIT, Wishes
 from ser_strategies.runs.presets import PRESETS, TINY, StageWords, Start
 from ser_strategies.runs.stages import find_stages
@@ -55,11 +55,12 @@ def find_arms(wishes: Wishes) -> list[Arm]:
     for name in wishes.special:
         if name not in names:
             known = [*names, *(group[2:] for group in OF_FIT)]
-            msg = f"--{name}. addresses no strategy: expected one of {', '.join(names)}{nearest(name, known)}"
+            hint = did_you_mean(name, known)
+            msg = f"--{name}. addresses no strategy: expected one of {', '.join(names)}{hint}"
             raise MistypedError(msg)
     before = [*names, *map(str, read_comparison(wishes.out).get("names", []))]
     if wishes.baseline is not None and wishes.baseline not in before:
-        hint = nearest(wishes.baseline, names)
+        hint = did_you_mean(wishes.baseline, names)
         msg = f"--baseline {wishes.baseline} is not compared: expected one of {', '.join(names)}{hint}"
         raise MistypedError(msg)
     return [_with_words(arm, wishes) for arm in arms]
@@ -67,7 +68,7 @@ def find_arms(wishes: Wishes) -> list[Arm]:
 
 def _named(name: str, common: Sequence[str], special: Sequence[str]) -> Arm:
     if name not in PRESETS:
-        hint = nearest(name, list(PRESETS))
+        hint = did_you_mean(name, list(PRESETS))
         if Path(name).exists():
             hint = f"; give configurations without --strategies, as in `compare {name}`."
         msg = f"--strategies {name} is not known: expected some of {', '.join(PRESETS)}{hint}"
@@ -94,7 +95,7 @@ def _of_path(path: Path) -> Arm:
     elif path.is_file():
         arm = Arm(path.stem, (StageWords("", ("--config", str(path))),), Path("runs", path.stem))
     else:
-        hint = nearest(path.name, list(PRESETS))
+        hint = did_you_mean(path.name, list(PRESETS))
         if path.name in PRESETS:
             hint = f"; a strategy by name goes behind --strategies, as in --strategies {path.name}."
         msg = f"{path} does not exist: expected a configuration of `fit` or the folder of a chain{hint}"
@@ -174,7 +175,7 @@ def _shared_out(
             if not known and group not in stages:
                 listed = ", ".join(filter(None, stages))
                 expected = f"one of its stages ({listed}) or " if listed else ""
-                near = nearest(group, [*filter(None, stages), *(each[2:] for each in OF_FIT)])
+                near = did_you_mean(group, [*filter(None, stages), *(each[2:] for each in OF_FIT)])
                 msg = (
                     f"--{arm.name}.{word[2:]}: expected {expected}model, data or trainer, got {group!r}{near}"
                 )

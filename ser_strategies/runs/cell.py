@@ -9,6 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ser_strategies.common.wording import listed
 from ser_strategies.comparison.ledger import check_finished, write_cell
 from ser_strategies.comparison.ledger_cell import CELL, PREDICTIONS, read_json
 from ser_strategies.runs.chain_plan import Step
@@ -125,7 +126,7 @@ class CellRunner:
         last = cell.steps[-1].folder
         lacking = [name for name in ("test.json", PREDICTIONS) if not (last / name).exists()]
         if lacking:
-            return Ended(FAILED, f"it ended without {' and '.join(lacking)}; see {last / LOG}")
+            return Ended(FAILED, f"it ended without {listed(lacking, 'and')}; see {last / LOG}")
         return Ended(FINISHED)
 
     def _start(self, log: Path, environment: Mapping[str, str]) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ser_strategies.common.errors import MistypedError
-from ser_strategies.fit.mistakes import nearest
+from ser_strategies.common.wording import did_you_mean
 from ser_strategies.runs.chain_arguments import Wishes
 from ser_strategies.runs.configuration import Stage, resolve
 from ser_strategies.runs.links import Link, find_links, moved, real
@@ -71,7 +71,9 @@ def plan(wishes: Wishes) -> list[list[Step]]:
     names = [file.name for file in files]
     for name in wishes.special:
         if name not in names:
-            msg = f"--{name}. addresses no stage: expected one of {', '.join(names)}{nearest(name, names)}"
+            msg = (
+                f"--{name}. addresses no stage: expected one of {', '.join(names)}{did_you_mean(name, names)}"
+            )
             raise MistypedError(msg)
     stages = [_resolve(file, wishes) for file in files]
     links = find_links(stages)

@@ -1,7 +1,6 @@
 """The words of `compare`: which are its own, which go to every strategy, and which to one."""
 
 import argparse
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Literal
 
 from ser_strategies.common.errors import PROGRAM, MistypedError
 from ser_strategies.common.parser import KindParser
+from ser_strategies.common.wording import did_you_mean
 from ser_strategies.runs.chain_arguments import numbers
 from ser_strategies.runs.presets import PRESETS
 
@@ -216,9 +216,7 @@ def _check_score(name: str) -> None:
     bare = name.removeprefix("test/").removeprefix("val/")
     if bare not in SCORES and not bare.startswith(SCORES_OF):
         listed = ", ".join((*SCORES, *(f"{each}<name>" for each in SCORES_OF)))
-        near = difflib.get_close_matches(bare, SCORES, n=1)
-        hint = f"; did you mean {near[0]}?" if near else "."
-        msg = f"--score {name} is not known: expected one of {listed}{hint}"
+        msg = f"--score {name} is not known: expected one of {listed}{did_you_mean(bare, SCORES)}"
         raise MistypedError(msg)
 
 

@@ -1,12 +1,12 @@
 """Hand-offs: what a stage's configuration says of another stage's folder, and where that is really."""
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ser_strategies.common.errors import MistypedError
+from ser_strategies.common.wording import did_you_mean, listed
 from ser_strategies.runs.configuration import Stage
 
 CHECKPOINTS = ("best.ckpt", "last.ckpt")
@@ -144,9 +144,8 @@ def _check_checkpoint(stage: str, option: str, text: str, inner: str, source: St
     """Notices a slip in a name before hours of training lead up to it."""
     written = not source.config["trainer"].get("callbacks")  # callbacks may write others
     if written and "/" not in inner and inner.endswith(".ckpt") and inner not in CHECKPOINTS:
-        near = difflib.get_close_matches(inner, CHECKPOINTS, n=1, cutoff=0.0)[0]
         msg = (
             f"{stage}: {option} {text} is no checkpoint that {source.name} writes: expected "
-            f"{' or '.join(CHECKPOINTS)}; did you mean {near}?"
+            f"{listed(CHECKPOINTS)}{did_you_mean(inner, CHECKPOINTS)}"
         )
         raise MistypedError(msg)

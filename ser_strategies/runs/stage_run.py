@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import yaml
 
-from ser_strategies.fit.record import write_text
+from ser_strategies.common.files import write_text
 from ser_strategies.runs.chain_plan import Step
 from ser_strategies.runs.decide import Decision, Facts, new_results, results_in
 from ser_strategies.runs.stamp import FINISHED, STAMP, STARTED, read_stamp, write_stamp

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ser_strategies.fit.record import write_json
+from ser_strategies.common.files import write_json
 from ser_strategies.runs.chain_plan import Step
 from ser_strategies.runs.data_prints import DataPrint
 from ser_strategies.runs.hashes import hash_of

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ser_strategies.common.wording import listed
+
 NAMED_AT_MOST = 5
 
 
@@ -42,7 +44,7 @@ class GradientGuard:
         if self.waiting and self.patience <= 0:
             msg = (
                 f"{len(self.waiting)} of the {self.declared} parameters that {self.strategy} declares "
-                f"trainable got no gradient: {_listed(list(self.waiting))}. They would never change, so this "
+                f"trainable got no gradient: {_listed(self.waiting)}. They would never change, so this "
                 "run is not what it says: let `forward` use them, or freeze them."
             )
             raise DeadParametersError(msg)
@@ -98,9 +100,7 @@ class LossWatch:
                 continue
             bad = [name for name, finite in zip(step.ids, step.finite.tolist(), strict=True) if not finite]
             utterances = (
-                f"in {_listed(bad)}"
-                if bad
-                else f"though the outputs are finite, for {_listed(list(step.ids))}"
+                f"in {_listed(bad)}" if bad else f"though the outputs are finite, for {_listed(step.ids)}"
             )
             what = "the loss is" if step.training else "the outputs are"
             remedy = "look at those utterances"
@@ -110,6 +110,5 @@ class LossWatch:
             raise FloatingPointError(msg)
 
 
-def _listed(names: list[str]) -> str:
-    more = len(names) - NAMED_AT_MOST
-    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+def _listed(names: Iterable[str]) -> str:
+    return listed(names, "and", at_most=NAMED_AT_MOST)

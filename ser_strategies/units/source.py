@@ -22,6 +22,7 @@ from ser_strategies.cache.shard import Stored
 from ser_strategies.cache.store import FrameStore, ShardStore
 from ser_strategies.cache.training import Request, fill, request
 from ser_strategies.cache.trunk import describe_trunk
+from ser_strategies.common.files import write_json
 from ser_strategies.encoder import Encoder, EncoderIdentity, freeze
 from ser_strategies.units import kmeans as clustering
 from ser_strategies.units import nearest, seeding
@@ -203,9 +204,7 @@ class UnitSource:
             kept = [(position, key) for position, key in named if key in present]
             stored = store.frames([[key for _, key in kept]])
             describe_units(report, stored, rows.iloc[[position for position, _ in kept]])
-            partial = store.folder / f".{REPORT}.partial"
-            partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-            partial.replace(store.folder / REPORT)
+            write_json(store.folder / REPORT, report)
             shutil.rmtree(store.folder / STATES)  # many times the size of the units, and done with
         return trainer.strategy.broadcast(report)
 

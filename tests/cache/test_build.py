@@ -166,7 +166,7 @@ def test_a_full_disk_leaves_a_message_and_a_cache_that_can_be_used(root, monkeyp
         r"what is there stays usable: make room and run again"
     )
     with monkeypatch.context() as full:
-        full.setattr(os, "fsync", FullDisk(2))
+        full.setattr(os, "fsync", FullDisk(3))  # the description, and two shards
         with pytest.raises(OSError, match=message):
             filled(store, encoder, sounds)
     done = stamps(root)
@@ -182,12 +182,9 @@ def test_a_full_disk_leaves_a_message_and_a_cache_that_can_be_used(root, monkeyp
 
 
 def test_a_disk_that_takes_not_even_a_description_leaves_a_message(root, monkeypatch):
-    def full(path: Path, *_: Any, **__: Any) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-
     encoder = lively(KIND)
     store = store_of(root, encoder, 2)
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "fsync", FullDisk(0))
     with pytest.raises(OSError, match=rf"the cache.* {store.folder}.*No space left on device.*: "):
         filled(store, encoder, sounds_of([noise(2_000)]))
 

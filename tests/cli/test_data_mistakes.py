@@ -9,7 +9,6 @@ from ser_strategies.data.augmentation import Augmentation
 from ser_strategies.data.corpora import CORPORA
 from ser_strategies.data.synthetic import Synthetic
 from ser_strategies.fit.hints import takes
-from ser_strategies.fit.mistakes import nearest
 from ser_strategies.strategies import CachedFineTuning, LoRAFineTuning
 from tests.cli.conftest import PARTIAL
 
@@ -213,17 +212,3 @@ def test_every_option_of_a_corpus_can_be_said_in_words(corpus):
     options = {action.dest.split(".")[1] for action in parser._actions if action.dest.startswith("data.")}
     assert len(options) > 8
     assert [option for option in options if takes(corpus, option) is None] == []
-
-
-@pytest.mark.parametrize(
-    ("name", "known", "end"),
-    [
-        ("valance", ["activation", "valence"], "; did you mean valence?"),
-        ("SYNTHETIC", ["Synthetic"], "; did you mean Synthetic?"),
-        ("official", ["official-test2", "official"], "; did you mean official?"),
-        ("", ["a"], "."),
-        ("zzz", ["a", "b"], "."),
-    ],
-)
-def test_the_nearest_name_is_found_whatever_its_case_and_dashes(name, known, end):
-    assert nearest(name, known) == end

@@ -230,11 +230,10 @@ def test_a_clip_that_gives_no_sound_is_named_and_leaves_nothing(tmp_path, spoil,
 
 
 def test_what_cannot_be_written_leaves_nothing(made, tmp_path, monkeypatch):
-    def full(path, content):
-        path.touch()
+    def full(file):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         extract_sound(made[0], tmp_path / "a.flac", channel=dialogue_channel)
     assert list(tmp_path.iterdir()) == []
@@ -310,7 +309,7 @@ def test_what_a_killed_run_left_is_removed(made, tmp_path):
     extract([whole])
     garbage(broken)
     for video in videos:
-        (tmp_path / f".{video.stem}.flac.partial").write_bytes(made[1][:2_000])
+        (tmp_path / f".{video.stem}.flac.0123abcd.partial").write_bytes(made[1][:2_000])
     assert extract(videos) == Extraction(written=1, kept=1, failed={str(broken): FAULTS[garbage]})
     assert hidden(tmp_path) == []
     assert pending.with_suffix(".flac").read_bytes() == made[1]

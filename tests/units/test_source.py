@@ -530,7 +530,7 @@ def die(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
         case "before the report":
             at(units_module, "describe_units", lambda *_: True)
         case "within the report":
-            at(Path, "replace", lambda path, *_: path.name == f".{REPORT}.partial")
+            at(Path, "replace", lambda path, *_: path.name.startswith(f".{REPORT}."))
         case "after the report":
             at(shutil, "rmtree", lambda path: Path(path).name == STATES)
 

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from ser_strategies.common.files import write_text
 from ser_strategies.comparison.comparison import Comparison
 from ser_strategies.comparison.findings import FRONTS, Findings, find
 from ser_strategies.comparison.report import curves, matrices, pareto, raster, speakers, svg, timebars
@@ -64,7 +65,7 @@ def write_picture(canvas: Canvas, path: Path) -> None:
         raise ValueError(msg)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() == ".svg":
-        path.write_text(svg.standalone(canvas), encoding="utf-8")
+        write_text(path, svg.standalone(canvas))
     else:
         raster.save(canvas, path)
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ser_strategies.common.wording import listed
 from ser_strategies.comparison.findings import Findings
 from ser_strategies.comparison.ledger import COMPARISON
 from ser_strategies.comparison.report.quantities import duration, known
@@ -242,10 +243,7 @@ def _brands(findings: Findings) -> list[str]:
 
 
 def _listed(names: Iterable[str]) -> str:
-    every = list(names)
-    if len(every) > SHOWN:
-        return f"{', '.join(every[:SHOWN])} and {len(every) - SHOWN} more"
-    return " and ".join(filter(None, [", ".join(every[:-1]), *every[-1:]]))
+    return listed(names, "and", at_most=SHOWN)
 
 
 def _upper(words: str) -> str:

@@ -1,6 +1,5 @@
 """Writes a report into a folder: page, markdown, table, facts and pictures."""
 
-import json
 import math
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ser_strategies.common.files import write_json, write_text
 from ser_strategies.comparison.comparison import Comparison
 from ser_strategies.comparison.findings import Findings, find
 from ser_strategies.comparison.report.html import page
@@ -47,10 +47,10 @@ def write_findings(findings: Findings, folder: Path) -> Path:
         names.append(name)
         for ending in (".svg", ".png"):
             write_picture(canvas, folder / "pictures" / f"{name}{ending}")
-    _write(folder / "report.md", document(findings, names))
-    _write(folder / "table.csv", table_csv(findings))
-    _write(folder / "report.json", json.dumps(_plain(facts(findings)), indent=2, allow_nan=False) + "\n")
-    _write(folder / "report.html", page(findings))
+    write_text(folder / "report.md", document(findings, names))
+    write_text(folder / "table.csv", table_csv(findings))
+    write_json(folder / "report.json", _plain(facts(findings)))
+    write_text(folder / "report.html", page(findings))
     return folder / "report.html"
 
 
@@ -119,9 +119,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     return value
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

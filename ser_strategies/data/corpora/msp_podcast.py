@@ -7,6 +7,7 @@ from typing import Any, Literal, Unpack, final
 
 import pandas as pd
 
+from ser_strategies.common.wording import listed
 from ser_strategies.data.corpus_options import RecordedOptions
 from ser_strategies.data.protocol import load_card
 from ser_strategies.data.reading import check_columns, read_table, to_numbers
@@ -167,7 +168,7 @@ def _read(path: Path, keys: Sequence[str]) -> pd.DataFrame:
     try:
         rows = list(_flattened(json.loads(path.read_text(encoding="utf-8-sig")), keys))
     except (ValueError, TypeError, AttributeError) as error:
-        msg = f"{path} is no JSON object of labels by {' and '.join(keys)}: unpack it again ({error})."
+        msg = f"{path} is no JSON object of labels by {listed(keys, 'and')}: unpack it again ({error})."
         raise ValueError(msg) from error
     table = pd.DataFrame(rows).astype(TEXT)
     return table.mask(table == "")

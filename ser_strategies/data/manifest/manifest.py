@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.common.wording import listed
 from ser_strategies.data.audio import read_audio
 from ser_strategies.data.corpus import NEEDED
 from ser_strategies.data.corpus_options import RecordedOptions
@@ -161,7 +162,7 @@ class Manifest(RecordedCorpus):
             if rows.empty:
                 self._refuse_empty(name)
             if stage != "predict" and (self.labels or self.dimensions) and not self._known(rows).any():
-                column = "label" if self.labels else " or ".join(self.dimensions)
+                column = "label" if self.labels else listed(self.dimensions)
                 msg = (
                     f"no utterance of the {name} split of {self.path} has a {column}: fill it in, or only "
                     f"`predict`, which needs none."

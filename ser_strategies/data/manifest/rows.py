@@ -1,6 +1,5 @@
 """What the cells of a manifest mean: files, parts of recordings, people, labels, votes."""
 
-import difflib
 import posixpath
 import re
 import unicodedata
@@ -14,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ser_strategies.common.wording import did_you_mean
 from ser_strategies.data.manifest.sheet import DIMENSIONS, NUMBERS, WORDS, Sheet
 from ser_strategies.data.table import NOBODY, TEXT, VOTE
 
@@ -248,11 +248,8 @@ def _refuse_nothing(sheet: Sheet) -> NoReturn:
 
 
 def _expected(classes: Sequence[str], strange: pd.Series) -> str:
-    known = {name.casefold(): name for name in classes}
     value = "" if strange.empty else str(strange.iloc[0])
-    near = difflib.get_close_matches(value.casefold(), known, n=1, cutoff=0.5)
-    hint = f"; did you mean {known[near[0]]}?" if near else "."
-    return f"expected one of {', '.join(classes)}{hint}"
+    return f"expected one of {', '.join(classes)}{did_you_mean(value, classes)}"
 
 
 def _check_spelling(sheet: Sheet, said: Mapping[str, pd.Series], advice: str) -> None:

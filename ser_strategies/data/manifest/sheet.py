@@ -1,6 +1,5 @@
 """A manifest as it stands: its columns of text and numbers under the package's names, and its lines."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ser_strategies.common.wording import listed, nearest
 from ser_strategies.data.manifest.file import ENDINGS, LONGEST, read_file
 from ser_strategies.data.table import TEXT
 
@@ -58,7 +58,7 @@ class Sheet:
 
     def where(self, *rows: int) -> str:
         """Where rows stand, such as lines 3 and 7."""
-        numbers = " and ".join(str(self.places[row]) for row in rows)
+        numbers = listed((self.places[row] for row in rows), "and")
         return f"{self.unit}{'s' if len(rows) > 1 else ''} {numbers}"
 
     def refuse(self, wrong: pd.Series, column: str, expected: str) -> None:
@@ -121,8 +121,8 @@ def _check_there(path: Path) -> None:
     if not path.is_file():
         folder = path if path.is_dir() else path.parent
         tables = sorted(each.name for each in folder.glob("*") if each.suffix.lower() in ENDINGS)
-        near = tables[:1] if path.is_dir() else difflib.get_close_matches(path.name, tables, n=1, cutoff=0.5)
-        hint = f"; did you mean {folder / near[0]}?" if near else "."
+        near = next(iter(tables), None) if path.is_dir() else nearest(path.name, tables)
+        hint = f"; did you mean {folder / near}?" if near else "."
         kind = "is a folder" if path.is_dir() else "does not exist"
         msg = f"--data.path {path} {kind}: expected a table with a row for each utterance{hint}"
         raise FileNotFoundError(msg)
@@ -138,7 +138,7 @@ def _match(
     path: Path, header: Sequence[str], columns: Mapping[str, str], wanted: Sequence[str]
 ) -> dict[str, int]:
     """Where each of the package's columns is in the header; what the package does not know is left alone."""
-    listed = _listed(header)
+    shown = _listed(header)
     found: dict[str, list[int]] = {}
     for column, name in columns.items():
         if column not in wanted:
@@ -146,7 +146,7 @@ def _match(
             raise ValueError(msg)
         found[column] = [index for index, each in enumerate(header) if each == name]
         if not found[column]:
-            msg = f"{path} has no column {name!r}, which --data.columns gives for {column}: got {listed}."
+            msg = f"{path} has no column {name!r}, which --data.columns gives for {column}: got {shown}."
             raise ValueError(msg)
     for index, name in enumerate(header):
         column = canonical(name)
@@ -154,7 +154,7 @@ def _match(
             found.setdefault(column, []).append(index)
     for column, indices in found.items():
         if len(indices) > 1:
-            names = " and ".join(header[index] for index in indices)
+            names = listed((header[index] for index in indices), "and")
             msg = (
                 f"{path} has more than one column for {column} ({names}), expected one: take the others "
                 f"away, or choose with --data.columns '{{{column}: {header[indices[0]]}}}'."
@@ -163,7 +163,7 @@ def _match(
     if "path" not in found:
         others = ", ".join(name for name, column in ALIASES.items() if column == "path")
         msg = (
-            f"{path} has no column path (or {others}): got {listed}. Let its first line name the columns, or "
+            f"{path} has no column path (or {others}): got {shown}. Let its first line name the columns, or "
             f"say which it is, as in --data.columns '{{path: recording}}'."
         )
         raise ValueError(msg)

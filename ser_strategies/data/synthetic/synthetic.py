@@ -8,6 +8,7 @@ from typing import Any, Literal, Unpack, final
 import pandas as pd
 import soundfile
 
+from ser_strategies.common.files import write_text
 from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.corpus_options import CorpusOptions
@@ -129,7 +130,7 @@ class Synthetic(Corpus):
             soundfile.write(folder / f"{row['id']}.wav", sound, SAMPLE_RATE, subtype="FLOAT")
         table["path"] = table["id"] + ".wav"
         columns = ["path", "label", "speaker", "split", "gender", "text", *self.dimensions]
-        table[columns].to_csv(folder / "manifest.csv", index=False, float_format="%g")
+        write_text(folder / "manifest.csv", table[columns].to_csv(index=False, float_format="%g"))
 
     @cached_property
     def _clips(self) -> dict[str, SyntheticUtterance]:

@@ -1,0 +1,57 @@
+import json
+import os
+
+import pandas as pd
+import pytest
+
+from ser_strategies.common.files import whole_file, write_json, write_table, write_text
+
+TABLE = pd.DataFrame({"id": ["a", 'b,"c'], "seconds": [0.1, 2.5]})
+WRITERS = {
+    "x.json": lambda path: write_json(path, {"name": "é", "value": 0.1}),
+    "x.txt": lambda path: write_text(path, "é\n"),
+    "x.csv": lambda path: write_table(path, TABLE),
+    "x.parquet": lambda path: write_table(path, TABLE),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_file_is_replaced_only_by_a_whole_one(name, tmp_path, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError("no space left")
+
+    path = tmp_path / "new" / name
+    WRITERS[name](path)
+    whole = path.read_bytes()
+    path.write_bytes(b"before")
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="no space left"):
+            WRITERS[name](path)
+    assert path.read_bytes() == b"before"
+    WRITERS[name](path)
+    assert path.read_bytes() == whole
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_is_written_can_be_read(tmp_path):
+    for name, write in WRITERS.items():
+        write(tmp_path / name)
+    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"name": "é", "value": 0.1}
+    assert (tmp_path / "x.txt").read_bytes() == "é\n".encode()
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "x.csv"), TABLE)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "x.parquet"), TABLE)
+
+
+def test_two_writers_of_one_file_do_not_mix(tmp_path):
+    path = tmp_path / "x"
+    with whole_file(path) as first, whole_file(path) as second:
+        first.write(b"first")
+        second.write(b"second")
+    assert path.read_bytes() == b"first"
+
+
+def test_a_number_that_is_not_finite_is_no_json(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "x.json", {"score": float("nan")})
+    assert list(tmp_path.iterdir()) == []
