@@ -83,6 +83,21 @@ class BatchPlan(DistributedSampler[PlannedBatch]):
         """
         self._skipped = (epoch, batches)
 
+    def resume(self, epoch: int, interrupted: tuple[int, int] | None) -> None:
+        """Sets the first epoch, since workers read ahead of Lightning, and skips what is done of it.
+
+        Args:
+            epoch: Where the trainer stands.
+            interrupted: The epoch that a checkpoint was written in, and how many of its batches were done.
+        """
+        if interrupted is not None and interrupted[0] >= epoch:
+            # The trainer itself may not have caught up with the checkpoint yet.
+            epoch, done = interrupted
+            # Interrupted between its last batch and its end, an epoch has nothing left: the next one comes.
+            epoch += done >= len(self)
+            self.skip(epoch, done % len(self))
+        self.set_epoch(epoch)
+
     def __iter__(self) -> Iterator[PlannedBatch]:
         """Batches of this process for the epoch given by `set_epoch`."""
         # A generator, so that nothing is decided before the first batch is asked for: Lightning makes the

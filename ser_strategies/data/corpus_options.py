@@ -1,4 +1,4 @@
-"""Names and types of the options all corpora share, for `**options: Unpack[...]`.
+"""Names, types and limits of the options all corpora share, for `**options: Unpack[...]`.
 
 What they mean and what they default to stands where they are used: in the bases' constructors and docstrings,
 which is also where the command line reads them.
@@ -26,3 +26,20 @@ class RecordedOptions(CorpusOptions, total=False):
 
     fold: int
     damaged: Literal["stop", "skip"]
+
+
+def check_options(
+    batch_size: int, batch_seconds: float | None, workers: int, order_seed: int, train_share: float
+) -> None:
+    """Raises ValueError for a number that is out of its range."""
+    counts = {"batch_size": (batch_size, 1), "workers": (workers, 0), "order_seed": (order_seed, 0)}
+    for name, (count, least) in counts.items():
+        if count < least:
+            msg = f"{name} must be at least {least}, got {count}."
+            raise ValueError(msg)
+    if batch_seconds is not None and batch_seconds <= 0:
+        msg = f"batch_seconds must be more than 0, got {batch_seconds}."
+        raise ValueError(msg)
+    if not 0 < train_share <= 1:
+        msg = f"train_share must be more than 0 and at most 1, got {train_share}."
+        raise ValueError(msg)

@@ -1,16 +1,18 @@
-"""Which utterances a checkpoint has heard, as numbers small enough to travel with it."""
+"""Utterances that a checkpoint has heard, as numbers small enough to travel with it."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
+import pandas as pd
 import torch
 from torch import Tensor
 
 from ser_strategies.data.rules import Split
+from ser_strategies.data.splits import Splits
 
-if TYPE_CHECKING:
-    from ser_strategies.data.corpus import Corpus
+# By the name under which a checkpoint keeps the numbers: a number for each row of a table.
+Numberings: TypeAlias = Mapping[str, Callable[[pd.DataFrame], Tensor]]
 
 
 def utterance_numbers(scope: str, ids: Iterable[str]) -> Tensor:
@@ -24,18 +26,60 @@ def utterance_numbers(scope: str, ids: Iterable[str]) -> Tensor:
     return torch.tensor([int.from_bytes(d.digest(), "big", signed=True) for d in digests], dtype=torch.int64)
 
 
-def leaks(corpus: "Corpus", scored: tuple[Split, ...], heard: Mapping[str, Tensor], by: str) -> Iterator[str]:
-    """A sentence for each split that is to be scored and was learned from, or chosen by.
+def heard_in_fit(splits: Splits, numberings: Numberings) -> dict[str, dict[Split, Tensor]]:
+    """The numbers of all utterances that a fit learns from or is chosen by."""
+    learned: tuple[Split, ...] = ("train", "val")
+    return {
+        kind: {name: number(splits.rows(name)) for name in learned} for kind, number in numberings.items()
+    }
+
+
+class HeardGuard:
+    """Keeps utterances that something was trained or chosen on from being scored, or brands the result.
 
     Args:
-        corpus: The corpus.
-        scored: Its splits that are to be scored.
-        heard: Numbers of the utterances of the train and val splits of some training.
-        by: What was trained so.
+        allowed: Whether the user has asked to score them all the same.
     """
-    for name in scored:
-        known = heard["train"] if name == "val" else torch.cat([heard["train"], heard["val"]])
-        rows = corpus.split(name)
-        count = int(torch.isin(utterance_numbers(corpus.scope(), rows["id"]), known).sum())
-        if count:
-            yield f"{count:,} of the {len(rows):,} {name} utterances were heard in training by {by}"
+
+    def __init__(self, *, allowed: bool) -> None:
+        self.allowed = allowed
+        self.brands: list[str] = []
+
+    def check(
+        self,
+        splits: Splits,
+        scored: Sequence[Split],
+        numberings: Numberings,
+        source: str,
+        training: Mapping[str, Any],
+    ) -> None:
+        """Raises ValueError, or adds a brand, where splits to be scored were heard.
+
+        Args:
+            splits: The splits of a corpus.
+            scored: Those that are to be scored.
+            numberings: How its utterances are numbered.
+            source: What learned, as a message calls it.
+            training: What it learned: the name of its splits and, under each numbering that it knows, the
+                numbers of its train and val utterances.
+        """
+        for name in scored:
+            rows = splits.rows(name)
+            hit = torch.zeros(len(rows), dtype=torch.bool)
+            for kind, number in numberings.items():
+                if kind in training:
+                    heard = training[kind]
+                    known = heard["train"] if name == "val" else torch.cat([heard["train"], heard["val"]])
+                    hit |= torch.isin(number(rows), known)
+            if not hit.any():
+                continue
+            count = f"{int(hit.sum()):,} of the {len(rows):,} {name} utterances were heard in training"
+            phrase = f"{count} by {source}, which learned from {training['splits']}"
+            if not self.allowed:
+                msg = (
+                    f"{phrase}: give the same options of --data, or --data.allow_leakage true, which brands "
+                    f"the result."
+                )
+                raise ValueError(msg)
+            if phrase not in self.brands:
+                self.brands.append(phrase)

@@ -2,7 +2,7 @@
 
 import hashlib
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -200,6 +200,19 @@ def _with_frames(batch: Batch, stored: list[tuple[Tensor, int]]) -> Batch:
 class Loader(DataLoader[Loaded]):
     """Hands out batches, and tells the corpus in this process what the workers could not read."""
 
+    @classmethod
+    def over(cls, batches: Batches, plan: Iterable[PlannedBatch], *, workers: int) -> "Loader":
+        """A loader of planned batches. The constructor stays torch's: Lightning calls it to predict."""
+        return cls(
+            batches,
+            sampler=plan,
+            batch_size=None,  # the plan hands out whole batches
+            collate_fn=_as_it_is,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """The batches of an epoch, without those of which nothing could be read."""
         batches: Batches = self.dataset  # type: ignore[assignment]
@@ -223,6 +236,6 @@ class Loader(DataLoader[Loaded]):
             raise ValueError(msg)
 
 
-def as_it_is(loaded: Any) -> Any:
+def _as_it_is(loaded: Any) -> Any:
     """In place of torch's own conversion, which would turn the batch's tuples into lists."""
     return loaded

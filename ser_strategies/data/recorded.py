@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shlex import quote
@@ -16,6 +16,7 @@ from ser_strategies.data.audio import read_audio, reading_version
 from ser_strategies.data.channels import RuleName
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.corpus_options import CorpusOptions
+from ser_strategies.data.leakage import Leak
 from ser_strategies.data.listing import audio_keys, estimate_seconds, sizes_of
 from ser_strategies.data.loading import Sound
 from ser_strategies.data.paths import expanded
@@ -235,10 +236,10 @@ class RecordedCorpus(Corpus):
         """Where the label files are not as they were published."""
         return [phrase for count in self.card.counts for phrase in count.differences(self.annotated())]
 
-    def alternatives(self) -> str:
+    def alternatives(self, leaks: Sequence[Leak]) -> str:
         """The protocols that share nothing, as the start of a sentence."""
         clean = [each.name for each in self.card.protocols if not each.shares and each is not self.protocol]
-        return f"Choose --data.protocol {listed(clean)}" if clean else super().alternatives()
+        return f"Choose --data.protocol {listed(clean)}" if clean else super().alternatives(leaks)
 
 
 def _choose(labels: str, known: Mapping[str, Any]) -> str:

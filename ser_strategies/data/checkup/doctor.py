@@ -244,5 +244,9 @@ def _splits(corpus: RecordedCorpus, report: Report) -> Iterator[Finding]:
     keys = identical(corpus.root, table[table["bytes"] > 0]).reindex(table.index)
     for leak in find_leaks(table.assign(audio=keys)):
         declared = is_declared(leak, corpus.protocol.shares)
-        advice = f"{name} is published so; every result says it." if declared else f"{corpus.alternatives()}."
+        advice = (
+            f"{name} is published so; every result says it."
+            if declared
+            else f"{corpus.alternatives([leak])}."
+        )
         yield Finding("leak", "note" if declared else "error", str(leak), leak.count, leak.examples, advice)

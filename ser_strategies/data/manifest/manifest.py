@@ -15,6 +15,7 @@ from ser_strategies.common.wording import listed
 from ser_strategies.data.audio import read_audio
 from ser_strategies.data.corpus import NEEDED
 from ser_strategies.data.corpus_options import RecordedOptions
+from ser_strategies.data.leakage import Leak
 from ser_strategies.data.loading import Sound
 from ser_strategies.data.manifest.rows import Rows, understand
 from ser_strategies.data.manifest.sheet import canonical, read_sheet
@@ -170,9 +171,9 @@ class Manifest(RecordedCorpus):
                 raise ValueError(msg)
         super().setup(stage)
 
-    def alternatives(self) -> str:
+    def alternatives(self, leaks: Sequence[Leak]) -> str:
         """What to do about the leaks that were found, as the start of a sentence."""
-        if {leak.relation for leak in self._leaks} & {"audio", "span"}:
+        if {leak.relation for leak in leaks} & {"audio", "span"}:
             return f"Leave one row of each such group in {self.path}, or put them in one split"
         if self.protocol.name == "speaker-folds" or "speaker" not in self.annotations():
             return f"Correct {self.path}"
