@@ -16,7 +16,8 @@ def origins_of(checkpoint: str | Path) -> list[dict[str, Any]]:
     for state in read_checkpoint(checkpoint).values():
         # Lightning keeps what a corpus says of itself under the name of its class.
         if isinstance(state, dict) and "heard" in state:
-            origins += [{"splits": state["splits"], "heard": state["heard"]}, *state.get("origins", ())]
+            known = {name: state[name] for name in ("splits", "heard", "content") if name in state}
+            origins += [known, *state.get("origins", ())]
     return origins
 
 

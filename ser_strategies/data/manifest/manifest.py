@@ -3,7 +3,7 @@
 import hashlib
 import unicodedata
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Unpack, final
 
@@ -15,6 +15,7 @@ from ser_strategies.common.wording import listed
 from ser_strategies.data.audio import read_audio
 from ser_strategies.data.corpus import NEEDED
 from ser_strategies.data.corpus_options import RecordedOptions
+from ser_strategies.data.heard import Numberings, content_numbers
 from ser_strategies.data.leakage import Leak
 from ser_strategies.data.loading import Sound
 from ser_strategies.data.manifest.rows import Rows, understand
@@ -117,6 +118,10 @@ class Manifest(RecordedCorpus):
     def scope(self) -> str:
         """Elsewhere ids are the corpus' own; here other tables may well have the same."""
         return f"{type(self).__name__} {self.root.resolve()}"
+
+    def numberings(self) -> Numberings:
+        """By content too: the folder may be moved, or copied to another machine."""
+        return {**super().numberings(), "content": partial(content_numbers, self.root)}
 
     def codes(self) -> frozenset[str]:
         """The classes themselves."""
