@@ -17,6 +17,7 @@ from ser_strategies.cache.store import FrameStore
 from ser_strategies.cache.trunk import FORMATS, Trunk
 from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.encoder.encoder import Encoder, Frames
+from ser_strategies.encoder.tuning import restored_modes
 
 # Bytes of frames in a shard, about: little enough that a killed build loses little.
 SHARD_BYTES = 64_000_000
@@ -105,9 +106,8 @@ def build(
     missing = [[p for p in shard if sounds.keys[p] not in present] for shard in shards]
     missing = [shard for shard in missing if shard]
     check_disk(store.folder, sum(expected_bytes(sounds.seconds[p], store.trunk) for s in missing for p in s))
-    modes = {module: module.training for module in encoder.modules()}
-    encoder.eval()
-    try:
+    with restored_modes(encoder):
+        encoder.eval()
         for shard in missing[rank::processes]:
             utterances: list[Stored] = []
             for batch in _batches(shard, sounds.seconds, batch_seconds):
@@ -125,9 +125,6 @@ def build(
                     f"is there stays usable: make room and run again, and the rest is added."
                 )
                 raise OSError(msg) from error
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def check_disk(folder: Path, needed: int) -> None:

@@ -22,7 +22,7 @@ from ser_strategies.cache.build import Sounds, build, compute
 from ser_strategies.cache.reader import StoredFrames
 from ser_strategies.cache.store import FrameStore, as_folder, default_folder
 from ser_strategies.cache.trunk import FORMATS, StoredFormat, Trunk, describe_trunk
-from ser_strategies.encoder import Encoder
+from ser_strategies.encoder import Encoder, restored_modes
 
 SPLITS = ("train", "val")
 # Utterances computed anew before training and compared with what is stored.
@@ -259,9 +259,8 @@ def _compare(store: FrameStore, encoder: Encoder, sounds: Sounds) -> None:
     there = [position for position, key in enumerate(sounds.keys) if key in present]
     chosen = np.random.default_rng(0).permutation(there)[:CHECKED].tolist()
     stored = store.frames([[sounds.keys[position] for position in chosen]])
-    modes = {module: module.training for module in encoder.modules()}
-    encoder.eval()
-    try:
+    with restored_modes(encoder):
+        encoder.eval()
         for index, position in enumerate(chosen):
             live = _live(store.trunk, encoder, sounds, position)
             kept = stored.read(index, 0)[0]
@@ -271,9 +270,6 @@ def _compare(store: FrameStore, encoder: Encoder, sounds: Sounds) -> None:
                     f"encoder gives: remove that folder and start again."
                 )
                 raise ValueError(msg)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _live(trunk: Trunk, encoder: Encoder, sounds: Sounds, position: int) -> torch.Tensor:

@@ -14,6 +14,7 @@ from torch.utils.module_tracker import ModuleTracker
 
 from ser_strategies.batch import Batch
 from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.encoder import restored_modes
 from ser_strategies.parts.adaptation import UNKNOWN
 from ser_strategies.parts.sharing import alone
 from ser_strategies.strategies import Pretraining, Recognizer, Strategy
@@ -101,7 +102,6 @@ def _backward_flops(
 @contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
     """Puts back what a forward pass may change: generators, modes, buffers, and blocks skipped at random."""
-    modes = {module: module.training for module in model.modules()}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     numpy_state, python_state = np.random.get_state(), random.getstate()
     encoder: Any = getattr(model, "encoder", None)
@@ -110,15 +110,16 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
         encoder.layerdrop = 0.0
     device = next(model.parameters()).device
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with (
+            restored_modes(model),
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        ):
             yield
     finally:
         if layerdrop is not None:
             encoder.layerdrop = layerdrop
         np.random.set_state(numpy_state)
         random.setstate(python_state)
-        for module, mode in modes.items():
-            module.training = mode
         with torch.no_grad():
             for name, buffer in model.named_buffers():
                 buffer.copy_(buffers[name])
@@ -150,12 +151,9 @@ def _as_trained_on(model: Strategy, batch: Batch) -> Any:
     if caching is None:
         return moved
     encoder = model.encoder
-    modes = {module: module.training for module in encoder.modules()}
-    encoder.eval()
-    with torch.no_grad():
+    with restored_modes(encoder), torch.no_grad():
+        encoder.eval()
         frames = encoder.lower(moved.waveforms, moved.lengths, encoder.cut, layers=caching.layers)
-    for module, mode in modes.items():
-        module.training = mode
     stored = torch.stack(frames.layers, 2) if caching.layers else frames.values
     return moved._replace(
         waveforms=torch.zeros(CLIPS, 0, device=device), frames=stored, frame_counts=frames.mask.sum(1)

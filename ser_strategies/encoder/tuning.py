@@ -1,5 +1,8 @@
 """Which weights of an encoder train. Nothing else in the library freezes, thaws or adapts one."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import nn
 
 from ser_strategies.encoder.adapters import LoRASettings, inject
@@ -15,6 +18,17 @@ def freeze(module: nn.Module) -> None:
 def thaw(module: nn.Module) -> None:
     """Gradient and train mode, both."""
     module.requires_grad_(True).train()
+
+
+@contextmanager
+def restored_modes(module: nn.Module) -> Iterator[None]:
+    """Puts every part of a module back into the mode, training or eval, that it was in before."""
+    modes = {part: part.training for part in module.modules()}
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 def freeze_cnn(encoder: Encoder, *, projection: bool = False) -> None:

@@ -15,7 +15,7 @@ from ser_strategies.cache.training import FrameCaching, Request, request
 from ser_strategies.cache.trunk import FORMATS, Trunk
 from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.data.loading import FrameSource
-from ser_strategies.encoder import Encoder
+from ser_strategies.encoder import Encoder, restored_modes
 from ser_strategies.strategies import Pretraining, Recognizer, Strategy
 
 
@@ -112,13 +112,9 @@ def stand_in(model: Strategy, corpus: Any) -> Cache | None:
         return None
     caching, model.caching = model.caching, None  # so that it builds none
     encoder = model.encoder
-    modes = {module: module.training for module in encoder.modules()}
-    encoder.eval()
-    try:
+    with restored_modes(encoder):
+        encoder.eval()
         cache, frames = _frames(caching, encoder, corpus)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     corpus.use_frames(frames)
     return cache
 

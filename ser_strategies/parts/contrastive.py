@@ -198,11 +198,6 @@ def mask_probability(starts: float, length: int) -> float:
     return starts * length
 
 
-def start_probability(probability: float, length: int) -> float:
-    """The share of frames at which a span starts, from what fairseq and transformers call `mask_prob`."""
-    return probability / length
-
-
 def _similarities(
     predictions: Tensor, targets: Tensor, codes: Tensor, negatives: Tensor
 ) -> tuple[Tensor, Tensor]:

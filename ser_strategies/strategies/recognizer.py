@@ -143,10 +143,6 @@ class Recognizer(Strategy):
         """
         return self._decide(self.encoder(waveforms, lengths, layers=self.mix is not None))
 
-    def respond(self, batch: Batch) -> Tensor:
-        """Outputs for a batch, from its sound or from stored frames, (batch, outputs)."""
-        return self._decide(self._frames(batch))
-
     def _frames(self, batch: Batch) -> Frames:
         layers = self.mix is not None
         if batch.frames is None or batch.frame_counts is None:

@@ -6,12 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
 from ser_strategies.cache.trunk import LAYOUT, Trunk
-
-# The largest number of clusters whose units fit into two bytes.
-TWO_BYTES = 2**15
 
 
 @dataclass(frozen=True)
@@ -44,11 +39,6 @@ class Clusterings:
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Number format of stored units."""
-        return torch.int16 if max(self.clusters) <= TWO_BYTES else torch.int32
 
 
 def describe_clusterings(

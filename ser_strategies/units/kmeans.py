@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from ser_strategies.common.choices import check_range
@@ -71,22 +70,6 @@ def fit_kmeans(
     wanted = max(SAMPLE, SAMPLE_PER_CLUSTER * clusters) if sample is None else max(sample, clusters)
     seeds = Seeds(frames, min(wanted, frames.count), seed)
     return _lloyd(frames, seeds, seeds(None, clusters), passes, tolerance, progress)
-
-
-def purity(ids: Tensor, labels: Tensor) -> float:
-    """Share of frames with the commonest label of their cluster; label -1 is unknown and does not count."""
-    ids, labels = ids[labels >= 0], labels[labels >= 0]
-    if not len(ids):
-        return math.nan
-    classes = int(labels.max()) + 1
-    table = torch.bincount(ids * classes + labels, minlength=classes * (int(ids.max()) + 1))
-    return table.view(-1, classes).amax(dim=1).sum().item() / len(ids)
-
-
-def perplexity(ids: Tensor, clusters: int) -> float:
-    """How many clusters are in use, from 1 to `clusters`: the exponential of the entropy of their shares."""
-    shares = torch.bincount(ids, minlength=clusters).double() / len(ids)
-    return float(torch.special.entr(shares).sum().exp())
 
 
 def _lloyd(

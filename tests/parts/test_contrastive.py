@@ -17,7 +17,6 @@ from ser_strategies.parts.contrastive import (
     ContrastiveObjective,
     mask_probability,
     sample_negatives,
-    start_probability,
 )
 from ser_strategies.parts.quantiser import GumbelQuantiser, gumbel_temperature
 from tests.parts.conftest import fixed_noise
@@ -592,7 +591,6 @@ def test_gumbel_temperature_falls_to_its_end():
 def test_the_papers_probability_of_a_start_is_ten_times_as_much_in_fairseq_and_transformers():
     probability = mask_probability(0.065, 10)
     assert probability == pytest.approx(0.65)
-    assert start_probability(probability, 10) == pytest.approx(0.065)
     np.random.seed(0)
     torch.manual_seed(0)
     reference = _compute_mask_indices((400, 500), mask_prob=probability, mask_length=10).mean()

@@ -11,11 +11,10 @@ import pytest
 import torch
 from sklearn.cluster import KMeans as SklearnKMeans
 from sklearn.metrics import pairwise_distances
-from sklearn.metrics.cluster import contingency_matrix
 from torch import Tensor
 
 from ser_strategies.units import kmeans as clustering
-from ser_strategies.units.kmeans import KMeans, fit_kmeans, perplexity, purity
+from ser_strategies.units.kmeans import KMeans, fit_kmeans
 from ser_strategies.units.nearest import Nearest, assign
 from ser_strategies.units.stream import Chunks
 
@@ -488,37 +487,6 @@ def test_few_frames_are_in_doubt(monkeypatch, offset, copies):
     frames = normal(3000, 768) + offset
     assign(frames, frames[:64].repeat(copies, 1))
     assert 0 < doubted < 0.1 * 3000
-
-
-# Measures ---------------------------------------------------------------------------------------------------
-
-
-def test_purity_of_toy_clusterings():
-    labels = torch.tensor([0, 0, 1, 1, 2, 2])
-    assert purity(torch.tensor([5, 5, 3, 3, 0, 0]), labels) == 1
-    assert purity(torch.zeros(6, dtype=torch.int64), labels) == pytest.approx(1 / 3)
-    assert purity(torch.tensor([0, 0, 0, 1, 1, 1]), labels) == pytest.approx(4 / 6)
-    assert purity(torch.tensor([0, 0, 1, 1, 1, 1]), torch.tensor([0, -1, 1, 1, 0, -1])) == pytest.approx(
-        3 / 4
-    )
-    assert math.isnan(purity(torch.zeros(2, dtype=torch.int64), torch.tensor([-1, -1])))
-
-
-def test_purity_equals_scikit_learns_table():
-    generator = torch.Generator().manual_seed(0)
-    ids, labels = (torch.randint(high, (5000,), generator=generator) for high in (40, 7))
-    table = contingency_matrix(labels.numpy(), ids.numpy())
-    assert purity(ids, labels) == pytest.approx(table.max(axis=0).sum() / 5000)
-
-
-def test_perplexity_of_toy_clusterings():
-    assert perplexity(torch.arange(8).repeat(3), 8) == pytest.approx(8)
-    assert perplexity(torch.arange(8).repeat(3), 100) == pytest.approx(8)
-    assert perplexity(torch.full((9,), 4), 8) == pytest.approx(1)
-    shares = np.array([0.5, 0.25, 0.25])
-    assert perplexity(torch.tensor([0, 0, 2, 3]), 4) == pytest.approx(
-        np.exp(-(shares * np.log(shares)).sum())
-    )
 
 
 # On a GPU ---------------------------------------------------------------------------------------------------
