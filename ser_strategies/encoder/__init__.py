@@ -1,13 +1,14 @@
 """One speech encoder behind one interface; the only room that imports transformers and peft."""
 
 import ser_strategies.common.torch_checked  # noqa: F401 - before anything that imports torch
-from ser_strategies.encoder.adapters import LoRASettings
+from ser_strategies.encoder.adapters import Adapter
 from ser_strategies.encoder.encoder import AFTER_CNN, WAVEFORM, ClipCounts, Encoder, Frames
 from ser_strategies.encoder.identity import EncoderIdentity
+from ser_strategies.encoder.low_rank import LoRA
 from ser_strategies.encoder.masking import SpecAugment, span_mask
 from ser_strategies.encoder.pretrained_quantiser import load_quantiser
 from ser_strategies.encoder.tuning import (
-    add_lora,
+    add_adapter,
     freeze,
     freeze_cnn,
     restored_modes,
@@ -20,13 +21,14 @@ from ser_strategies.encoder.tuning import (
 __all__ = [
     "AFTER_CNN",
     "WAVEFORM",
+    "Adapter",
     "ClipCounts",
     "Encoder",
     "EncoderIdentity",
     "Frames",
-    "LoRASettings",
+    "LoRA",
     "SpecAugment",
-    "add_lora",
+    "add_adapter",
     "freeze",
     "freeze_cnn",
     "load_quantiser",

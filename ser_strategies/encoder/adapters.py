@@ -1,119 +1,92 @@
-"""LoRA through peft: putting adapters into an encoder, and taking them out again."""
+"""Adapters: a few weights of their own, put into an encoder that rests itself."""
 
-from copy import copy
-from dataclasses import asdict, dataclass
+from abc import ABC, abstractmethod
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
-from peft.tuners.lora import LoraModel
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ser_strategies.common.wording import did_you_mean
+from ser_strategies.common.class_paths import find_path, path_of
 from ser_strategies.encoder.families import SpeechModel
+from ser_strategies.encoder.identity import EncoderIdentity
 
-ADAPTER = "default"
+
+class Adaptable(Protocol):
+    """What an adapter is put into: an `Encoder`, or what one is being made of."""
+
+    @property
+    def model(self) -> SpeechModel:
+        """The model of transformers."""
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        """Which encoder it is."""
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks, input side first."""
+
+    @property
+    def size(self) -> int:
+        """Numbers in a frame."""
 
 
-@dataclass(frozen=True)
-class LoRASettings:
-    """What `LoraConfig` needs to know, as plain data for the checkpoint.
+class Adapter(ABC):
+    """Weights of their own inside a frozen encoder: a dataclass, whose fields are plain data.
 
-    Args:
-        rank: Rank of each update.
-        alpha: Strength: updates are scaled by alpha / rank, or alpha / √rank with `rank_stabilised`.
-        dropout: Dropout on the input of the adapters.
-        targets: Names of the linear layers to adapt, as they end: q_proj, v_proj, intermediate_dense, ...
-        rank_stabilised: Scale by alpha / √rank (rsLoRA).
-        decomposed: Learn magnitude and direction apart (DoRA).
+    Its fields go into the checkpoint, with its import path, and make it again. What it keeps beside them
+    belongs to one encoder.
     """
 
-    rank: int
-    alpha: float
-    dropout: float
-    targets: tuple[str, ...]
-    rank_stabilised: bool
-    decomposed: bool
+    @abstractmethod
+    def inject(self, encoder: Adaptable) -> None:
+        """Puts the adapter into an encoder. Modules that are new train, all others rest.
 
-    def as_dict(self) -> dict[str, Any]:
-        """The same as plain data."""
-        return asdict(self)
+        Wrap or replace modules of `encoder.model`; `encoder.blocks` are its transformer blocks.
+        """
 
-    def peft_config(self) -> LoraConfig:
-        """The same in peft's words."""
-        return LoraConfig(
-            r=self.rank,
-            lora_alpha=self.alpha,  # type: ignore[arg-type]  # typed int, any number works
-            lora_dropout=self.dropout,
-            target_modules=list(self.targets),
-            use_rslora=self.rank_stabilised,
-            use_dora=self.decomposed,
-        )
+    def merged(self) -> SpeechModel | None:
+        """The model without its adapter, whose weights now do the same; None where that cannot be.
+
+        The model that `inject` was given may be changed. With None, what is trained from a checkpoint carries
+        the adapter on, as a part of its encoder.
+        """
+        return None
+
+    def after_step(self, step: int) -> None:  # noqa: B027 - few follow a schedule
+        """Follows a schedule; gradients of the step are still there.
+
+        Args:
+            step: Optimizer steps so far, this one included.
+        """
+
+    def penalty(self) -> Tensor | None:
+        """What is added to the loss of a training step, a scalar; None for nothing."""
+        return None
+
+    def save(self, folder: Path) -> None:  # noqa: B027 - few have a format of their own
+        """Writes the adapter for other programs, into a folder that is there; by default nothing.
+
+        Args:
+            folder: Where to write.
+        """
 
 
-def inject(model: SpeechModel, settings: LoRASettings) -> None:
-    """Wraps every layer `settings` names in an adapter; the model's own weights stop training."""
-    if settings.rank < 1:
-        msg = f"rank must be at least 1, got {settings.rank}."
+def as_record(adapter: Adapter) -> dict[str, Any]:
+    """An adapter as plain data for a checkpoint."""
+    described: Any = adapter
+    if not is_dataclass(described):
+        msg = f"{type(adapter).__name__} must be a dataclass: a checkpoint keeps its fields to make it again."
         raise ValueError(msg)
-    _check_targets(model, settings.targets)
-    inject_adapter_in_model(settings.peft_config(), model, adapter_name=ADAPTER)
+    options = {each.name: getattr(adapter, each.name) for each in fields(described) if each.init}
+    return {"class_path": path_of(type(adapter)), "init_args": options}
 
 
-def merged(model: SpeechModel, lora: dict[str, Any] | None, state: dict[str, Tensor]) -> SpeechModel:
-    """The plain model that a partial checkpoint describes: its weights put in, its adapters added up.
-
-    Args:
-        model: The encoder the checkpoint was trained from.
-        lora: `LoRASettings` as plain data, or None where no adapters were trained.
-        state: The weights that trained, by their names in the model.
-    """
-    if lora is None:
-        unexpected = model.load_state_dict(state, strict=False).unexpected_keys
-        tuner = None
-    else:
-        tuner = LoraModel(model, LoRASettings(**lora).peft_config(), ADAPTER)
-        unexpected = tuner.model.load_state_dict(state, strict=False).unexpected_keys
-    if unexpected:
-        msg = f"the checkpoint holds {unexpected[0]}, which its encoder does not have."
+def from_record(record: dict[str, Any]) -> Adapter:
+    """The adapter that `as_record` wrote down; a class that is not ours must have been imported."""
+    kind = find_path(record["class_path"])
+    if not (isinstance(kind, type) and issubclass(kind, Adapter)):
+        msg = f"{record['class_path']} is not an adapter: expected a subclass of {path_of(Adapter)}."
         raise ValueError(msg)
-    if tuner is None:
-        return model
-    plain: SpeechModel = tuner.merge_and_unload()
-    return plain
-
-
-def _check_targets(model: nn.Module, targets: tuple[str, ...]) -> None:
-    known = sorted(
-        {name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, nn.Linear)}
-    )
-    paths = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
-    if not targets:
-        msg = f"targets must name some linear layers, got none: expected some of {', '.join(known)}."
-        raise ValueError(msg)
-    for target in targets:
-        if any(path == target or path.endswith(f".{target}") for path in paths):
-            continue
-        hint = did_you_mean(target, known)
-        msg = f"targets: {target!r} matches no linear layer: expected some of {', '.join(known)}{hint}"
-        raise ValueError(msg)
-
-
-def save_adapter(model: SpeechModel, base: str, folder: Path) -> None:
-    """Writes a model's adapters as peft does, for `PeftModel.from_pretrained`.
-
-    Args:
-        model: A model that `inject` gave adapters.
-        base: Where the model itself comes from, for adapter_config.json.
-        folder: Where to write; it is made if it is missing.
-    """
-    config = copy(model.peft_config[ADAPTER])
-    config.base_model_name_or_path = base
-    config.inference_mode = True
-    folder.mkdir(parents=True, exist_ok=True)
-    config.save_pretrained(str(folder))
-    state = get_peft_model_state_dict(model, adapter_name=ADAPTER)
-    # PeftModel wraps a model as base_model.model, which injection leaves out of the names.
-    named = {f"base_model.model.{name}": tensor.contiguous() for name, tensor in state.items()}
-    save_file(named, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    return kind(**record["init_args"])

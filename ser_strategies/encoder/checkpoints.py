@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 RECORD = "ser_strategies"
-FORMAT = 1
+# 2 has the import path of the strategy, and any adapter; 1 had LoRA alone.
+FORMAT = 2
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

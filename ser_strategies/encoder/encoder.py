@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ser_strategies.common.sampling import SAMPLE_RATE
-from ser_strategies.encoder.adapters import LoRASettings
+from ser_strategies.encoder.adapters import Adapter, as_record
 from ser_strategies.encoder.attention import use_attention, use_gated_attention
 from ser_strategies.encoder.families import SpeechModel
 from ser_strategies.encoder.frames import (
@@ -88,8 +88,9 @@ class Encoder(nn.Module):
         if max_seconds is not None and max_seconds <= 0:
             msg = f"max_seconds must be more than 0, got {max_seconds}."
             raise ValueError(msg)
-        self.model: SpeechModel
-        self.model, self.identity = load_encoder(source, revision)
+        loaded = load_encoder(source, revision)
+        self.model: SpeechModel = loaded.model
+        self.identity = loaded.identity
         if self.identity.family == "wavlm":
             use_gated_attention(self.model, fast=fast)
         else:
@@ -108,9 +109,14 @@ class Encoder(nn.Module):
         self.recompute = recompute
         self.fast = fast
         self.masking = masking or SpecAugment()
-        self.lora: LoRASettings | None = None
+        # There is room for one; `attach` puts it there.
+        self.adapter: Adapter | None = None
+        self.adapter_names: frozenset[str] = frozenset()
         # Everything below this cut is frozen; `tuning` moves it.
         self.cut = WAVEFORM
+        if loaded.adapter is not None:
+            self.attach(loaded.adapter)
+            self.model.load_state_dict(loaded.adapter_weights, strict=False)
         self.train()
         self.requires_grad_(True)
         # The vector that stands for masked frames is used as pre-trained; only pre-training trains it.
@@ -123,6 +129,27 @@ class Encoder(nn.Module):
         """The transformer blocks, input side first."""
         blocks: nn.ModuleList = self.model.encoder.layers
         return blocks
+
+    def attach(self, adapter: Adapter) -> None:
+        """Puts an adapter into the model; modules that it adds are in training mode."""
+        if self.adapter is not None:
+            msg = (
+                f"{self.identity.source} has the adapter {type(self.adapter).__name__}, with room for no "
+                f"other: start from another encoder, or train this one as it is."
+            )
+            raise ValueError(msg)
+        as_record(adapter)  # which refuses what a checkpoint could not hold
+        # Kept alive, since a new tensor may get the address of one that is gone.
+        tensors = {id(each): each for each in self.model.state_dict(keep_vars=True).values()}
+        modules = set(self.model.modules())
+        adapter.inject(self)
+        if self.fast:
+            use_cheap_dropout(self.model)
+        for module in self.model.modules():
+            module.training = module.training or module not in modules
+        added = self.model.state_dict(keep_vars=True).items()
+        self.adapter_names = frozenset(f"model.{name}" for name, each in added if id(each) not in tensors)
+        self.adapter = adapter
 
     def forward(self, waveforms: Tensor, lengths: Tensor, *, layers: bool = False) -> Frames:
         """Frames of a padded batch.

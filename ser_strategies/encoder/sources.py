@@ -1,20 +1,22 @@
 """Where encoders come from: the hub, a local folder, a checkpoint of an earlier stage, or chance."""
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor, nn
 from transformers import logging as transformers_logging
 
 from ser_strategies.common.sampling import SAMPLE_RATE
-from ser_strategies.encoder.adapters import merged
+from ser_strategies.encoder.adapters import Adapter, from_record
 from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
 from ser_strategies.encoder.families import FAMILIES, SpeechConfig, SpeechModel, random_shape
 from ser_strategies.encoder.identity import EncoderIdentity, fingerprint
+from ser_strategies.encoder.low_rank import LoRA
 from ser_strategies.encoder.published import (
     CONFIG,
     PREPROCESSORS,
@@ -31,10 +33,31 @@ UNSUPPORTED = ("add_adapter", "conv_pos_batch_norm")
 
 
 class LoadedEncoder(NamedTuple):
-    """A transformers model in float32, and which one it is."""
+    """A transformers model in float32, and which one it is.
+
+    Args:
+        model: The model, without an adapter.
+        identity: Which encoder it is, an adapter that it carries included.
+        adapter: What is still to be put into it, if a checkpoint has an adapter that cannot be merged.
+        adapter_weights: What the model then holds.
+    """
 
     model: SpeechModel
     identity: EncoderIdentity
+    adapter: Adapter | None = None
+    adapter_weights: Mapping[str, Tensor] = {}
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks, input side first."""
+        blocks: nn.ModuleList = self.model.encoder.layers
+        return blocks
+
+    @property
+    def size(self) -> int:
+        """Numbers in a frame."""
+        size: int = self.model.config.hidden_size
+        return size
 
 
 def load_encoder(source: str, revision: str | None = None) -> LoadedEncoder:
@@ -127,24 +150,55 @@ def _from_checkpoint(path: Path) -> LoadedEncoder:
         if name.startswith(PREFIX)
     }
     recorded = EncoderIdentity.from_dict(record["identity"])
-    if record["whole"]:
-        model = _build(FAMILIES[recorded.family].config.from_dict(record["config"]))
-        missing = sorted(set(model.state_dict()) - set(state))
-        if missing:
-            msg = f"{path} should hold a whole encoder, but lacks {missing[0]}: write it again with `fit`."
-            raise ValueError(msg)
-        model.load_state_dict(state)
-    else:
-        base = load_encoder(recorded.source, recorded.revision)
-        check_same(recorded, base.identity, path)
-        model = merged(base.model, record["lora"], state)
-    return _loaded(
-        model,
+    loaded = _untrained(path, record)
+    # An encoder that carries an adapter has gone through this function before.
+    adapter = loaded.adapter or adapter_of(record)
+    if adapter is not None:
+        adapter.inject(loaded)
+        loaded.model.load_state_dict(loaded.adapter_weights, strict=False)
+    _fill(loaded.model, state, path, whole=record["whole"])
+    merged = loaded.model if adapter is None else adapter.merged()
+    result = _loaded(
+        loaded.model if merged is None else merged,
         source=str(path.resolve()),
         revision=None,
         normalise=recorded.normalise,
         origin=recorded.fingerprint,
     )
+    if merged is not None:
+        return result
+    # An `Encoder` prepares the plain model before the adapter goes in, as it did for training.
+    plain = _untrained(path, record).model
+    return LoadedEncoder(plain, result.identity, adapter_of(record), result.model.state_dict())
+
+
+def _untrained(path: Path, record: dict[str, Any]) -> LoadedEncoder:
+    """What a checkpoint's weights go into, its adapter not yet there."""
+    recorded = EncoderIdentity.from_dict(record["identity"])
+    if record["whole"]:
+        model = _build(FAMILIES[recorded.family].config.from_dict(record["config"]))
+        return LoadedEncoder(model, recorded)
+    loaded = load_encoder(recorded.source, recorded.revision)
+    check_same(recorded, loaded.identity, path)
+    return loaded
+
+
+def adapter_of(record: dict[str, Any]) -> Adapter | None:
+    """The adapter that the record of an encoder describes; until format 2 that could only be LoRA."""
+    if record.get("lora"):
+        return LoRA(**record["lora"])
+    return from_record(record["adapter"]) if record.get("adapter") else None
+
+
+def _fill(model: SpeechModel, state: dict[str, Tensor], path: Path, *, whole: bool) -> None:
+    missing = sorted(set(model.state_dict()) - set(state))
+    if whole and missing:
+        msg = f"{path} should hold a whole encoder, but lacks {missing[0]}: write it again with `fit`."
+        raise ValueError(msg)
+    unexpected = model.load_state_dict(state, strict=False).unexpected_keys
+    if unexpected:
+        msg = f"the checkpoint holds {unexpected[0]}, which its encoder does not have."
+        raise ValueError(msg)
 
 
 def check_same(recorded: EncoderIdentity, present: EncoderIdentity, path: str | Path) -> None:

@@ -5,9 +5,8 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from ser_strategies.encoder.adapters import LoRASettings, inject
+from ser_strategies.encoder.adapters import Adapter
 from ser_strategies.encoder.encoder import AFTER_CNN, WAVEFORM, Encoder
-from ser_strategies.fast.dropout import use_cheap_dropout
 
 
 def freeze(module: nn.Module) -> None:
@@ -75,26 +74,16 @@ def train_top_blocks(encoder: Encoder, top_blocks: int) -> None:
     encoder.masking.train()
 
 
-def add_lora(encoder: Encoder, settings: LoRASettings) -> None:
-    """Freezes the encoder and puts low-rank adapters, which train, around the layers `settings` names.
-
-    Args:
-        encoder: The encoder.
-        settings: Rank, strength, dropout and targets.
-    """
+def add_adapter(encoder: Encoder, adapter: Adapter) -> None:
+    """Freezes the encoder and puts an adapter into it, which trains."""
     freeze(encoder)
-    inject(encoder.model, settings)
-    if encoder.fast:
-        use_cheap_dropout(encoder.model)
-    encoder.lora = settings
-    for name, module in encoder.model.named_modules():
-        if "lora_" in name:
-            module.train()
+    encoder.attach(adapter)
     # Masks go in before the first block, as in full fine-tuning, so gradients need not stop anywhere.
     encoder.cut = AFTER_CNN
     encoder.masking.train()
 
 
 def trains_whole(encoder: Encoder) -> bool:
-    """Whether everything above the CNN trains in place, so that a checkpoint holds a complete encoder."""
-    return encoder.lora is None and encoder.cut in {WAVEFORM, AFTER_CNN}
+    """Whether all blocks train in place, and whatever trains below, so that a checkpoint holds an encoder."""
+    everything = all(parameter.requires_grad for parameter in encoder.blocks.parameters())
+    return everything and encoder.cut in {WAVEFORM, AFTER_CNN}

@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import CSVLogger
 from ser_strategies.common.files import write_json, write_table, write_text
 from ser_strategies.fit.datafacts import data_facts, told, unreadable_told
 from ser_strategies.fit.together import told_elsewhere
-from ser_strategies.strategies import LoRAFineTuning, Predictions, Recognizer, Strategy
+from ser_strategies.strategies import Predictions, Recognizer, Strategy
 
 PACKAGES = ("ser-strategies", "torch", "torchaudio", "lightning", "transformers", "peft", "jsonargparse")
 
@@ -62,7 +62,7 @@ class RunRecord(SaveConfigCallback):
         self.seconds = time.perf_counter() - self.started
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the scores of the last and the best epoch, and the adapter of the best if it has one."""
+        """Writes the scores of the last and the best epoch, and what the best has to give beside them."""
         kept = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
         best = next((callback for callback in kept if callback.monitor), None)
         score = None if best is None or best.best_model_score is None else best.best_model_score.item()
@@ -85,9 +85,8 @@ class RunRecord(SaveConfigCallback):
             if best is not None and not best.best_model_path and last.exists():
                 shutil.copyfile(last, folder / "best.ckpt")
                 print("validation never ran, so best.ckpt is a copy of last.ckpt")
-            if isinstance(pl_module, LoRAFineTuning) and best is not None and best.best_model_path:
-                chosen = LoRAFineTuning.load_from_checkpoint(best.best_model_path)
-                chosen.save_adapter(folder / "adapter")
+            if isinstance(pl_module, Strategy) and best is not None and best.best_model_path:
+                pl_module.write_best(best.best_model_path, folder)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Takes away what a run that never wrote a checkpoint has left, since nothing can go on from it."""

@@ -3,41 +3,34 @@
 A concrete strategy is one final class whose constructor says only what differs.
 """
 
-import inspect
 import random
-from abc import ABC
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.utilities.parsing import save_hyperparameters
 from torch import Tensor
 from torch.optim import Optimizer
 
 from ser_strategies.batch import Batch
 from ser_strategies.common.choices import check_range
-from ser_strategies.encoder import Encoder, SpecAugment, trains_whole
-from ser_strategies.encoder.checkpoints import FORMAT, RECORD, read_checkpoint
-from ser_strategies.encoder.identity import EncoderIdentity
-from ser_strategies.encoder.sources import check_same
+from ser_strategies.encoder import Encoder, SpecAugment
 from ser_strategies.fast.heap import keep_few_kernels, keep_freed_memory, return_freed_memory
 from ser_strategies.fast.optimizer import fused_choices, restore_fused, use_fused
 from ser_strategies.parts.schedules import FlatThenDecay
+from ser_strategies.strategies.checkpointed import Checkpointed
+from ser_strategies.strategies.groups import checked_groups
 from ser_strategies.strategies.guards import GradientGuard, LossWatch
 from ser_strategies.strategies.preparation import Preparation
 from ser_strategies.strategies.provenance import origins_of
 
 Stage = Literal["train", "val", "test"]
-NOT_PLAIN_DATA = ["optimizer", "scheduler"]
 # With blocks skipped at random a parameter may wait this many steps for its first gradient.
 PATIENCE_WITH_LAYERDROP = 100
 
 
-class Strategy(LightningModule, ABC):
+class Strategy(Checkpointed):
     """An encoder, what trains it, and a checkpoint of what trained.
 
     Args:
@@ -96,40 +89,46 @@ class Strategy(LightningModule, ABC):
         self._save_plain_options()
         check_range("layerdrop", layerdrop, 0, 1)
         check_range("encoder_dropout", encoder_dropout or 0.0, 0, 1)
-        check_range("mask_time_length", mask_time_length, 1)
-        check_range("mask_channel_length", mask_channel_length, 1)
-        check_range("encoder_lr", encoder_lr, 0)
-        check_range("head_lr", head_lr, 0)
-        check_range("warmup_steps", warmup_steps, 0)
+        least = {"mask_time_length": mask_time_length, "mask_channel_length": mask_channel_length}
+        for option, value in least.items():
+            check_range(option, value, 1)
+        rates: dict[str, float] = {"encoder_lr": encoder_lr, "head_lr": head_lr, "warmup_steps": warmup_steps}
+        for option, rate in rates.items():
+            check_range(option, rate, 0)
+        masking = SpecAugment(
+            time_probability=mask_time_probability,
+            time_length=mask_time_length,
+            time_minimum=mask_time_minimum,
+            channel_probability=mask_channel_probability,
+            channel_length=mask_channel_length,
+            channel_minimum=mask_channel_minimum,
+        )
         self.encoder = Encoder(
             encoder,
             revision=revision,
             max_seconds=max_seconds,
             layerdrop=layerdrop,
             dropout=encoder_dropout,
-            masking=SpecAugment(
-                time_probability=mask_time_probability,
-                time_length=mask_time_length,
-                time_minimum=mask_time_minimum,
-                channel_probability=mask_channel_probability,
-                channel_length=mask_channel_length,
-                channel_minimum=mask_channel_minimum,
-            ),
+            masking=masking,
             recompute=recompute,
             fast=fast,
         )
         self.fast = fast
-        self.fused: list[bool | None] = []
-        self.keeps_memory = False
         self.encoder_lr, self.head_lr = encoder_lr, head_lr
         self.optimizer, self.scheduler = optimizer, scheduler
         self.scheduler_interval, self.warmup_steps = scheduler_interval, warmup_steps
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        """What a run knows of itself, before there is one."""
+        self.fused: list[bool | None] = []
+        self.keeps_memory = False
         # Set by a strategy that is only what it says in one number format.
         self.required_precision: str | None = None
-        self.run_seed: int | None = None
+        self.run_seed = None
         # What training began from, and the checkpoint that was loaded since, if one was.
-        self.start: EncoderIdentity = self.encoder.identity
-        self.loaded_from: str | None = None
+        self.start = self.encoder.identity
+        self.loaded_from = None
         self.loss_watch = LossWatch()
         self.gradient_guard: GradientGuard | None = None
         self.preparation = Preparation()
@@ -171,11 +170,6 @@ class Strategy(LightningModule, ABC):
         return self
 
     @property
-    def whole(self) -> bool:
-        """Whether a checkpoint of this strategy holds a complete encoder."""
-        return trains_whole(self.encoder)
-
-    @property
     def monitor(self) -> str:
         """What is logged of the validation split by which the best checkpoint is chosen."""
         return "val/loss"
@@ -196,19 +190,24 @@ class Strategy(LightningModule, ABC):
 
     # Training -------------------------------------------------------------------------------------------
 
-    def configure_optimizers(self) -> Any:
-        """One optimizer over two groups, the encoder's parameters and all others, each with its rate."""
-        encoder = [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]
-        inside = {id(parameter) for parameter in self.encoder.parameters()}
-        others = [p for p in self.parameters() if p.requires_grad and id(p) not in inside]
-        groups = [
-            {"params": parameters, "lr": rate, "name": name}
-            for name, parameters, rate in (
-                ("encoder", encoder, self.encoder_lr),
-                ("head", others, self.head_lr),
-            )
-            if parameters
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What the optimizer trains, as torch's groups, each with a name, by which its rate is logged.
+
+        Here the encoder's parameters and all others, each with its rate. Another strategy may divide them
+        otherwise, and give a group whatever the optimizer takes for one, such as its own weight decay. Each
+        of `may_train()` belongs to one group, frozen for now or not.
+        """
+        parameters = self.may_train()
+        encoder = [each for name, each in parameters.items() if name.startswith("encoder.")]
+        others = [each for name, each in parameters.items() if not name.startswith("encoder.")]
+        return [
+            {"params": encoder, "lr": self.encoder_lr, "name": "encoder"},
+            {"params": others, "lr": self.head_lr, "name": "head"},
         ]
+
+    def configure_optimizers(self) -> Any:
+        """One optimizer over all parameter groups, and its schedule."""
+        groups = checked_groups(type(self).__name__, self.parameter_groups(), self.may_train())
         optimizer = self.optimizer(groups)
         if self.fast:
             use_fused(optimizer)
@@ -235,6 +234,8 @@ class Strategy(LightningModule, ABC):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * scale
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self.encoder.adapter is not None:
+            self.encoder.adapter.after_step(self.trainer.global_step + 1)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
 
@@ -242,6 +243,7 @@ class Strategy(LightningModule, ABC):
         """Refuses number formats that would halve the weights themselves, and leaks of an earlier stage."""
         if stage == "fit":
             self.train()  # a strategy that was loaded, or asked something, is in eval mode
+            self.declare()  # what was thawed from outside belongs into the checkpoint, too
         if self.trainer.precision in {"16-true", "bf16-true"}:
             msg = (
                 f"precision {self.trainer.precision!r} would round weights and targets, which spoils small "
@@ -278,7 +280,9 @@ class Strategy(LightningModule, ABC):
         if self.run_seed is None:
             self.run_seed = torch.initial_seed()
         patience = PATIENCE_WITH_LAYERDROP if self.encoder.layerdrop > 0 else 1
-        self.gradient_guard = GradientGuard(type(self).__name__, self.named_parameters(), patience)
+        self.gradient_guard = GradientGuard(
+            type(self).__name__, self.may_train().items(), patience, alone=self.trainer.world_size == 1
+        )
 
     def on_train_start(self) -> None:
         """Steps are fused or not as this run has it, whatever the resumed one did; rates end with it."""
@@ -301,6 +305,12 @@ class Strategy(LightningModule, ABC):
         if self.gradient_guard is not None:
             self.gradient_guard.check()
 
+    def with_penalty(self, loss: Tensor) -> Tensor:
+        """The loss of a training step, and what an adapter adds to it."""
+        adapter = self.encoder.adapter
+        penalty = None if adapter is None else adapter.penalty()
+        return loss if penalty is None else loss + penalty
+
     def watch_loss(self, batch: Batch, loss: Tensor, outputs: Tensor) -> None:
         """Logs the training loss, and stops the run where it is not a number."""
         self.loss_watch.add(f"step {self.global_step}", batch.ids, loss, outputs)
@@ -315,108 +325,3 @@ class Strategy(LightningModule, ABC):
     def on_train_epoch_end(self) -> None:
         """Looks at the last losses before a checkpoint can be written."""
         self.loss_watch.check()
-
-    # Checkpoints ----------------------------------------------------------------------------------------
-
-    def saved_names(self) -> set[str]:
-        """Names in the state dict that a checkpoint holds: what trains, and all of the encoder if it does."""
-        names = set(self.state_dict())
-        if self.whole:
-            return names
-        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        return {name for name in names if not name.startswith("encoder.") or name in trained}
-
-    def record(self) -> dict[str, Any]:
-        """Plain facts that travel with a checkpoint."""
-        encoder = self.encoder
-        return {
-            "format": FORMAT,
-            "strategy": type(self).__name__,
-            "seed": self.run_seed,
-            "encoder": {
-                "identity": encoder.identity.as_dict(),
-                "config": encoder.model.config.to_dict() if self.whole else None,
-                "whole": self.whole,
-                "lora": encoder.lora.as_dict() if encoder.lora else None,
-            },
-        }
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps what trained, and says on which encoder."""
-        kept = self.saved_names()
-        checkpoint["state_dict"] = {
-            name: tensor for name, tensor in checkpoint["state_dict"].items() if name in kept
-        }
-        checkpoint["hyper_parameters"] = dict(self.hparams)
-        checkpoint[RECORD] = self.record()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of another strategy, of another encoder, or with other weights."""
-        if RECORD not in checkpoint:
-            msg = f"the checkpoint was not written by {type(self).__name__}: it has no record {RECORD!r}."
-            raise ValueError(msg)
-        record = checkpoint[RECORD]
-        if record["strategy"] != type(self).__name__:
-            msg = (
-                f"the checkpoint is from {record['strategy']}, not from {type(self).__name__}: "
-                f"load it with --model {record['strategy']}, or start from it with --model.encoder."
-            )
-            raise ValueError(msg)
-        recorded = EncoderIdentity.from_dict(record["encoder"]["identity"])
-        # A whole encoder may be built from the checkpoint itself, whose weights are no longer the source's.
-        if not (self.whole and self.encoder.identity.origin == recorded.fingerprint):
-            check_same(recorded, self.encoder.identity, "the checkpoint")
-        self._check_weights(checkpoint["state_dict"])
-        self.run_seed = record["seed"]
-
-    def _check_weights(self, found: dict[str, Tensor]) -> None:
-        mine = self.state_dict()
-        expected = self.saved_names()
-        missing, extra = sorted(expected - set(found)), sorted(set(found) - expected)
-        odd = [name for name in sorted(expected & set(found)) if found[name].shape != mine[name].shape]
-        parts = [f"lacks {missing[0]}"] if missing else []
-        parts += [f"also has {extra[0]}"] if extra else []
-        parts += [f"has {odd[0]} in another size"] if odd else []
-        if parts:
-            msg = (
-                f"the checkpoint {' and '.join(parts)} ({len(missing)} weights missing, {len(extra)} extra, "
-                f"{len(odd)} of another size): load it with the options it was trained with."
-            )
-            raise ValueError(msg)
-
-    @classmethod
-    def load_from_checkpoint(  # type: ignore[override]  # Lightning's takes arguments that would undo the checks
-        cls, checkpoint_path: str | Path, map_location: Any = None, **overrides: Any
-    ) -> Self:
-        """The strategy that a checkpoint was trained with, its weights included.
-
-        A checkpoint that holds the whole encoder needs nothing else; any other is put on top of the encoder
-        it was trained from, which must still be where it was.
-
-        Args:
-            checkpoint_path: The file.
-            map_location: Where to put the result; null leaves it on the CPU.
-            overrides: Options to replace, by name.
-        """
-        checkpoint = read_checkpoint(checkpoint_path)
-        record = checkpoint[RECORD]["encoder"]
-        # As recorded rather than as typed, since a relative path leads elsewhere from another folder.
-        source, revision = record["identity"]["source"], record["identity"]["revision"]
-        if record["whole"]:
-            source, revision = str(checkpoint_path), None
-        options = checkpoint["hyper_parameters"] | {"encoder": source, "revision": revision} | overrides
-        if checkpoint[RECORD]["strategy"] == cls.__name__:
-            strategy = cls(**options)
-            strategy.on_load_checkpoint(checkpoint)
-            strategy.start = EncoderIdentity.from_dict(record["identity"])
-            strategy.loaded_from = str(Path(checkpoint_path).expanduser().resolve())
-            strategy.load_state_dict(checkpoint["state_dict"], strict=False)
-            return strategy if map_location is None else strategy.to(map_location)
-        msg = f"{checkpoint_path} is from {checkpoint[RECORD]['strategy']}, not from {cls.__name__}."
-        raise ValueError(msg)
-
-    def _save_plain_options(self) -> None:
-        # Lightning's command line would have us save its own nested configuration instead; given none, the
-        # constructor's arguments are saved, all of them, as plain data that any process can load.
-        frame = inspect.currentframe()
-        save_hyperparameters(self, ignore=NOT_PLAIN_DATA, frame=frame and frame.f_back)

@@ -1,5 +1,6 @@
 """What stops a run that is not what it says: parameters that never move, losses that are no numbers."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -16,35 +17,54 @@ class DeadParametersError(ValueError):
 
 
 class GradientGuard:
-    """Sees to it that every parameter declared trainable receives a gradient.
+    """Sees to it that every parameter declared trainable receives a gradient, once it is not frozen.
 
     A parameter that a module reads around (as transformers' WavLM attention reads around LoRA adapters) gets
-    none, and trains nothing, without a word.
+    none, and trains nothing, without a word. Nor does one that thaws while several processes train: they
+    agreed at the start whose gradients to add up.
 
     Args:
         strategy: Name for the message.
-        parameters: The parameters that are declared trainable, by name.
-        patience: Backward passes to wait: 1, or more where blocks are skipped at random.
+        parameters: The parameters that may train, by name.
+        patience: Backward passes to wait for each: 1, or more where blocks are skipped at random.
+        alone: Whether one process trains.
     """
 
     def __init__(
-        self, strategy: str, parameters: Iterable[tuple[str, nn.Parameter]], patience: int = 1
+        self,
+        strategy: str,
+        parameters: Iterable[tuple[str, nn.Parameter]],
+        patience: int = 1,
+        *,
+        alone: bool = True,
     ) -> None:
         self.strategy = strategy
-        self.waiting = {name: parameter for name, parameter in parameters if parameter.requires_grad}
-        self.declared = len(self.waiting)
+        self.waiting = dict(parameters)
+        self.waited: Counter[str] = Counter()
         self.patience = patience
+        self.agreed = None if alone else {n for n, each in self.waiting.items() if each.requires_grad}
 
     def check(self) -> None:
         """Call after a backward pass; raises DeadParametersError naming those that got no gradient."""
         if not self.waiting:
             return
-        self.waiting = {name: parameter for name, parameter in self.waiting.items() if parameter.grad is None}
-        self.patience -= 1
-        if self.waiting and self.patience <= 0:
+        thawed = [name for name, parameter in self.waiting.items() if parameter.requires_grad]
+        if self.agreed is not None and not self.agreed.issuperset(thawed):
+            late = [name for name in thawed if name not in self.agreed]
             msg = (
-                f"{len(self.waiting)} of the {self.declared} parameters that {self.strategy} declares "
-                f"trainable got no gradient: {_listed(self.waiting)}. They would never change, so this "
+                f"{_listed(late)} began to train after several processes had agreed on what does: thaw "
+                "parameters while one process trains (--trainer.devices 1)."
+            )
+            raise ValueError(msg)
+        self.waited.update(thawed)
+        for name in thawed:
+            if self.waiting[name].grad is not None:
+                del self.waiting[name]
+        dead = [name for name in thawed if name in self.waiting and self.waited[name] >= self.patience]
+        if dead:
+            msg = (
+                f"{len(dead)} of the {len(self.waited)} parameters that {self.strategy} declares "
+                f"trainable got no gradient: {_listed(dead)}. They would never change, so this "
                 "run is not what it says: let `forward` use them, or freeze them."
             )
             raise DeadParametersError(msg)

@@ -1,12 +1,8 @@
 """LoRA fine-tuning: low-rank updates of chosen layers train, the encoder itself does not."""
 
-from pathlib import Path
 from typing import Unpack, final
 
-from safetensors.torch import save_file
-
-from ser_strategies.encoder import LoRASettings, add_lora
-from ser_strategies.encoder.adapters import save_adapter
+from ser_strategies.encoder import LoRA, add_adapter
 from ser_strategies.strategies.options import RecognizerOptions
 from ser_strategies.strategies.recognizer import Recognizer
 
@@ -41,7 +37,7 @@ class LoRAFineTuning(Recognizer):
         **options: Unpack[RecognizerOptions],
     ) -> None:
         super().__init__(encoder, **options)
-        settings = LoRASettings(
+        adapter = LoRA(
             rank=rank,
             alpha=alpha,
             dropout=lora_dropout,
@@ -49,21 +45,4 @@ class LoRAFineTuning(Recognizer):
             rank_stabilised=rank_stabilised,
             decomposed=decomposed,
         )
-        add_lora(self.encoder, settings)
-
-    def save_adapter(self, folder: str | Path) -> None:
-        """Writes the updates in peft's own format, and everything outside the encoder beside them.
-
-        `peft.PeftModel.from_pretrained(transformers_model, folder)` reads the adapter. transformers' WavLM
-        reads its projections' weights directly, so there only `.merge_and_unload()` of it has any effect.
-
-        Args:
-            folder: Gets adapter_config.json, adapter_model.safetensors and head.safetensors.
-        """
-        save_adapter(self.encoder.model, self.encoder.identity.source, Path(folder))
-        outside = {
-            name: tensor.contiguous()
-            for name, tensor in self.state_dict().items()
-            if not name.startswith("encoder.")
-        }
-        save_file(outside, Path(folder) / "head.safetensors", metadata={"labels": ",".join(self.labels)})
+        add_adapter(self.encoder, adapter)

@@ -236,7 +236,7 @@ class Pretraining(Strategy):
     def training_step(self, batch: MaskedBatch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
         self.adaptation.begin_step(self.global_step)
-        return self._learn_from("train", batch).loss
+        return self._learn_from("train", batch)
 
     def validation_step(self, batch: MaskedBatch, batch_idx: int) -> None:
         """Scores one batch of the validation split."""
@@ -261,18 +261,20 @@ class Pretraining(Strategy):
         """Is never reached: `setup` refuses, once Lightning has seen that this is here."""
         raise NotImplementedError
 
-    def _learn_from(self, stage: Literal["train", "val"], batch: MaskedBatch) -> Learnt:
+    def _learn_from(self, stage: Literal["train", "val"], batch: MaskedBatch) -> Tensor:
         sound = batch.batch
         learnt, frames = self._learnt(batch)
+        loss = learnt.loss
         if stage == "train":
-            self.watch_loss(sound, learnt.loss, frames)
+            loss = self.with_penalty(loss)
+            self.watch_loss(sound, loss, frames)
         else:
             where = "a batch of the val split"
             self.loss_watch.add(where, sound.ids, learnt.loss, frames, training=False)
         self._metric(self.sums, f"{stage}_sums").update(learnt.sums)
         for what, count in self.encoder.clip_counts(sound.lengths)._asdict().items():
             self._metric(self.clips, f"{stage}_{what}").update(count)
-        return learnt
+        return loss
 
     def on_train_epoch_end(self) -> None:
         """Logs what was learnt over the epoch."""

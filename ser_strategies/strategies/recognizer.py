@@ -241,6 +241,7 @@ class Recognizer(Strategy):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
         outputs, loss = self._answer(batch)
+        loss = self.with_penalty(loss)
         self.watch_loss(batch, loss, outputs)
         self._add("train", batch, loss)
         return loss

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ser_strategies.encoder import Encoder, EncoderIdentity
 from ser_strategies.encoder import encoder as encoder_module
+from ser_strategies.encoder.adapters import as_record
 from ser_strategies.encoder.checkpoints import FORMAT, RECORD
 from ser_strategies.encoder.families import FAMILIES, random_shape
 from ser_strategies.encoder.sources import LoadedEncoder, load_encoder
@@ -126,7 +127,7 @@ def save_checkpoint(encoder: Encoder, path: Path, *, whole: bool) -> Path:
             "identity": encoder.identity.as_dict(),
             "config": encoder.model.config.to_dict() if whole else None,
             "whole": whole,
-            "lora": encoder.lora.as_dict() if encoder.lora else None,
+            "adapter": as_record(encoder.adapter) if encoder.adapter else None,
         },
     }
     torch.save({"state_dict": kept, RECORD: record}, path)

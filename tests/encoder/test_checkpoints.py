@@ -4,7 +4,7 @@ import zipfile
 import pytest
 import torch
 
-from ser_strategies.encoder import Encoder, LoRASettings, add_lora, freeze_cnn, train_top_blocks
+from ser_strategies.encoder import Encoder, LoRA, add_adapter, freeze_cnn, train_top_blocks
 from ser_strategies.encoder.checkpoints import FORMAT, RECORD, read_checkpoint
 from ser_strategies.encoder.sources import load_encoder
 from tests.encoder.conftest import SIZES, TOLERANCE, alone, error, lively, noise, save_checkpoint, stir
@@ -71,7 +71,7 @@ def test_a_checkpoint_of_top_blocks_is_put_on_its_source(tmp_path, size):
 @every_kind
 def test_a_checkpoint_of_adapters_gives_a_plain_encoder_with_the_same_frames(tmp_path, size, changes):
     encoder = Encoder(f"random:{size}")
-    add_lora(encoder, LoRASettings(**(SETTINGS | changes), targets=TARGETS))
+    add_adapter(encoder, LoRA(**(SETTINGS | changes), targets=TARGETS))
     train(encoder)
     path = save_checkpoint(encoder, tmp_path / "best.ckpt", whole=False)
     plain = Encoder(f"random:{size}")

@@ -9,9 +9,9 @@ from ser_strategies.encoder import (
     AFTER_CNN,
     WAVEFORM,
     Encoder,
-    LoRASettings,
+    LoRA,
     SpecAugment,
-    add_lora,
+    add_adapter,
     freeze,
     freeze_cnn,
     thaw,
@@ -37,7 +37,7 @@ every_kind = pytest.mark.parametrize("size", SIZES)
 
 
 def lora(encoder: Encoder, *targets: str, **changes: float | bool) -> None:
-    add_lora(encoder, LoRASettings(**(SETTINGS | changes), targets=targets or TARGETS))
+    add_adapter(encoder, LoRA(**(SETTINGS | changes), targets=targets or TARGETS))
 
 
 WAYS = {

@@ -77,7 +77,7 @@ def test_a_checkpoint_says_what_it_is_in_plain_data(strategy, tmp_path):
     assert record["encoder"]["identity"] == model.encoder.identity.as_dict()
     assert record["encoder"]["whole"] == ROWS[strategy].whole
     assert (record["encoder"]["config"] is None) != ROWS[strategy].whole
-    assert (record["encoder"]["lora"] is None) != (strategy is LoRAFineTuning)
+    assert (record["encoder"]["adapter"] is None) != (strategy is LoRAFineTuning)
     options = checkpoint["hyper_parameters"]
     assert options["encoder"] == f"random:{KIND}"
     assert (options["head_lr"], options["class_counts"]) == (0.02, (3, 3, 1, 1))
@@ -94,7 +94,7 @@ def test_a_checkpoint_of_a_pretraining_says_what_it_is_in_plain_data(strategy, t
     assert record["encoder"]["identity"] == model.encoder.identity.as_dict()
     assert record["encoder"]["whole"] is True
     assert record["encoder"]["config"] == model.encoder.model.config.to_dict()
-    assert record["encoder"]["lora"] is None
+    assert record["encoder"]["adapter"] is None
     assert not {"labels", "dimensions"} & set(record)
     options = checkpoint["hyper_parameters"]
     assert options["encoder"] == f"random:{KIND}"

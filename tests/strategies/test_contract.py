@@ -303,7 +303,7 @@ def test_a_checkpoint_is_an_encoder_to_start_from(strategy, row, kind, tmp_path)
     path = saved(model, tmp_path / "trained.ckpt")
     after = VanillaFineTuning(str(path), num_classes=2)
     found, expected = frames(after.encoder, PAIR), frames(model.encoder, PAIR)
-    if model.encoder.lora:
+    if model.encoder.adapter:
         assert error(found, expected) < TOLERANCE  # merging adds before it multiplies
     else:
         assert torch.equal(found, expected)
