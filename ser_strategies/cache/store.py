@@ -1,10 +1,9 @@
 """One cache: a folder of shards that hold what one trunk makes of sounds, and nothing else."""
 
-import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +23,7 @@ from ser_strategies.cache.shard import (
 )
 from ser_strategies.cache.trunk import Trunk
 from ser_strategies.common.files import write_json
+from ser_strategies.common.locks import waiting_lock
 
 FACTS = "cache.json"
 LOCK = ".lock"
@@ -215,18 +215,19 @@ class ShardStore:
 
         The lock goes with the process, so that one that was killed keeps nobody waiting.
         """
-        try:
-            lock = (self.folder / LOCK).open("w")
-        except OSError as error:
-            raise self._unwritable(error) from error
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with ExitStack() as held:
+            try:
+                held.enter_context(waiting_lock(self.folder / LOCK))
+            except OSError as error:
+                raise self._unwritable(error) from error
             for left in self.folder.glob(f".*{ENDING}.*.partial"):
                 left.unlink(missing_ok=True)
             yield
 
     def _unwritable(self, error: OSError) -> OSError:
-        return OSError(f"the cache {self.folder} cannot be written ({error.strerror}): {self.advice}.")
+        return OSError(
+            f"the cache {self.folder} cannot be written ({error.strerror or error}): {self.advice}."
+        )
 
 
 class FrameStore(ShardStore):

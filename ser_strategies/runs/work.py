@@ -1,7 +1,6 @@
 """The grid of `compare`, from its words to the last run."""
 
 import datetime
-import fcntl
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ import torch
 from rich.console import Console
 
 from ser_strategies.common.errors import PROGRAM
+from ser_strategies.common.locks import waiting_lock
 from ser_strategies.comparison.ledger import Ledger, read_comparison, write_comparison
 from ser_strategies.comparison.stats.clusters import counted
 from ser_strategies.fit.lightning_cli import quiet
@@ -91,8 +91,7 @@ def _announce(wishes: Wishes, cells: Sequence[Cell]) -> None:
 def _write_down(wishes: Wishes, cells: Sequence[Cell]) -> None:
     """Writes comparison.json: what is compared now, and what was before with the same options."""
     wishes.out.mkdir(parents=True, exist_ok=True)
-    with (wishes.out / LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with waiting_lock(wishes.out / LOCK):
         known = read_comparison(wishes.out)
         listed = merged(known.get("cells") or {}, cells)
         words = list(wishes.words)
