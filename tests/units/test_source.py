@@ -1,6 +1,6 @@
 """Units of frames: those of centres found anew from clips encoded one by one, whatever happened to the files.
 
-`python -m tests.strategies.test_units <folder>` makes units by one process and by two, and writes what came
+`python -m tests.units.test_source <folder>` makes units by one process and by two, and writes what came
 of them to found.json there.
 """
 
@@ -881,7 +881,7 @@ def main(folder: Path) -> None:
 def together(tmp_path_factory) -> dict[str, list[Any]]:
     folder = tmp_path_factory.mktemp("together")
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.strategies.test_units", str(folder)],
+        [sys.executable, "-m", "tests.units.test_source", str(folder)],
         cwd=Path(__file__).parents[2],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
