@@ -1,24 +1,19 @@
 """What the tests of the command line share: a place to run in, a finished run, a corpus that can be wrong."""
 
-import contextlib
 import json
-import logging
-import os
-import random
-import warnings
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 import yaml
+from ser_strategies.data.base import SPLITS, Corpus
 
 from ser_strategies.cli import main
 from ser_strategies.data.corpus import SPLITS, Corpus
+from tests.contained import contained
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ENCODER = "random:wav2vec2-tiny"
@@ -101,25 +96,6 @@ class Run(NamedTuple):
 
     def facts(self, name: str) -> dict:
         return json.loads((self.folder / name).read_text())
-
-
-@contextlib.contextmanager
-def contained() -> Iterator[None]:
-    """Puts back what a command changes for the whole process: warnings, logging, seeds, environment."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels, environment = [logger.level for logger in loggers], dict(os.environ)
-    numpy_state, python_state = np.random.get_state(), random.getstate()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # small tensors on shared cores
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        yield
-    torch.set_num_threads(threads)
-    np.random.set_state(numpy_state)
-    random.setstate(python_state)
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
-    os.environ.clear()
-    os.environ.update(environment)
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,9 @@ from ser_strategies import Synthetic
 from ser_strategies.cache import build as building
 from ser_strategies.cli import main
 from tests.cache.conftest import contents, flip, shards, stamps
-from tests.cli.conftest import CPU, ENCODER, EXAMPLES, SMALL, contained, everything_in
+from tests.cli.conftest import CPU, ENCODER, EXAMPLES, SMALL, everything_in
 from tests.cli.test_ddp import launched
+from tests.contained import contained
 
 pytestmark = pytest.mark.smoke
 

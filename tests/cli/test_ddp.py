@@ -9,12 +9,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from ser_strategies.data.crema_d import CREMAD
 
 from ser_strategies import Synthetic
 from ser_strategies.cli import main
 from ser_strategies.data.batching import BatchPlan
 from ser_strategies.data.corpora.crema_d import CREMAD
 from tests.cli.conftest import CPU, VANILLA, contained, only_error
+from tests.contained import contained
 from tests.data import test_crema_d
 
 # 8 speakers train, 3 validate and 3 test: 24 utterances are 3 steps of 8, and 9 cannot be halved.

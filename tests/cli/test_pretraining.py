@@ -9,7 +9,8 @@ import torch
 import yaml
 
 from ser_strategies.cli import main
-from tests.cli.conftest import CPU, ENCODER, VANILLA, contained, everything_in
+from tests.cli.conftest import CPU, ENCODER, VANILLA, everything_in
+from tests.contained import contained
 from tests.strategies.planned import Planned
 
 pytestmark = pytest.mark.smoke

@@ -7,8 +7,9 @@ import pytest
 from safetensors import safe_open
 
 from ser_strategies.cli import main
-from tests.cli.conftest import CPU, ENCODER, VANILLA, contained
+from tests.cli.conftest import CPU, ENCODER, VANILLA
 from tests.cli.test_ddp import EACH, ONE, SPEAKERS, TWO, launched
+from tests.contained import contained
 
 DATA = ("--data=Synthetic", f"--data.speakers={SPEAKERS}", f"--data.utterances_per_speaker={EACH}")
 COMMON = (f"--model.encoder={ENCODER}", "--model.mask_time_probability=0.3", "--trainer.max_epochs=1")

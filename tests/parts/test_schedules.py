@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ser_strategies.cli import main
 from ser_strategies.parts.schedules import FlatThenDecay
-from tests.cli.conftest import contained
+from tests.contained import contained
 
 
 def optimizer(*rates: float) -> SGD:
