@@ -17,8 +17,8 @@ from tests.artefacts.answers import figures, scores
 from tests.artefacts.conftest import HERE
 from tests.contained import contained
 
-# What docs/changelog.md says of what a version has left: its "caches" and units are built anew, once, since other
-# code computes them; its "runs" of chains and comparisons are run again, since options are new or others.
+# What docs/changelog.md says of what a version has left. "caches": they and units are built anew, once, since
+# other code computes them. "runs": chains and comparisons are run again, since options are new or others.
 ANNOUNCED: dict[str, set[str]] = {"v0.1": set()}
 CHAIN = shlex.split(
     "run chain --seed 0,1 --out runs/chain --trainer.accelerator=cpu --trainer.enable_progress_bar=false"
