@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import ser_strategies
+from ser_strategies.strategies import STRATEGIES
 
 PACKAGE = "ser_strategies"
 ROOT = Path(ser_strategies.__file__).parent
@@ -38,9 +39,6 @@ MAY_IMPORT = {
     # A process that a run starts is the program itself.
     "runs": {"__main__", "fit", "strategies", "data", "cache", "costs", "encoder", "comparison"},
 }
-# What pages of strategies may import of their room, and what these stand on.
-STRATEGY_BASES = ("base", "recognizer", "pretraining", "options")
-BELOW_BASES = ("guards", "preparation", "provenance")
 
 
 def name_of(path: Path) -> str:
@@ -109,24 +107,16 @@ def test_rooms_import_what_they_stand_on(room):
     assert breaches(inside(room), lambda path: rooms(path) <= known) == []
 
 
-@pytest.mark.parametrize("page", STRATEGY_PAGES)
-def test_a_strategy_imports_no_other_strategy(page):
-    own = {module for module in imports_of(ROOT / "strategies" / page) if ".strategies" in module}
-    assert own <= {f"{PACKAGE}.strategies.{base}" for base in STRATEGY_BASES}
+def test_only_the_room_itself_imports_a_strategy_so_that_none_stands_on_another():
+    pages = {f"{PACKAGE}.strategies.{Path(page).stem}" for page in STRATEGY_PAGES}
+    assert pages <= NAMES
+    others = [path for path in FILES if path != ROOT / "strategies" / "__init__.py"]
+    assert breaches(others, lambda path: not imports_of(path) & pages) == []
 
 
-@pytest.mark.parametrize("base", [*STRATEGY_BASES, *BELOW_BASES])
-def test_what_strategies_stand_on_imports_no_strategy(base):
-    own = {module for module in imports_of(ROOT / "strategies" / f"{base}.py") if ".strategies" in module}
-    assert own <= {f"{PACKAGE}.strategies.{name}" for name in (*STRATEGY_BASES, *BELOW_BASES)}
-
-
-def test_every_strategy_page_is_looked_at():
-    bases = {f"{name}.py" for name in ("__init__", *STRATEGY_BASES, *BELOW_BASES)}
-    pages = {path.name for path in (ROOT / "strategies").glob("*.py")} - bases
-    assert pages >= set(STRATEGY_PAGES)
-    for page in pages:
-        test_a_strategy_imports_no_other_strategy(page)
+def test_every_strategy_has_a_page_that_is_looked_at():
+    pages = {kind.__module__.rpartition(".")[2] + ".py" for kind in STRATEGIES}
+    assert pages == set(STRATEGY_PAGES)
 
 
 def test_nothing_but_the_front_door_knows_the_front_door():

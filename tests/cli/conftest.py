@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from ser_strategies.data.base import SPLITS, Corpus
 
 from ser_strategies.cli import main
 from ser_strategies.data.corpus import SPLITS, Corpus

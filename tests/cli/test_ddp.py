@@ -9,13 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from ser_strategies.data.crema_d import CREMAD
 
 from ser_strategies import Synthetic
 from ser_strategies.cli import main
 from ser_strategies.data.batching import BatchPlan
 from ser_strategies.data.corpora.crema_d import CREMAD
-from tests.cli.conftest import CPU, VANILLA, contained, only_error
+from tests.cli.conftest import CPU, VANILLA, only_error
 from tests.contained import contained
 from tests.data import test_crema_d
 
