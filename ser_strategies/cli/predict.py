@@ -30,6 +30,7 @@ def run(command: str, arguments: list[str]) -> None:
         batch_size=options.batch_size,
         accelerator=options.accelerator,
         encoder=options.encoder,
+        trust=tuple(options.trust),
     )
 
 
@@ -41,6 +42,7 @@ def predict_files(
     batch_size: int = 8,
     accelerator: str = "auto",
     encoder: str | None = None,
+    trust: tuple[str, ...] = (),
 ) -> None:
     """Writes one row per sound file.
 
@@ -51,6 +53,7 @@ def predict_files(
         batch_size: Files in a batch.
         accelerator: cpu, gpu or auto.
         encoder: Where the encoder is, if it has moved since training.
+        trust: Packages whose code the checkpoint may import.
     """
     check_torch()
     from lightning.pytorch import Trainer
@@ -64,7 +67,7 @@ def predict_files(
     quiet()
     table = PredictionTable(output)
     files = AudioFiles(paths, batch_size=batch_size)
-    strategy = load_strategy(checkpoint, **({"encoder": encoder} if encoder else {}))
+    strategy = load_strategy(checkpoint, trust=trust, **({"encoder": encoder} if encoder else {}))
     if not isinstance(strategy, Recognizer):
         msg = (
             f"{checkpoint} is from {type(strategy).__name__}, which predicts no emotion: fine-tune it first."
@@ -95,5 +98,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", default="predictions.csv", help="the table to write, .csv or .parquet")
     parser.add_argument("--batch_size", type=int, default=8, help="files in a batch")
     parser.add_argument("--encoder", help="where the encoder is, if it has moved since training")
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="a package of your own that the checkpoint needs, and whose code may run; once for each",
+    )
     parser.add_argument("--accelerator", default="auto", help="cpu, gpu or auto")
     return parser

@@ -1,5 +1,6 @@
 """Options that must be one of a few words, or lie in a range, for callers whom no type checker has seen."""
 
+from numbers import Integral
 from typing import Any, get_args
 
 from ser_strategies.common.wording import did_you_mean
@@ -18,6 +19,11 @@ def check_choice(option: str, value: str, choices: Any) -> None:
         hint = did_you_mean(str(value), words)
         msg = f"{option} must be one of {', '.join(words)}, got {value!r}{hint}"
         raise ValueError(msg)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number. True is an int to Python, and would count as one."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def check_range(option: str, value: float, least: float, below: float = float("inf")) -> None:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from ser_strategies.common.choices import is_whole
 from ser_strategies.encoder.adapters import Adapter
 from ser_strategies.encoder.encoder import AFTER_CNN, WAVEFORM, Encoder
 
@@ -59,9 +60,9 @@ def train_top_blocks(encoder: Encoder, top_blocks: int) -> None:
         encoder: The encoder.
         top_blocks: Blocks to train, counted from the output; 0 freezes the whole encoder.
     """
-    if not 0 <= top_blocks <= encoder.block_count:
+    if not is_whole(top_blocks) or not 0 <= top_blocks <= encoder.block_count:
         source = encoder.identity.source
-        msg = f"top_blocks must be between 0 and {encoder.block_count} for {source}, got {top_blocks}."
+        msg = f"top_blocks must be between 0 and {encoder.block_count} for {source}, got {top_blocks!r}."
         raise ValueError(msg)
     freeze(encoder)
     encoder.cut = encoder.block_count - top_blocks

@@ -1,13 +1,14 @@
 """Parts chosen by name, or by the import path of anybody's class: poolings, heads, losses, objectives."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from ser_strategies.common.class_paths import import_path, path_of
-from ser_strategies.common.wording import did_you_mean
+from ser_strategies.common.class_paths import OURS, import_path, path_of
+from ser_strategies.common.wording import nearest
 
 # A name, an import path, an import path with options, or from Python the class or function itself.
 Part = str | dict[str, Any] | Callable[..., Any]
@@ -71,9 +72,31 @@ def chosen_path(option: str, plain: Any, named: Mapping[str, Any]) -> tuple[str,
             return plain["class_path"], dict(plain.get("init_args") or {})
     elif isinstance(plain, str) and "." in plain:
         return plain, {}
-    hint = did_you_mean(str(plain), named)
+    near = nearest(str(plain), named)
+    hint = f" (did you mean {near}?)" if near else ""
     msg = (
-        f"{option} must be one of {', '.join(named)}, or an import path such as {EXAMPLE}, alone or as "
-        f"{{class_path: {EXAMPLE}, init_args: {{...}}}}, got {plain!r}{hint}"
+        f"{option} must be one of {', '.join(named)}, got {plain!r}{hint}; or the import path of your "
+        f"own, such as {EXAMPLE}, alone or as {{class_path: {EXAMPLE}, init_args: {{...}}}}."
     )
     raise ValueError(msg)
+
+
+def check_output(option: str, part: nn.Module, inputs: Sequence[Tensor], shape: tuple[int, ...]) -> None:
+    """Refuses a stranger's part that makes something else of these inputs; draws no random number."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            found = part.eval()(*inputs)
+        except (TypeError, RuntimeError, ValueError, IndexError) as error:
+            given = ", ".join(str(tuple(each.shape)) for each in inputs)
+            msg = f"{option}: {path_of(type(part))} cannot take tensors of shape {given}: {error}."
+            raise ValueError(msg) from error
+    part.train()
+    if not isinstance(found, Tensor) or found.shape != shape:
+        got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        msg = f"{option}: {path_of(type(part))} must return a tensor of shape {shape}, got {got}."
+        raise ValueError(msg)
+
+
+def is_own(part: object) -> bool:
+    """Whether a part is of this library, whose tests have looked at it."""
+    return type(part).__module__.partition(".")[0] in {OURS, "torch"}

@@ -1,29 +1,19 @@
 """From a pooled vector to the outputs an objective asks for."""
 
-from typing import Literal
-
+import torch
 from torch import nn
 
-from ser_strategies.common.choices import check_choice
-
-HeadName = Literal["linear", "mlp"]
+from ser_strategies.parts.choice import Part, as_plain, build_part, check_output, is_own
 
 
-def build_head(
-    name: HeadName, size: int, outputs: int, *, hidden: int = 256, dropout: float = 0.0
-) -> nn.Module:
-    """A linear layer, or one hidden layer before it.
+def linear(size: int, outputs: int, *, hidden: int, dropout: float) -> nn.Module:
+    """A linear layer."""
+    del hidden
+    return nn.Sequential(nn.Dropout(dropout), nn.Linear(size, outputs))
 
-    Args:
-        name: "linear" or "mlp".
-        size: Size of the pooled vector.
-        outputs: Number of outputs.
-        hidden: Units of the hidden layer, for "mlp".
-        dropout: Dropout before each linear layer.
-    """
-    check_choice("head", name, HeadName)
-    if name == "linear":
-        return nn.Sequential(nn.Dropout(dropout), nn.Linear(size, outputs))
+
+def mlp(size: int, outputs: int, *, hidden: int, dropout: float) -> nn.Module:
+    """A linear layer, and one hidden layer before it."""
     return nn.Sequential(
         nn.Dropout(dropout),
         nn.Linear(size, hidden),
@@ -31,3 +21,30 @@ def build_head(
         nn.Dropout(dropout),
         nn.Linear(hidden, outputs),
     )
+
+
+HEADS = {"linear": linear, "mlp": mlp}
+HIDDEN, DROPOUT = 256, 0.0
+
+
+def build_head(
+    head: Part, size: int, outputs: int, *, hidden: int = HIDDEN, dropout: float = DROPOUT
+) -> nn.Module:
+    """The head of this name or import path; a stranger's is a module that is made from two sizes.
+
+    Args:
+        head: Which one.
+        size: Size of the pooled vector.
+        outputs: Number of outputs.
+        hidden: Units of the hidden layer, for "mlp".
+        dropout: Dropout before each linear layer of our own.
+    """
+    own = isinstance(as_plain("head", head), str) and as_plain("head", head) in HEADS
+    if not own and (hidden, dropout) != (HIDDEN, DROPOUT):
+        msg = f"head_size and head_dropout are for {' and '.join(HEADS)}: give {head!r} its own by init_args."
+        raise ValueError(msg)
+    options = {"hidden": hidden, "dropout": dropout} if own else {}
+    made: nn.Module = build_part("head", head, HEADS, nn.Module, size, outputs, **options)
+    if not is_own(made):
+        check_output("head", made, (torch.ones(2, size),), (2, outputs))
+    return made

@@ -1,13 +1,17 @@
 """Losses for classes, distributions over classes, and dimensions; -1 or NaN means unknown and is left out."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-ClassWeighting = Literal["none", "sum-to-one", "inverse-frequency", "balanced"]
+from ser_strategies.common.class_paths import import_path
+from ser_strategies.parts.choice import Part, as_plain, build_part, check_output, chosen_path, is_own
+
+Weighting = Callable[[Tensor], Tensor]
 
 UNKNOWN = -1
 SMALLEST_SPREAD = 1e-8  # CCC is 0/0 where predictions and targets are one and the same constant
@@ -122,7 +126,77 @@ def ccc_loss(predictions: Tensor, targets: Tensor) -> Tensor:
         return _ratio((1 - ccc).masked_fill(count == 0, 0.0).sum(), (count > 0).sum())
 
 
-def class_weights(counts: Tensor | Sequence[int], convention: ClassWeighting) -> Tensor:
+class CrossEntropy(nn.Module):
+    """Cross-entropy, of classes or of distributions over them.
+
+    Args:
+        label_smoothing: Share of each target that is spread evenly over all classes.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
+
+    def forward(self, logits: Tensor, targets: Tensor, class_weights: Tensor) -> Tensor:
+        """The loss of logits (batch, classes) for classes (batch,) or distributions (batch, classes)."""
+        function = cross_entropy if targets.dim() == 1 else soft_cross_entropy
+        return function(logits, targets, class_weights=class_weights, label_smoothing=self.label_smoothing)
+
+
+class CCCLoss(nn.Module):
+    """1 - CCC, the mean over the dimensions."""
+
+    def forward(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        """The loss of predictions for targets of the same shape, (batch, dimensions)."""
+        return ccc_loss(predictions, targets)
+
+
+CLASS_LOSSES = {"cross-entropy": CrossEntropy}
+DIMENSION_LOSSES = {"ccc": CCCLoss}
+
+
+def build_class_loss(loss: Part, label_smoothing: float = 0.0) -> nn.Module:
+    """The loss of this name or import path, from logits, targets that are known, and class weights."""
+    own = isinstance(as_plain("class_loss", loss), str) and as_plain("class_loss", loss) in CLASS_LOSSES
+    if label_smoothing and not own:
+        msg = f"label_smoothing is for {' and '.join(CLASS_LOSSES)}: give {loss!r} its own by init_args."
+        raise ValueError(msg)
+    options = {"label_smoothing": label_smoothing} if own else {}
+    made: nn.Module = build_part("class_loss", loss, CLASS_LOSSES, nn.Module, **options)
+    if not is_own(made):
+        check_output("class_loss", made, (torch.ones(2, 2), torch.tensor([0, 1]), torch.ones(2)), ())
+    return made
+
+
+def build_dimension_loss(loss: Part) -> nn.Module:
+    """The loss of this name or import path, from predictions and targets, which are NaN where unknown."""
+    made: nn.Module = build_part("dimension_loss", loss, DIMENSION_LOSSES, nn.Module)
+    if not is_own(made):
+        check_output("dimension_loss", made, (torch.ones(2, 2), torch.zeros(2, 2)), ())
+    return made
+
+
+CLASS_WEIGHTINGS = ("none", "sum-to-one", "inverse-frequency", "balanced")
+
+
+def build_class_weighting(weighting: Part) -> Weighting:
+    """What makes weights of the classes from their counts, by name or by the import path of a function."""
+    plain = as_plain("class_weights", weighting)
+    if isinstance(plain, str) and plain in CLASS_WEIGHTINGS:
+        return partial(class_weights, convention=plain)
+    path, options = chosen_path("class_weights", plain, dict.fromkeys(CLASS_WEIGHTINGS))
+    made = import_path(path)
+    if isinstance(made, type):
+        return cast(Weighting, build_part("class_weights", plain, {}, nn.Module))
+    if not callable(made) or options:
+        msg = (
+            f"class_weights: {path} must be a function of the counts, without init_args, or a module's class."
+        )
+        raise ValueError(msg)
+    return cast(Weighting, made)
+
+
+def class_weights(counts: Tensor | Sequence[int], convention: str) -> Tensor:
     """Weight of each class from its number of training utterances, (classes,) in float32.
 
     With N utterances, n_c of them in class c, and C classes that occur:
@@ -138,10 +212,9 @@ def class_weights(counts: Tensor | Sequence[int], convention: ClassWeighting) ->
     n = torch.as_tensor(counts).double()
     if convention == "none":
         return torch.ones(len(n))
-    if convention not in {"sum-to-one", "inverse-frequency", "balanced"}:
-        raise ValueError(
-            f"class_weighting must be none, sum-to-one, inverse-frequency or balanced, got {convention!r}."
-        )
+    if convention not in CLASS_WEIGHTINGS:
+        known = f"{', '.join(CLASS_WEIGHTINGS[:-1])} or {CLASS_WEIGHTINGS[-1]}"
+        raise ValueError(f"class_weighting must be {known}, got {convention!r}.")
     occurs = n > 0
     if not occurs.any():
         raise ValueError(

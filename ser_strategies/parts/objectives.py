@@ -10,14 +10,14 @@ from torchmetrics import Metric
 from torchmetrics.wrappers.abstract import WrapperMetric
 
 from ser_strategies.batch import Batch
+from ser_strategies.parts.choice import Part
 from ser_strategies.parts.losses import (
     UNKNOWN,
-    ClassWeighting,
-    ccc_loss,
-    class_weights,
-    cross_entropy,
+    CrossEntropy,
+    build_class_loss,
+    build_class_weighting,
+    build_dimension_loss,
     frame_cross_entropy,
-    soft_cross_entropy,
 )
 from ser_strategies.parts.metrics import ClassScores, DimensionScores
 
@@ -72,13 +72,14 @@ class Objective(nn.Module, ABC):
 
 
 class Classes(Objective):
-    """One class per utterance, by cross-entropy.
+    """One class per utterance, by cross-entropy or another loss.
 
     Args:
         labels: Names of the classes, in the order of the label indices.
         class_weighting: How classes weigh in the loss; counts come through `set_class_counts`.
         label_smoothing: Share of each target that is spread evenly over all classes.
         soft_labels: Train on distributions over the classes; scores still use the labels.
+        loss: What is minimised: see `build_class_loss`.
     """
 
     name = "classes"
@@ -89,13 +90,15 @@ class Classes(Objective):
         self,
         labels: Sequence[str],
         *,
-        class_weighting: ClassWeighting = "none",
+        class_weighting: Part = "none",
         label_smoothing: float = 0.0,
         soft_labels: bool = False,
+        loss: Part = "cross-entropy",
     ) -> None:
         super().__init__()
         self.labels, self.size = _distinct(labels, "labels"), len(labels)
-        self.class_weighting: ClassWeighting = class_weighting
+        self.class_weighting = build_class_weighting(class_weighting)
+        self.class_loss = build_class_loss(loss, label_smoothing)
         self.label_smoothing = label_smoothing
         self.soft_labels = soft_labels
         self.uses_class_counts = class_weighting != "none"
@@ -108,21 +111,32 @@ class Classes(Objective):
                 f"Expected the counts of {self.size} classes ({', '.join(self.labels)}), got {len(counts)}: "
                 "count every class, also those without an utterance."
             )
-        self.class_weights.copy_(class_weights(counts, self.class_weighting))
+        weights = torch.as_tensor(self.class_weighting(torch.as_tensor(counts)))
+        if weights.shape != (self.size,) or not bool((weights.isfinite() & (weights >= 0)).all()):
+            raise ValueError(
+                f"class_weights must give each of the {self.size} classes a weight of 0 or more, got "
+                f"{weights.tolist()} from the counts {list(map(int, counts))}."
+            )
+        self.class_weights.copy_(weights)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Cross-entropy of logits (batch, classes)."""
+        """The loss of logits (batch, classes)."""
         if self.soft_labels:
-            distribution = required(batch, "soft_labels", self.name, self.size)
-            return soft_cross_entropy(
-                outputs, distribution, class_weights=self.class_weights, label_smoothing=self.label_smoothing
-            )
-        labels = required(batch, "labels", self.name)
-        if labels.device.type == "cpu":
-            self.check(batch)
-        return cross_entropy(
-            outputs, labels, class_weights=self.class_weights, label_smoothing=self.label_smoothing
-        )
+            targets = required(batch, "soft_labels", self.name, self.size)
+        else:
+            targets = required(batch, "labels", self.name)
+            if targets.device.type == "cpu":
+                self.check(batch)
+        if isinstance(self.class_loss, CrossEntropy):
+            loss: Tensor = self.class_loss(outputs, targets, self.class_weights)
+            return loss
+        # Another loss need not know of utterances without a class, nor of number formats.
+        known = ~targets.isnan().any(1) if self.soft_labels else targets != UNKNOWN
+        if not known.any():
+            return outputs.sum() * 0.0
+        with torch.autocast(outputs.device.type, enabled=False):
+            another: Tensor = self.class_loss(outputs[known].float(), targets[known], self.class_weights)
+        return another
 
     def frame_loss(self, logits: Tensor, mask: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of the utterance's class at each frame; each utterance weighs the same."""
@@ -166,18 +180,23 @@ class Dimensions(Objective):
 
     Args:
         dimensions: Names of the dimensions, in the order of their columns in the batch.
+        loss: What is minimised: see `build_dimension_loss`.
     """
 
     name = "dimensions"
     monitor = "ccc"
 
-    def __init__(self, dimensions: Sequence[str]) -> None:
+    def __init__(self, dimensions: Sequence[str], *, loss: Part = "ccc") -> None:
         super().__init__()
+        self.dimension_loss = build_dimension_loss(loss)
         self.dimensions, self.size = _distinct(dimensions, "dimensions"), len(dimensions)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Mean of 1 - CCC over the batch, for outputs (batch, dimensions)."""
-        return ccc_loss(outputs, required(batch, "dimensions", self.name, self.size))
+        """The loss of outputs (batch, dimensions), in float32 and not below."""
+        with torch.autocast(outputs.device.type, enabled=False):
+            wide = outputs if outputs.dtype == torch.float64 else outputs.float()
+            loss: Tensor = self.dimension_loss(wide, required(batch, "dimensions", self.name, self.size))
+        return loss
 
     def scores(self) -> Metric:
         """Fresh `DimensionScores` of (outputs, batch)."""

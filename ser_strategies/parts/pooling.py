@@ -1,14 +1,14 @@
 """From frames to one vector a clip, and from many hidden states to one; padding never has a say."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PoolingName = Literal["mean", "std", "mean+std", "attentive"]
+from ser_strategies.common.class_paths import path_of
+from ser_strategies.parts.choice import Part, build_part, check_output, is_own
 
 SMALLEST_VARIANCE = 1e-5  # the root's slope is infinite at zero, which one frame or constant frames reach
 
@@ -132,17 +132,28 @@ class LayerMix(nn.Module):
         return mixed
 
 
-def build_pooling(name: PoolingName, size: int) -> Pooling:
-    """Makes the pooling called `name` for frames of the given size."""
-    poolings: dict[PoolingName, Callable[[int], Pooling]] = {
-        "mean": MeanPooling,
-        "std": StdPooling,
-        "mean+std": MeanStdPooling,
-        "attentive": AttentiveStatisticsPooling,
-    }
-    if name not in poolings:
-        raise ValueError(f"pooling must be one of {', '.join(poolings)}, got {name!r}.")
-    return poolings[name](size)
+# Each is made from the size of a frame.
+POOLINGS: dict[str, type[Pooling]] = {
+    "mean": MeanPooling,
+    "std": StdPooling,
+    "mean+std": MeanStdPooling,
+    "attentive": AttentiveStatisticsPooling,
+}
+
+
+def build_pooling(pooling: Part, size: int) -> Pooling:
+    """The pooling of this name or import path, for frames of the given size.
+
+    A stranger's is a module that does what `Pooling` says; it need not derive from it.
+    """
+    made: Pooling = build_part("pooling", pooling, POOLINGS, nn.Module, size)
+    if not isinstance(getattr(made, "size", None), int):
+        msg = f"pooling: {path_of(type(made))} must say in `size` how long its vectors are, a whole number."
+        raise ValueError(msg)
+    if not is_own(made):
+        mask = torch.tensor([[True, True, True], [True, False, False]])
+        check_output("pooling", made, (torch.ones(2, 3, size), mask), (2, made.size))
+    return made
 
 
 def weighted_mean_and_std(frames: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import ser_strategies.common.torch_checked  # noqa: F401 - before anything that imports torch
+from ser_strategies.common.class_paths import OURS, find_path, import_trusted
 from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
 from ser_strategies.strategies.base import Strategy
 from ser_strategies.strategies.cached import CachedFineTuning
@@ -43,16 +44,29 @@ __all__ = [
 ]
 
 
-def load_strategy(checkpoint: str | Path, **overrides: Any) -> Strategy:
+def load_strategy(checkpoint: str | Path, *, trust: str | tuple[str, ...] = (), **overrides: Any) -> Strategy:
     """The strategy in a checkpoint, whichever it is, ready to answer: in eval mode. A fit trains it as ever.
 
+    Code that is not of this library is only run on request: what the checkpoint names must have been imported
+    before, or belong to what `trust` names.
+
     Args:
-        checkpoint: A .ckpt file that a strategy of this library wrote.
+        checkpoint: A .ckpt file that a strategy wrote.
+        trust: Packages or import paths whose code may be imported, such as "my_package".
         overrides: Options to replace, such as `encoder` where it has moved.
     """
-    name = read_checkpoint(checkpoint)[RECORD]["strategy"]
-    known = {strategy.__name__: strategy for strategy in STRATEGIES}
-    if name not in known:
-        msg = f"{checkpoint} is from {name}: expected one of {', '.join(known)}; load it with that class."
+    record = read_checkpoint(checkpoint)[RECORD]
+    ours = {strategy.__name__: strategy for strategy in STRATEGIES}
+    path = record.get("class_path")
+    if path is None or path.startswith(f"{OURS}."):
+        if record["strategy"] not in ours:
+            name, known = record["strategy"], ", ".join(ours)
+            msg = f"{checkpoint} is from {name}: expected one of {known}; load it with that class."
+            raise ValueError(msg)
+        return ours[record["strategy"]].load_from_checkpoint(checkpoint, trust=trust, **overrides).eval()
+    import_trusted([path], trust, checkpoint)
+    found = find_path(path)
+    if not (isinstance(found, type) and issubclass(found, Strategy)):
+        msg = f"{checkpoint} is from {path}, which is not a strategy: expected a subclass of Strategy there."
         raise ValueError(msg)
-    return known[name].load_from_checkpoint(checkpoint, **overrides).eval()
+    return found.load_from_checkpoint(checkpoint, trust=trust, **overrides).eval()

@@ -20,8 +20,8 @@ from ser_strategies.fast.heap import keep_few_kernels, keep_freed_memory, return
 from ser_strategies.fast.optimizer import fused_choices, restore_fused, use_fused
 from ser_strategies.parts.schedules import FlatThenDecay
 from ser_strategies.strategies.checkpointed import Checkpointed
-from ser_strategies.strategies.groups import checked_groups
 from ser_strategies.strategies.guards import GradientGuard, LossWatch
+from ser_strategies.strategies.parameter_groups import checked_groups
 from ser_strategies.strategies.preparation import Preparation
 from ser_strategies.strategies.provenance import origins_of
 

@@ -1,11 +1,10 @@
 """Fine-tuning from stored frames: the frozen part of the encoder runs once, not once an epoch."""
 
-from numbers import Integral
 from typing import Any, Literal, Unpack, final
 
 from ser_strategies.cache.training import FrameCaching
 from ser_strategies.cache.trunk import StoredFormat
-from ser_strategies.common.choices import check_choice, check_range
+from ser_strategies.common.choices import check_choice, check_range, is_whole
 from ser_strategies.encoder import Encoder, freeze_cnn, train_top_blocks
 from ser_strategies.strategies.options import RecognizerOptions
 from ser_strategies.strategies.recognizer import Recognizer
@@ -55,9 +54,7 @@ class CachedFineTuning(Recognizer):
 
 
 def _check_blocks(top_blocks: Any, encoder: Encoder) -> None:
-    # True is an int to Python, and would train one block.
-    whole = isinstance(top_blocks, Integral) and not isinstance(top_blocks, bool)
-    if not whole or not 0 <= top_blocks <= encoder.block_count:
+    if not is_whole(top_blocks) or not 0 <= top_blocks <= encoder.block_count:
         msg = (
             f"top_blocks must be a whole number from 0 to {encoder.block_count}, the blocks of "
             f'{encoder.identity.source}, or "all", got {top_blocks!r}: give 0 to train the head alone, '

@@ -27,7 +27,16 @@ Made = TypeVar("Made", bound="Checkpointed")
 
 
 class Declaring(ABCMeta):
-    """Lets a strategy declare, once its constructor is through, everything of it that may ever train."""
+    """Lets a strategy declare, once its constructor is through, everything of it that may ever train.
+
+    A constructor cannot do so itself: that of a subclass, which narrows what trains, goes on after it.
+    """
+
+    def __init__(cls, *arguments: Any, **options: Any) -> None:
+        """Has Python still take the constructor's signature for that of the class."""
+        super().__init__(*arguments, **options)
+        constructor = inspect.signature(cls.__init__)  # type: ignore[misc]
+        cls.__signature__ = constructor.replace(parameters=list(constructor.parameters.values())[1:])
 
     def __call__(cls: type[Made], *arguments: Any, **options: Any) -> Made:  # type: ignore[misc]
         """Builds an instance and lets it declare what trains."""

@@ -8,11 +8,7 @@ from typing import Literal, TypedDict
 
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 
-from ser_strategies.parts.heads import HeadName
-from ser_strategies.parts.losses import ClassWeighting
-from ser_strategies.parts.pooling import PoolingName
-
-ObjectiveName = Literal["classes", "dimensions", "both"]
+from ser_strategies.parts.choice import Part
 
 
 class SharedOptions(TypedDict, total=False):
@@ -54,18 +50,20 @@ class PretrainingOptions(SharedOptions, total=False):
 class RecognizerOptions(StrategyOptions, total=False):
     """Options of every strategy that predicts emotion; see `Recognizer`."""
 
-    objective: ObjectiveName
+    objective: Part
     num_classes: int | None
     labels: tuple[str, ...] | None
     dimensions: tuple[str, ...]
-    class_weights: ClassWeighting
+    class_weights: Part
     class_counts: tuple[int, ...] | None
     label_smoothing: float
     soft_labels: bool
+    class_loss: Part
+    dimension_loss: Part
     dimension_weight: float
-    pooling: PoolingName
+    pooling: Part
     layer_mix: bool
-    head: HeadName
+    head: Part
     head_size: int
     head_dropout: float
     frame_loss_weight: float

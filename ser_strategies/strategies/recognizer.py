@@ -10,16 +10,19 @@ from torchmetrics import SumMetric
 from ser_strategies.batch import Batch
 from ser_strategies.cache.reader import stored_bytes
 from ser_strategies.cache.training import FrameCaching, train_from_cache
-from ser_strategies.common.choices import check_choice, check_range
+from ser_strategies.common.choices import check_range
 from ser_strategies.encoder import Frames
 from ser_strategies.encoder.checkpoints import RECORD
 from ser_strategies.encoder.frames import valid_mask
-from ser_strategies.parts.heads import HeadName, build_head
-from ser_strategies.parts.losses import ClassWeighting
-from ser_strategies.parts.objectives import Classes, ClassesAndDimensions, Dimensions, Objective
-from ser_strategies.parts.pooling import LayerMix, PoolingName, build_pooling
+from ser_strategies.parts.choice import Part
+from ser_strategies.parts.heads import build_head
+from ser_strategies.parts.pooling import LayerMix, build_pooling
 from ser_strategies.strategies.base import Strategy
-from ser_strategies.strategies.options import ObjectiveName, StrategyOptions
+from ser_strategies.strategies.options import StrategyOptions
+from ser_strategies.strategies.predicted import build_objective, check_names, class_names, dimension_names
+
+# What adds up over the batches of a split.
+COUNTED = ("loss", "utterances", "short", "capped")
 
 
 class Predictions(NamedTuple):
@@ -41,19 +44,28 @@ class Recognizer(Strategy):
 
     Args:
         encoder: Where to start: a hub id, a folder, a checkpoint of an earlier stage, or `random:<size>`.
-        objective: What is predicted: classes, dimensions (activation, valence, ...) or both.
+        objective: What is predicted: classes, dimensions (activation, valence, ...) or both; or the import
+            path of your own, as for all parts below.
         num_classes: Number of classes; follows from `labels` where those are given.
         labels: Names of the classes, in the order of the corpus.
         dimensions: Names of the dimensions, in the order of the corpus.
         class_weights: How classes weigh in the loss: all the same; "sum-to-one", N/n normalised to sum 1;
-            "inverse-frequency", N/(C·n); or "balanced", scikit-learn's name for the latter.
+            "inverse-frequency", N/(C·n); or "balanced", scikit-learn's name for the latter; or the import
+            path of a function of the counts. They are "none" at first.
         class_counts: Training utterances of each class, for class weights; null asks the datamodule.
         label_smoothing: Share of each target that is spread evenly over all classes.
         soft_labels: Train on the distribution of the raters' votes; scores still use the labels.
+        class_loss: How the classes are learnt: by "cross-entropy", or the import path of a module that
+            takes logits, classes (or votes) and class weights.
+        dimension_loss: How the dimensions are learnt: by "ccc", or the import path of a module that takes
+            predictions and targets, which are NaN where unknown.
         dimension_weight: Weight of the dimensions' loss when both are predicted; that of the classes is 1.
-        pooling: How frames become one vector: their mean, standard deviation, both, or attentive statistics.
+        pooling: How frames become one vector: by their "mean", their standard deviation ("std"), both
+            ("mean+std"), or "attentive" statistics; or the import path of a module that is made from the
+            size of a frame, takes frames and mask, and says its `size`.
         layer_mix: Pool a learned mix of all hidden states of the encoder instead of the last.
-        head: What turns the vector into outputs: a linear layer, or one with a hidden layer before it.
+        head: What turns the vector into outputs: a "linear" layer, or an "mlp" with a hidden layer before it;
+            or the import path of a module that is made from two sizes, of the vector and of the outputs.
         head_size: Units of the hidden layer.
         head_dropout: Dropout before each linear layer of the head.
         frame_loss_weight: Weight of a second head that names the class from each frame alone; 0 has none.
@@ -63,71 +75,70 @@ class Recognizer(Strategy):
         self,
         encoder: str,
         *,
-        objective: ObjectiveName = "classes",
+        objective: Part = "classes",
         num_classes: int | None = None,
         labels: tuple[str, ...] | None = None,
         dimensions: tuple[str, ...] = ("activation", "valence", "dominance"),
-        class_weights: ClassWeighting = "none",
+        class_weights: Part = "none",
         class_counts: tuple[int, ...] | None = None,
         label_smoothing: float = 0.0,
         soft_labels: bool = False,
+        class_loss: Part = "cross-entropy",
+        dimension_loss: Part = "ccc",
         dimension_weight: float = 1.0,
-        pooling: PoolingName = "mean",
+        pooling: Part = "mean",
         layer_mix: bool = False,
-        head: HeadName = "linear",
+        head: Part = "linear",
         head_size: int = 256,
         head_dropout: float = 0.0,
         frame_loss_weight: float = 0.0,
         **options: Unpack[StrategyOptions],
     ) -> None:
         super().__init__(encoder, **options)
-        check_choice("objective", objective, ObjectiveName)
-        check_range("label_smoothing", label_smoothing, 0, 1)
-        self.labels = _class_names(objective, num_classes, labels)
-        self.dimensions = () if objective == "classes" else tuple(dimensions)
-        if objective != "classes" and not self.dimensions:
-            msg = f"the objective {objective!r} needs dimensions, and the corpus has none: use 'classes'."
-            raise ValueError(msg)
-        if class_counts is not None and len(class_counts) != len(self.labels):
-            msg = f"class_counts must count {len(self.labels)} classes, got {len(class_counts)} counts."
-            raise ValueError(msg)
         self.class_counts = class_counts
-        self.objective = _build_objective(
+        self.labels = class_names(objective, num_classes, labels, class_counts)
+        self.dimensions = dimension_names(objective, dimensions)
+        self.objective = build_objective(
+            objective,
             self.labels,
             self.dimensions,
-            class_weights=class_weights,
+            class_loss=class_loss,
+            dimension_loss=dimension_loss,
+            dimension_weight=dimension_weight,
+            class_weighting=class_weights,
             label_smoothing=label_smoothing,
             soft_labels=soft_labels,
-            dimension_weight=dimension_weight,
         )
         self.mix = LayerMix(self.encoder.block_count + 1) if layer_mix else None
         self.pool = build_pooling(pooling, self.encoder.size)
-        self.head = build_head(
-            head, self.pool.size, self.objective.size, hidden=head_size, dropout=head_dropout
-        )
+        shape: dict[str, Any] = {"hidden": head_size, "dropout": head_dropout}
+        self.head = build_head(head, self.pool.size, self.objective.size, **shape)
         check_range("frame_loss_weight", frame_loss_weight, 0)
         self.frame_loss_weight = frame_loss_weight
         self.frame_head: nn.Module | None = None
         if frame_loss_weight:
             if not self.labels:
                 raise ValueError("frame_loss_weight needs classes: give --model.objective classes or both.")
-            self.frame_head = build_head(
-                head, self.encoder.size, len(self.labels), hidden=head_size, dropout=head_dropout
-            )
+            self.frame_head = build_head(head, self.encoder.size, len(self.labels), **shape)
         self.caching: FrameCaching | None = None
         self._names_given = labels is not None
+        self._prepare_scores()
+
+    def _prepare_scores(self) -> None:
+        """Where scores and counts of each split add up."""
         self._confusions: dict[str, Tensor] = {}
         self.scores = nn.ModuleDict({stage: self.objective.scores() for stage in ("val", "test")})
         # "disable" spares a GPU a look at each value; LossWatch does the looking.
         self.sums = nn.ModuleDict(
             {
-                f"{stage}_{what}": SumMetric(nan_strategy="disable")
+                f"{stage}_{counted}": SumMetric(nan_strategy="disable")
                 for stage in ("train", "val", "test")
-                for what in ("loss", "utterances", "short", "capped")
+                for counted in COUNTED
             }
         )
 
     monitor_mode = "max"
+    part_options = ("objective", "class_weights", "class_loss", "dimension_loss", "pooling", "head")
 
     @property
     def monitor(self) -> str:
@@ -210,18 +221,8 @@ class Recognizer(Strategy):
             msg = f"the corpus has {len(theirs)} classes ({', '.join(theirs)}), the model {len(self.labels)}."
             raise ValueError(msg)
         named = {"labels": self.labels if self._names_given else (), "dimensions": self.dimensions}
-        for what, mine in named.items():
-            theirs = self._ask_datamodule(what)
-            if mine and theirs and tuple(theirs) != mine:
-                unknown = [name for name in theirs if name not in mine]
-                detail = (
-                    f"the model does not have {', '.join(unknown)}" if unknown else "another set or order"
-                )
-                msg = (
-                    f"the {what} of the corpus are {', '.join(theirs)}, those of the model {', '.join(mine)} "
-                    f"({detail}): choose the same {what} for both, or train a new model."
-                )
-                raise ValueError(msg)
+        for kind, mine in named.items():
+            check_names(kind, self._ask_datamodule(kind), mine)
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Checks lengths and targets while they are on the CPU, where looking at them costs nothing."""
@@ -328,9 +329,9 @@ class Recognizer(Strategy):
     def _totals(self, stage: str) -> dict[str, Tensor]:
         """Loss and clip counts over the whole set, of all processes; they start anew."""
         totals = {}
-        for what in ("loss", "utterances", "short", "capped"):
-            metric = self._metric(self.sums, f"{stage}_{what}")
-            totals[what] = metric.compute()
+        for counted in COUNTED:
+            metric = self._metric(self.sums, f"{stage}_{counted}")
+            totals[counted] = metric.compute()
             metric.reset()
         return {
             f"{stage}/loss": totals["loss"] / totals["utterances"],
@@ -347,44 +348,3 @@ class Recognizer(Strategy):
         datamodule = getattr(self.trainer, "datamodule", None)
         answer = getattr(datamodule, what, None)
         return answer() if callable(answer) else answer
-
-
-def _class_names(
-    objective: ObjectiveName, num_classes: int | None, labels: tuple[str, ...] | None
-) -> tuple[str, ...]:
-    if objective == "dimensions":
-        return ()
-    if labels is not None and not labels:
-        msg = (
-            f"the corpus has no classes, which the objective {objective!r} needs: choose other labels of it, "
-        )
-        msg += "or give --model.objective dimensions."
-        raise ValueError(msg)
-    if labels is None and num_classes is None:
-        msg = "num_classes, or labels, must be given to predict classes, got neither."
-        raise ValueError(msg)
-    if labels is not None and num_classes not in {None, len(labels)}:
-        msg = f"num_classes is {num_classes}, but there are {len(labels)} labels ({', '.join(labels)})."
-        raise ValueError(msg)
-    return (
-        tuple(labels) if labels is not None else tuple(f"class_{index}" for index in range(num_classes or 0))
-    )
-
-
-def _build_objective(
-    labels: tuple[str, ...],
-    dimensions: tuple[str, ...],
-    *,
-    class_weights: ClassWeighting,
-    label_smoothing: float,
-    soft_labels: bool,
-    dimension_weight: float,
-) -> Objective:
-    if not labels:
-        return Dimensions(dimensions)
-    classes = Classes(
-        labels, class_weighting=class_weights, label_smoothing=label_smoothing, soft_labels=soft_labels
-    )
-    if not dimensions:
-        return classes
-    return ClassesAndDimensions(classes, Dimensions(dimensions), dimension_weight)

@@ -1,0 +1,117 @@
+"""What a recognizer predicts: the names of classes and dimensions, and the objective that learns them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ser_strategies.common.choices import check_range
+from ser_strategies.parts.choice import Part, as_plain, build_part, chosen_path
+from ser_strategies.parts.objectives import Classes, ClassesAndDimensions, Dimensions, Objective
+
+# Our own objectives, and whether they need classes and dimensions.
+NEEDS = {"classes": (True, False), "dimensions": (False, True), "both": (True, True)}
+
+
+def class_names(
+    objective: Part, num_classes: int | None, labels: tuple[str, ...] | None, counts: tuple[int, ...] | None
+) -> tuple[str, ...]:
+    """The classes that are predicted; none where dimensions are all there is to predict.
+
+    Args:
+        objective: What is predicted.
+        num_classes: How many classes there are, where they have no names.
+        labels: Their names.
+        counts: Training utterances of each, if they were given.
+    """
+    classes, _ = _needs(objective)
+    names: tuple[str, ...] = ()
+    if classes is not False:
+        if labels is not None and not labels and classes:
+            msg = (
+                f"the corpus has no classes, which the objective {objective!r} needs: choose other labels of "
+                "it, or give --model.objective dimensions."
+            )
+            raise ValueError(msg)
+        if labels is None and num_classes is None and classes:
+            msg = "num_classes, or labels, must be given to predict classes, got neither."
+            raise ValueError(msg)
+        if labels is not None and num_classes not in {None, len(labels)}:
+            msg = f"num_classes is {num_classes}, but there are {len(labels)} labels ({', '.join(labels)})."
+            raise ValueError(msg)
+        numbered = tuple(f"class_{index}" for index in range(num_classes or 0))
+        names = numbered if labels is None else tuple(labels)
+    if counts is not None and len(counts) != len(names):
+        msg = f"class_counts must count {len(names)} classes, got {len(counts)} counts."
+        raise ValueError(msg)
+    return names
+
+
+def dimension_names(objective: Part, dimensions: tuple[str, ...]) -> tuple[str, ...]:
+    """The dimensions that are predicted; none where classes are all there is to predict."""
+    _, wanted = _needs(objective)
+    if wanted and not dimensions:
+        msg = f"the objective {objective!r} needs dimensions, and the corpus has none: use 'classes'."
+        raise ValueError(msg)
+    return () if wanted is False else tuple(dimensions)
+
+
+def check_names(kind: str, theirs: Sequence[str] | None, mine: tuple[str, ...]) -> None:
+    """Refuses a corpus whose names are not those of the model.
+
+    Args:
+        kind: What has the names: labels or dimensions.
+        theirs: Names of the corpus, if it has any.
+        mine: Names of the model, if they were given.
+    """
+    if not mine or not theirs or tuple(theirs) == mine:
+        return
+    unknown = [name for name in theirs if name not in mine]
+    detail = f"the model does not have {', '.join(unknown)}" if unknown else "another set or order"
+    msg = (
+        f"the {kind} of the corpus are {', '.join(theirs)}, those of the model {', '.join(mine)} "
+        f"({detail}): choose the same {kind} for both, or train a new model."
+    )
+    raise ValueError(msg)
+
+
+def build_objective(
+    objective: Part,
+    labels: tuple[str, ...],
+    dimensions: tuple[str, ...],
+    *,
+    dimension_loss: Part,
+    dimension_weight: float,
+    class_loss: Part,
+    **of_classes: Any,
+) -> Objective:
+    """The objective of this name or import path; a stranger's is made from labels and dimensions.
+
+    Args:
+        objective: Which one.
+        labels: Names of the classes.
+        dimensions: Names of the dimensions.
+        dimension_loss: The loss of the dimensions.
+        dimension_weight: Weight of that loss beside that of the classes.
+        class_loss: The loss of the classes.
+        of_classes: Further options of `Classes`.
+    """
+    check_range("label_smoothing", of_classes["label_smoothing"], 0, 1)
+    if _needs(objective) == (None, None):
+        made: Objective = build_part(
+            "objective", objective, {}, Objective, labels=labels, dimensions=dimensions
+        )
+        return made
+    if not labels:
+        return Dimensions(dimensions, loss=dimension_loss)
+    classes = Classes(labels, loss=class_loss, **of_classes)
+    if not dimensions:
+        return classes
+    return ClassesAndDimensions(classes, Dimensions(dimensions, loss=dimension_loss), dimension_weight)
+
+
+def _needs(objective: Part) -> tuple[bool | None, bool | None]:
+    """Whether an objective needs classes, and dimensions; None where it takes what there is."""
+    plain = as_plain("objective", objective)
+    if isinstance(plain, str) and plain in NEEDS:
+        return NEEDS[plain]
+    chosen_path("objective", plain, NEEDS)
+    return None, None
