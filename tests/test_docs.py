@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.documented import PYTHON, forget, write_files
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)")
 
 
@@ -21,8 +22,10 @@ def with_python(pages):
 @pytest.mark.parametrize("page", with_python(PAGES), ids=lambda page: page.name)
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    forget(sys.modules, "my_package")
     names = {"__name__": "__page__"}
-    for block in PYTHON.findall(page.read_text(encoding="utf-8")):
+    for block in write_files(page, tmp_path):
         exec(compile(block, str(page), "exec"), names)
 
 
@@ -49,13 +52,10 @@ def test_every_strategy_has_a_row_and_a_section():
 @pytest.fixture
 def my_folder(tmp_path, monkeypatch):
     """The corpus of the page on adding, in a package of one's own."""
-    page = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
-    package = tmp_path / "package"
-    package.mkdir()
-    (package / "my_package.py").write_text(PYTHON.findall(page)[-1], encoding="utf-8")
-    monkeypatch.syspath_prepend(package)
-    monkeypatch.delitem(sys.modules, "my_package", raising=False)
-    return importlib.import_module("my_package").MyFolder
+    write_files(ROOT / "docs" / "adding.md", tmp_path / "mine")
+    monkeypatch.syspath_prepend(tmp_path / "mine")
+    forget(sys.modules, "my_package")
+    return importlib.import_module("my_package.folder").MyFolder
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import warnings
 from abc import ABCMeta
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -225,7 +226,9 @@ class Checkpointed(LightningModule, metaclass=Declaring):
         # Lightning's command line would have us save its own nested configuration instead; given none, the
         # constructor's arguments are saved, all of them, as plain data that any process can load.
         frame = inspect.currentframe()
-        save_hyperparameters(self, ignore=NOT_PLAIN_DATA, frame=frame and frame.f_back)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of modules among them, which `as_plain` refuses
+            save_hyperparameters(self, ignore=NOT_PLAIN_DATA, frame=frame and frame.f_back)
         for name, value in self.hparams.items():
             self.hparams[name] = as_plain(name, value)
         self._hparams_initial = copy.deepcopy(self.hparams)
