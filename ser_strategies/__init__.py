@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         MeanStdPooling,
         StdPooling,
     )
+    from ser_strategies.runs.api import compare, run
     from ser_strategies.strategies import (
         PTAPT,
         TAPT,
@@ -63,7 +64,9 @@ _HOMES = {
     "Synthetic": "data.synthetic",
     "TAPT": "strategies",
     "VanillaFineTuning": "strategies",
+    "compare": "runs.api",
     "load_strategy": "strategies",
+    "run": "runs.api",
 }
 
 __version__ = version("ser-strategies")
@@ -95,7 +98,9 @@ __all__ = [
     "Synthetic",
     "VanillaFineTuning",
     "__version__",
+    "compare",
     "load_strategy",
+    "run",
 ]
 
 

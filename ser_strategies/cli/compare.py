@@ -1,22 +1,156 @@
 """`compare`: strategies on the same folds with the same seeds, and a report of accuracy against cost."""
 
-from importlib import import_module
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
 
+from ser_strategies.cli.run import add_folds_and_seeds, chosen_seeds
 from ser_strategies.common.compatibility import check_torch
-from ser_strategies.runs.grid_arguments import read_words
+from ser_strategies.common.errors import PROGRAM, MistypedError
+from ser_strategies.common.parser import KindParser
+from ser_strategies.runs.arguments import (
+    BUDGETS,
+    GROUPS,
+    REFUSED,
+    CompareArguments,
+    as_folds,
+    refuse,
+    share_out,
+)
+from ser_strategies.runs.presets import PRESETS
+
+AS_THEY_ARE = "give configuration files as they are, as in `compare examples/lora.yaml`"
+REASONS = REFUSED | {
+    "--config": AS_THEY_ARE,
+    "-c": AS_THEY_ARE,
+    "--overwrite": "finished runs are kept; give another --out to start anew",
+    "--seed_everything": "--seeds says it already",
+    "--data.order_seed": "--seeds says it already",
+    "--data.fold": "--folds says it already",
+}
+EXAMPLES = f"""more options are those of `{PROGRAM} fit`:
+  --data... --trainer... --model...   for every strategy (--model... for what predicts emotion)
+  --lora.model.rank 4                 for the strategy lora alone, where it prevails
+  --tapt.1-adapt.trainer.max_epochs 5 for one stage of a chain
+
+Runs that are finished are not done again, and one that was stopped goes on: the same command may be given
+any number of times, also on several machines that share --out.
+
+examples:
+  {PROGRAM} compare --strategies vanilla partial lora --data Synthetic --seeds 3
+  {PROGRAM} compare examples/lora.yaml examples/tapt/ --data IEMOCAP --data.root ~/IEMOCAP --folds all
+  {PROGRAM} compare --strategies vanilla cached --data CREMAD --data.root ~/CREMA-D \\
+      --model.encoder facebook/wav2vec2-base --folds 1..5 --seeds 5 --epochs 20 --out runs/crema
+  {PROGRAM} compare --report runs/crema"""
+# What the engine takes as it is.
+PASSED = (
+    *("jobs", "patience", "deadline", "keep_checkpoints", "retry", "dry_run"),
+    *("score", "baseline", "allow_unfair"),
+)
+OF_REPORT = ("report", "score", "baseline", "allow_unfair")
 
 
 def run(command: str, arguments: list[str]) -> None:
-    """Runs a grid and reports it; exits with 1 where a run has failed.
-
-    Args:
-        command: compare.
-        arguments: The words after it.
-    """
-    wishes = read_words(command, arguments)
+    """Runs a grid and reports it; exits with 1 where a run has failed."""
+    report, asked = parse(command, arguments)
     # A report needs neither torch nor Lightning, which take seconds and much memory to import.
-    if not wishes.report:
-        print(f"planning the comparison in {wishes.out} (loading torch takes some seconds) ...", flush=True)
-        check_torch()
-    part = import_module(f"ser_strategies.runs.{'reporting' if wishes.report else 'work'}")
-    part.perform(wishes)
+    if report:
+        from ser_strategies.runs.reporting import write_report
+
+        write_report(asked, verbose=True)
+        return
+    print(f"planning the comparison in {asked.out} (loading torch takes some seconds) ...", flush=True)
+    check_torch()
+    from ser_strategies.runs.grid import run_grid
+
+    failed = run_grid(asked, verbose=True).failed
+    if failed:
+        raise ValueError(failed)
+
+
+def parse(command: str, words: Sequence[str]) -> tuple[bool, CompareArguments]:
+    """Understands the words of the command: whether they ask for a report alone, and for what."""
+    own, options_of_fit = share_out(words, lambda group: group not in GROUPS)
+    refuse(command, [*own, *options_of_fit.all()], REASONS)
+    parser = _parser(command)
+    options = parser.parse_intermixed_args(own)
+    _check(options, parser.parse_args([]), options_of_fit.all())
+    report = options.report is not None
+    out = Path(options.report or options.out).expanduser()
+    if out.exists() and not out.is_dir():
+        msg = f"{'--report' if report else '--out'} {out} is a file: expected a folder."
+        raise MistypedError(msg)
+    paths = [Path(path).expanduser() for path in options.configurations]
+    budgets = [(name, getattr(options, name)) for name in BUDGETS if getattr(options, name) is not None]
+    return report, CompareArguments(
+        strategies=(*((name, name) for name in options.strategies or ()), *(("", path) for path in paths)),
+        out=out,
+        words=(command, *words),
+        folds=as_folds("--folds", options.folds),
+        seeds=chosen_seeds(options) or (0, 1, 2),
+        budget=budgets[0] if budgets else None,
+        options=options_of_fit,
+        **{name: getattr(options, name) for name in PASSED},
+    )
+
+
+def _check(options: argparse.Namespace, defaults: argparse.Namespace, of_fit: Sequence[str]) -> None:
+    if options.report is not None:
+        if options.configurations or options.strategies or of_fit:
+            msg = "--report runs nothing: leave strategies, configurations and their options out."
+            raise MistypedError(msg)
+        extra = [name for name in vars(defaults) if getattr(options, name) != getattr(defaults, name)]
+        extra = [name for name in extra if name not in OF_REPORT]
+        if extra:
+            msg = f"--report runs nothing: leave --{extra[0]} out."
+            raise MistypedError(msg)
+        return
+    if not options.configurations and not options.strategies:
+        msg = (
+            f"nothing to compare: give configurations, as in `{PROGRAM} compare examples/lora.yaml "
+            f"examples/vanilla.yaml`, or --strategies and some of {', '.join(PRESETS)}."
+        )
+        raise MistypedError(msg)
+    given = [name for name in BUDGETS if getattr(options, name) is not None]
+    if len(given) > 1:
+        msg = f"--{given[0]} and --{given[1]} are two budgets: give one of them."
+        raise MistypedError(msg)
+
+
+def _parser(command: str) -> KindParser:
+    parser = KindParser(
+        prog=f"{PROGRAM} {command}",
+        usage=f"{PROGRAM} {command} [CONFIGURATION ...] [--strategies NAME ...] [options] [options of fit]",
+        description="Train and test strategies on the same folds with the same seeds, and report which is "
+        "better, by how much, at what cost, and what the data do not tell.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "configurations",
+        metavar="CONFIGURATION",
+        nargs="*",
+        help="a configuration of `fit`, or the folder of a chain of `run`",
+    )
+    add("--strategies", nargs="+", metavar="NAME", help=f"some of {', '.join(PRESETS)}")
+    add_folds_and_seeds(parser, " (default: that of the configurations)", " (default: 3)")
+    add("--out", default="runs/compare", help="folder of the comparison (default: runs/compare)")
+    add("--epochs", type=int, help="budget: epochs of each fine-tuning")
+    add("--steps", type=int, help="budget: optimizer steps of each fine-tuning")
+    add("--seconds", type=int, help="budget: seconds of each fine-tuning, its start-up and cache left out")
+    add("--patience", type=int, help="stop a fine-tuning after so many validations without a better score")
+    add("--deadline", type=float, metavar="MINUTES", help="end a run that takes longer; it has failed then")
+    add("--jobs", type=int, help="runs at once (default: one for each GPU, or one)")
+    add("--retry", action="store_true", help="run again what has failed")
+    add("--keep_checkpoints", action="store_true", help="keep the weights of finished runs")
+    add("--dry_run", action="store_true", help="say what would be run")
+    add("--report", metavar="FOLDER", help="run nothing: write the report of this folder again")
+    add("--score", help="the score that decides, such as f1_macro (default: the one that chooses epochs)")
+    add("--baseline", metavar="NAME", help="compare all with this one, not every pair")
+    add(
+        "--allow_unfair",
+        action="store_true",
+        help="put strategies in one table that differ in more, and mark them",
+    )
+    return parser

@@ -1,155 +1,110 @@
 """`run`: a chain of stages, over folds and seeds, each trained from what came before it."""
 
+import argparse
 import sys
-import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import replace
-from functools import cache
-from typing import NoReturn
+from pathlib import Path
 
-from rich.console import Console
+from ser_strategies.common.errors import PROGRAM, MistypedError
+from ser_strategies.common.parser import KindParser
+from ser_strategies.runs.arguments import (
+    REFUSED,
+    RunArguments,
+    as_folds,
+    as_numbers,
+    as_seeds,
+    refuse,
+    share_out,
+)
 
-from ser_strategies.fit.lightning_cli import quiet
-from ser_strategies.runs.chain_arguments import Wishes, read_words
-from ser_strategies.runs.chain_plan import Step, plan
-from ser_strategies.runs.chain_table import Outcome, summary, table_of
-from ser_strategies.runs.configuration import about
-from ser_strategies.runs.data_prints import DataPrint, DataPrints
-from ser_strategies.runs.decide import Decision, Facts, check_foreign, decide
-from ser_strategies.runs.lock import locked
-from ser_strategies.runs.stage_run import StageError, perform
-from ser_strategies.runs.stamp import facts_of
+EXAMPLES = f"""each stage is trained by `{PROGRAM} fit`, whose other options may follow:
+  --data... --trainer... --model...   for every stage
+  --1-adapt.trainer.max_epochs 5      for the stage 1-adapt alone, where it prevails
 
-PHRASES = {"run": "runs", "resume": "goes on", "test": "is tested", "skip": "is skipped"}
+A stage that is finished is skipped as long as its configuration, its data and what it starts from are the
+same; one that was stopped goes on; any other starts anew, and says why. The last stage is tested, too.
+
+examples:
+  {PROGRAM} run examples/tapt
+  {PROGRAM} run examples/tapt --folds 1..5 --seeds 5 --dry_run
+  {PROGRAM} run examples/tapt --out runs/tapt-crema --data CREMAD --data.root ~/CREMA-D
+  {PROGRAM} run examples/tapt --1-adapt.trainer.max_epochs 5"""
 
 
 def run(command: str, arguments: list[str]) -> None:
-    """Runs a chain; exits with a stage's exit code where one fails.
+    """Runs a chain; exits with a stage's exit code where one fails."""
+    asked = parse(command, arguments)
+    from ser_strategies.runs.chain import (
+        run_chain,
+    )  # `compare` shares this file, and its report needs no torch
+    from ser_strategies.runs.stage_run import StageError
 
-    Args:
-        command: run.
-        arguments: The words after it.
-    """
-    wishes = read_words(command, arguments)
-    quiet()
-    rounds = plan(wishes)
-    print(f"chain {wishes.folder}: {', '.join(step.stage for step in rounds[0])}; runs in {wishes.out}")
-    chain = Chain(wishes)
-    chain.check([step for steps in rounds for step in steps])
-    if wishes.dry_run:
-        chain.rehearse(rounds)
-    else:
-        chain.run(rounds)
+    try:
+        run_chain(asked, verbose=True)
+    except StageError as error:
+        print(f"stopped at {error}; the same command goes on from there.", file=sys.stderr)
+        sys.exit(error.code if error.code > 0 else 1)
 
 
-class Chain:
-    """A chain at work.
-
-    Args:
-        wishes: What is asked for.
-    """
-
-    def __init__(self, wishes: Wishes) -> None:
-        self.overwrite = wishes.overwrite
-        self.prints = DataPrints()
-        self.outcomes: list[Outcome] = []
-
-    def check(self, steps: Sequence[Step]) -> None:
-        """Finds what can be found before anything runs: folders that are taken, corpora that do not fit.
-
-        Args:
-            steps: All stages.
-        """
-        for step in steps:
-            if not self.overwrite:
-                check_foreign(step)
-            if not step.late_data:
-                self._look(step)
-
-    def rehearse(self, rounds: Sequence[Sequence[Step]]) -> None:
-        """Says what would be done.
-
-        Args:
-            rounds: The stages of each fold and seed.
-        """
-        for steps in rounds:
-            pending: list[str] = []
-            for step in steps:
-                settled = step if step.late_data and pending else self._settled(step)
-                decision = self._decide(settled, self._facts(settled), pending)
-                if decision.action in {"run", "resume"}:
-                    pending.append(step.stage)
-                tell(step, decision)
-        print("nothing was run (--dry_run)")
-
-    def run(self, rounds: Sequence[Sequence[Step]]) -> None:
-        """Does it, fold by fold and seed by seed; the first stage that fails is the last.
-
-        Args:
-            rounds: The stages of each fold and seed.
-        """
-        for number, steps in enumerate(rounds, 1):
-            try:
-                self._run_round(steps)
-            except StageError as error:
-                self._show()
-                stop(error, left=len(rounds) - number, total=len(rounds))
-        self._show()
-
-    def _run_round(self, steps: Sequence[Step]) -> None:
-        with ExitStack() as stack:
-            # All at once: what a later stage starts from must not change under it.
-            locks = [stack.enter_context(locked(step.folder)) for step in steps]
-            for step, lock in zip(map(self._settled, steps), locks, strict=True):
-                started = time.monotonic()
-                facts = self._facts(step)
-                decision = self._decide(step, facts)
-                tell(step, decision)
-                perform(step, decision, facts, lock)
-                self.outcomes.append(Outcome(step, decision.action, time.monotonic() - started))
-
-    def _decide(self, step: Step, facts: Facts, pending: Sequence[str] = ()) -> Decision:
-        return decide(step, facts, overwrite=self.overwrite, pending=pending)
-
-    def _facts(self, step: Step) -> Facts:
-        return cache(lambda: facts_of(step, self._look(step)))
-
-    def _settled(self, step: Step) -> Step:
-        """The stage, which is tested only if there is a test split."""
-        return replace(step, scores=step.scores and self._look(step).has_test)
-
-    def _look(self, step: Step) -> DataPrint:
-        with about(str(step)):
-            return self.prints.take(step.config["data"])
-
-    def _show(self) -> None:
-        if self.outcomes:
-            console = Console()
-            console.print(table_of(self.outcomes))
-            words = summary(self.outcomes)
-            if words is not None:
-                console.print(words, soft_wrap=True, highlight=False)
+def parse(command: str, words: Sequence[str]) -> RunArguments:
+    """Understands the words of the command."""
+    own, options_of_fit = share_out(words, lambda group: group[2:3].isdigit())
+    reasons = dict(REFUSED)
+    for word in own:
+        name = word.split("=")[0]
+        if name in {"--fold", "--folds"}:
+            reasons["--data.fold"] = f"{name} says it already"
+        if name in {"--seed", "--seeds"}:
+            reasons |= dict.fromkeys(("--seed_everything", "--data.order_seed"), f"{name} says it already")
+    refuse(command, [*own, *options_of_fit.all()], reasons)
+    options = _parser(command).parse_args(own)
+    if options.folder is None:
+        msg = f"which chain? Give its folder first, as in `{PROGRAM} run examples/tapt --seeds 5`."
+        raise MistypedError(msg)
+    folder = Path(options.folder).expanduser()
+    out = Path(options.out or Path("runs", folder.resolve().name)).expanduser()
+    if out.exists() and not out.is_dir():
+        msg = f"--out {out} is a file: expected a folder, new or not."
+        raise MistypedError(msg)
+    return RunArguments(
+        folder=folder,
+        out=out,
+        folds=as_folds("--fold", options.folds),
+        seeds=chosen_seeds(options) or (None,),
+        overwrite=options.overwrite,
+        dry_run=options.dry_run,
+        options=options_of_fit,
+    )
 
 
-def tell(step: Step, decision: Decision) -> None:
-    """Says what is done about a stage, and why.
-
-    Args:
-        step: The stage.
-        decision: What is done.
-    """
-    print(f"{step} {PHRASES[decision.action]}: {decision.reason}", flush=True)
+def add_folds_and_seeds(parser: argparse.ArgumentParser, folds: str, seeds: str) -> None:
+    """Adds --folds and --seeds, which mean the same in every command."""
+    parser.add_argument("--folds", "--fold", help=f"folds of the corpus: all, 2, 1,3 or 1..5{folds}")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--seeds", help=f"how many seeds, 3, or which: 0,7 or 3..5{seeds}")
+    either.add_argument("--seed", metavar="SEEDS", help="which seeds: 3 is seed 3; also 0,7 or 3..5")
 
 
-def stop(error: StageError, *, left: int, total: int) -> NoReturn:
-    """Ends with the exit code of a stage, which has said itself what is wrong.
+def chosen_seeds(options: argparse.Namespace) -> tuple[int, ...] | None:
+    """The seeds that were asked for; None if none were."""
+    if options.seed is not None:
+        return as_numbers("--seed", options.seed)
+    return None if options.seeds is None else as_seeds("--seeds", options.seeds)
 
-    Args:
-        error: Which stage, and how it ended.
-        left: How many folds and seeds were not begun.
-        total: How many there are.
-    """
-    rest = f"; not begun: {left} of {total} folds and seeds" if left else ""
-    print(f"stopped at {error}{rest}; the same command goes on from there.", file=sys.stderr)
-    sys.exit(error.code if error.code > 0 else 1)
+
+def _parser(command: str) -> KindParser:
+    parser = KindParser(
+        prog=f"{PROGRAM} {command}",
+        usage=f"{PROGRAM} {command} FOLDER [options] [options of fit]",
+        description="Run a chain: a folder of numbered configurations, each trained from what came before.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("folder", metavar="FOLDER", nargs="?", help="the chain: 1-<name>.yaml, 2-<name>.yaml and so on")
+    add("--out", help="folder for the stages' folders (default: runs/ and the chain's name)")
+    default = " (default: that of the configurations)"
+    add_folds_and_seeds(parser, default, default)
+    add("--overwrite", action="store_true", help="run everything again")
+    add("--dry_run", action="store_true", help="say what would be run, resumed and skipped, and why")
+    return parser

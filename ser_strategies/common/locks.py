@@ -13,6 +13,10 @@ from typing import TextIO
 from filelock import lock_descriptor
 
 
+class BusyError(ValueError):
+    """Another process holds a lock."""
+
+
 @contextmanager
 def waiting_lock(path: Path) -> Iterator[None]:
     """Holds a lock for a short while, and waits for it as long as another process holds it."""
@@ -34,7 +38,7 @@ def folder_lock(folder: Path, name: str, busy: str) -> Iterator[int]:
         The open file, to be handed to processes that are to keep the lock.
 
     Raises:
-        ValueError: Another process holds it.
+        BusyError: Another process holds it.
     """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     path = folder / name
@@ -66,7 +70,7 @@ def _open_locked(path: Path, busy: str) -> TextIO:
         if not _lock(file, path, wait=False):
             owner = _owner(file)
             file.close()
-            raise ValueError(busy.format(folder=path.parent, process=owner))
+            raise BusyError(busy.format(folder=path.parent, process=owner))
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file

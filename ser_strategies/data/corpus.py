@@ -1,5 +1,6 @@
 """What every corpus shares: splits, batches, and what it tells a strategy and a result."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -8,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.parsing import collect_init_args
 from torch.utils.data import DataLoader
 
 from ser_strategies.batch import Batch
@@ -69,6 +71,10 @@ class Corpus(LightningDataModule, ABC):
         allow_leakage: bool = False,
     ) -> None:
         super().__init__()
+        # What the constructors were given, by which another process can build the same corpus.
+        self.arguments: dict[str, Any] = {}
+        for given in collect_init_args(inspect.currentframe(), [], classes=(Corpus,)):
+            self.arguments |= given
         check_options(batch_size, batch_seconds, workers, order_seed, train_share)
         self.train_share = train_share
         self.batch_size = batch_size

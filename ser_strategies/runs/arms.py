@@ -1,4 +1,4 @@
-"""What is compared: strategies by name, configurations and chains, each with the words of its stages."""
+"""Arms: strategies by name, configurations and chains, each with the words of its stages."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from ser_strategies.common.errors import MistypedError
 from ser_strategies.common.wording import did_you_mean
 from ser_strategies.comparison.ledger import read_comparison
 from ser_strategies.data.corpora import CORPORA
-from ser_strategies.runs.grid_arguments import OF_FIT, Wishes
+from ser_strategies.runs.arguments import GROUPS, CompareArguments, RunArguments
 from ser_strategies.runs.presets import PRESETS, TINY, StageWords, Start
 from ser_strategies.runs.stages import find_stages
 
@@ -36,45 +36,78 @@ class Arm:
     default: Path
 
 
-def find_arms(wishes: Wishes) -> list[Arm]:
+def find_arms(asked: CompareArguments) -> list[Arm]:
     """All strategies, in the order in which they were named.
-
-    Args:
-        wishes: What is asked for.
 
     Raises:
         MistypedError: One is not known, two have the same name, or options are addressed to none.
     """
-    arms = [_named(name, wishes.common, wishes.special.get(name, ())) for name in wishes.presets]
-    arms += [_of_path(path) for path in wishes.paths]
+    special = asked.options.special
+    arms = [_arm(name, source, asked) for name, source in asked.strategies]
     names = [arm.name for arm in arms]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         msg = f"{twice} is named twice: give each strategy once, and files and folders names of their own."
         raise MistypedError(msg)
-    for name in wishes.special:
+    for name in special:
         if name not in names:
-            known = [*names, *(group[2:] for group in OF_FIT)]
-            hint = did_you_mean(name, known)
-            msg = f"--{name}. addresses no strategy: expected one of {', '.join(names)}{hint}"
+            known = [*names, *(group[2:] for group in GROUPS)]
+            msg = f"--{name}. addresses no strategy: expected one of {', '.join(names)}{did_you_mean(name, known)}"
             raise MistypedError(msg)
-    before = [*names, *map(str, read_comparison(wishes.out).get("names", []))]
-    if wishes.baseline is not None and wishes.baseline not in before:
-        hint = did_you_mean(wishes.baseline, names)
-        msg = f"--baseline {wishes.baseline} is not compared: expected one of {', '.join(names)}{hint}"
+    before = [*names, *map(str, read_comparison(asked.out).get("names", []))]
+    if asked.baseline is not None and asked.baseline not in before:
+        hint = did_you_mean(asked.baseline, names)
+        msg = f"--baseline {asked.baseline} is not compared: expected one of {', '.join(names)}{hint}"
         raise MistypedError(msg)
-    return [_with_words(arm, wishes) for arm in arms]
+    return [_with_options(arm, asked) for arm in arms]
 
 
-def _named(name: str, common: Sequence[str], special: Sequence[str]) -> Arm:
-    if name not in PRESETS:
-        hint = did_you_mean(name, list(PRESETS))
-        if Path(name).exists():
-            hint = f"; give configurations without --strategies, as in `compare {name}`."
-        msg = f"--strategies {name} is not known: expected some of {', '.join(PRESETS)}{hint}"
+def chain_arm(asked: RunArguments) -> Arm:
+    """The one arm that a chain is; options of a single stage stand behind those of all."""
+    files = find_stages(asked.folder)
+    names = [file.name for file in files]
+    common, special = asked.options.common, asked.options.special
+    for name in special:
+        if name not in names:
+            msg = (
+                f"--{name}. addresses no stage: expected one of {', '.join(names)}{did_you_mean(name, names)}"
+            )
+            raise MistypedError(msg)
+    stages = (
+        StageWords(file.name, ("--config", str(file.path), *common, *special.get(file.name, ())))
+        for file in files
+    )
+    name = asked.folder.resolve().name
+    return Arm(name, tuple(stages), Path("runs", name))
+
+
+def _arm(name: str, source: str | Path | tuple[str, ...], asked: CompareArguments) -> Arm:
+    if isinstance(source, Path):
+        arm = _of_path(source, name)
+    elif isinstance(source, str):
+        words = [*asked.options.common, *asked.options.special.get(name, ())]
+        arm = Arm(name, _preset(source, name, words), Path(f"runs/compare-{name}"))
+    else:
+        arm = Arm(name, (StageWords("", source),), Path(f"runs/compare-{name}"))
+    if NAME.fullmatch(arm.name) is None or f"--{arm.name}" in GROUPS:
+        msg = (
+            f"{source if isinstance(source, Path) else name}: its name would be that of a strategy, and "
+            f"options would be addressed to it: expected one of letters, digits, - and _, other than "
+            f"{', '.join(group[2:] for group in GROUPS)}."
+        )
         raise MistypedError(msg)
-    encoder = _value([*common, *special], ENCODER)
-    data = _value([*common, *special], ("--data", "--data.class_path"))
+    return arm
+
+
+def _preset(preset: str, name: str, words: Sequence[str]) -> tuple[StageWords, ...]:
+    if preset not in PRESETS:
+        hint = did_you_mean(preset, list(PRESETS))
+        if Path(preset).exists():
+            hint = f"; give configurations without --strategies, as in `compare {preset}`."
+        msg = f"--strategies {preset} is not known: expected some of {', '.join(PRESETS)}{hint}"
+        raise MistypedError(msg)
+    encoder = _value(words, ENCODER)
+    data = _value(words, ("--data", "--data.class_path"))
     if data is None:
         msg = f"which corpus? Give --data, one of {', '.join(kind.__name__ for kind in CORPORA)}."
         raise MistypedError(msg)
@@ -83,41 +116,32 @@ def _named(name: str, common: Sequence[str], special: Sequence[str]) -> Arm:
             msg = "which encoder? Give --model.encoder, such as --model.encoder facebook/wav2vec2-base."
             raise MistypedError(msg)
         encoder = TINY  # made-up speech needs no better one
-    folder = f"runs/compare-{name}"
-    return Arm(name, PRESETS[name](Start(encoder, folder)), Path(folder))
+    return PRESETS[preset](Start(encoder, f"runs/compare-{name}"))
 
 
-def _of_path(path: Path) -> Arm:
+def _of_path(path: Path, name: str) -> Arm:
     if path.is_dir():
-        name = path.resolve().name
+        folder = path.resolve().name
         stages = tuple(StageWords(file.name, ("--config", str(file.path))) for file in find_stages(path))
-        arm = Arm(name, stages, Path("runs", name))
-    elif path.is_file():
-        arm = Arm(path.stem, (StageWords("", ("--config", str(path))),), Path("runs", path.stem))
-    else:
-        hint = did_you_mean(path.name, list(PRESETS))
-        if path.name in PRESETS:
-            hint = f"; a strategy by name goes behind --strategies, as in --strategies {path.name}."
-        msg = f"{path} does not exist: expected a configuration of `fit` or the folder of a chain{hint}"
-        raise MistypedError(msg)
-    if NAME.fullmatch(arm.name) is None or f"--{arm.name}" in OF_FIT:
-        msg = (
-            f"{path}: its name would be that of a strategy, and options would be addressed to it: expected "
-            f"one of letters, digits, - and _, other than {', '.join(group[2:] for group in OF_FIT)}."
-        )
-        raise MistypedError(msg)
-    return arm
+        return Arm(name or folder, stages, Path("runs", folder))
+    if path.is_file():
+        return Arm(name or path.stem, (StageWords("", ("--config", str(path))),), Path("runs", path.stem))
+    hint = did_you_mean(path.name, list(PRESETS))
+    if path.name in PRESETS:
+        hint = f"; a strategy by name goes behind --strategies, as in --strategies {path.name}."
+    msg = f"{path} does not exist: expected a configuration of `fit` or the folder of a chain{hint}"
+    raise MistypedError(msg)
 
 
-def _with_words(arm: Arm, wishes: Wishes) -> Arm:
-    """The strategy with the words for all, and then those for it."""
+def _with_options(arm: Arm, asked: CompareArguments) -> Arm:
+    """The strategy with the options for all, and then those for it."""
     names = [stage.name for stage in arm.stages]
-    mine, of_stage = _shared_out(arm, wishes.special.get(arm.name, ()), names)
+    mine, of_stage = _by_stage(arm, asked.options.special.get(arm.name, ()), names)
     stages = []
     for stage in arm.stages:
         last = stage is arm.stages[-1]
-        words = [*stage.words, *_common(arm, stage, wishes.common, last=last)]
-        words += _budget(wishes) if last else ()
+        words = [*stage.words, *_common(arm, stage, asked.options.common, last=last)]
+        words += _budget(asked) if last else ()
         words += [*mine, *of_stage.get(stage.name, ())]
         stages.append(StageWords(stage.name, tuple(words)))
     return Arm(arm.name, tuple(stages), arm.default)
@@ -158,7 +182,7 @@ def _starts_from_checkpoint(stage: StageWords) -> bool:
         return False
 
 
-def _shared_out(
+def _by_stage(
     arm: Arm, words: Sequence[str], stages: Sequence[str]
 ) -> tuple[list[str], Mapping[str, list[str]]]:
     """Words for all stages of a strategy, and for one of them."""
@@ -171,11 +195,11 @@ def _shared_out(
             if f"--{word[2:].split('=')[0]}" in MODEL_CLASS:
                 msg = f"--{arm.name}.{word[2:]}: a strategy's class is what its name says: compare another."
                 raise MistypedError(msg)
-            known = f"--{group.split('=')[0]}" in OF_FIT
+            known = f"--{group.split('=')[0]}" in GROUPS
             if not known and group not in stages:
                 listed = ", ".join(filter(None, stages))
                 expected = f"one of its stages ({listed}) or " if listed else ""
-                near = did_you_mean(group, [*filter(None, stages), *(each[2:] for each in OF_FIT)])
+                near = did_you_mean(group, [*filter(None, stages), *(each[2:] for each in GROUPS)])
                 msg = (
                     f"--{arm.name}.{word[2:]}: expected {expected}model, data or trainer, got {group!r}{near}"
                 )
@@ -186,12 +210,12 @@ def _shared_out(
     return mine, of_stage
 
 
-def _budget(wishes: Wishes) -> list[str]:
+def _budget(asked: CompareArguments) -> list[str]:
     """What a fine-tuning may spend, and when it stops early."""
-    words = [] if wishes.patience is None else [f"--patience={wishes.patience}"]
-    if wishes.budget is None:
+    words = [] if asked.patience is None else [f"--patience={asked.patience}"]
+    if asked.budget is None:
         return words
-    kind, amount = wishes.budget
+    kind, amount = asked.budget
     if kind == "epochs":
         epochs = f"--trainer.max_epochs={amount}"
         return [*words, epochs, "--trainer.max_steps=-1", "--trainer.max_time=null"]

@@ -1,55 +1,47 @@
-"""One run of a comparison: its stages through the same code as `run`, and its cell.json."""
+"""One run of a comparison: its stages, and its cell.json."""
 
 import datetime
 import shutil
+import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from functools import cache, partial
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ser_strategies.common.wording import listed
+from ser_strategies.common.locks import BusyError
 from ser_strategies.comparison.ledger import check_finished, write_cell
 from ser_strategies.comparison.ledger_cell import CELL, PREDICTIONS, read_json
-from ser_strategies.runs.chain_plan import Step
-from ser_strategies.runs.data_prints import DataPrints
-from ser_strategies.runs.decide import Decision, Facts, decide
-from ser_strategies.runs.grid_plan import Cell
-from ser_strategies.runs.lock import locked
+from ser_strategies.runs.claim import Claim, LostError
+from ser_strategies.runs.fingerprints import DataPrints
+from ser_strategies.runs.plan import Cell, Step
 from ser_strategies.runs.processes import Processes
-from ser_strategies.runs.stage_run import StageError, perform
-from ser_strategies.runs.stamp import facts_of
+from ser_strategies.runs.stage_run import StageError, Start, run_stages
+from ser_strategies.runs.state import Decision, Facts, decide, facts_of
 
 LOG = "log.txt"
 FAILED, FINISHED, RUNNING = "failed", "finished", "running"
 # What a finished run keeps only if that is wanted: all that weighs.
 WEIGHTS = ("*.ckpt", "adapter", "units", "stage.json", "stage.yaml")
+COSTS = "costs.json"
 LONGEST = 500
 
 
 class Ended(NamedTuple):
-    """How a run ended.
-
-    Args:
-        status: finished or failed.
-        error: Why it failed.
-    """
+    """How a run ended, and why it failed."""
 
     status: str
     error: str | None = None
 
 
 def status_of(cell: Cell) -> str | None:
-    """What cell.json says; None where it says nothing that can be read, or results are not there any more.
-
-    Args:
-        cell: The run.
-    """
+    """What cell.json says; None where it says nothing that can be read, or results are not there any more."""
     try:
         status = read_json(cell.folder / CELL, missing={}).get("status")
         if status == FINISHED:
             check_finished(cell.folder)
+            if not all((step.folder / COSTS).exists() for step in cell.steps):
+                return None
     except ValueError:
         return None  # to be done again
     return status if isinstance(status, str) else None
@@ -63,6 +55,7 @@ class CellRunner:
         prints: The fingerprints of the corpora.
         git: What git knows.
         keep_checkpoints: Whether to keep weights.
+        deadline: Minutes that a run may take; None waits for ever.
     """
 
     def __init__(
@@ -72,93 +65,139 @@ class CellRunner:
         *,
         git: Mapping[str, Any] | None,
         keep_checkpoints: bool,
+        deadline: float | None = None,
     ) -> None:
         self.processes, self.prints = processes, prints
-        self.git, self.keep_checkpoints = git, keep_checkpoints
+        self.git, self.keep_checkpoints, self.deadline = git, keep_checkpoints, deadline
 
-    def run(self, cell: Cell, environment: Mapping[str, str]) -> Ended:
-        """Runs a cell, or goes on with it, and writes its cell.json.
-
-        Args:
-            cell: The run, which this process has claimed.
-            environment: Variables for its processes.
-        """
+    def run(self, cell: Cell, claim: Claim, environment: Mapping[str, str]) -> Ended:
+        """Runs a cell, or goes on with it, and writes its cell.json as long as the claim on it holds."""
         earlier = read_json(cell.folder / CELL, missing={}) if status_of(cell) == RUNNING else {}
+        before = earlier.get("seconds") or 0.0
+        started = time.monotonic()
         facts = {
             **cell.facts,
             "started": earlier.get("started") or _now(),
             "git": None if self.git is None else dict(self.git),
         }
-        before = earlier.get("seconds") or 0.0
-        write_cell(cell.folder, {**facts, "status": RUNNING, "error": None, "seconds": before})
-        started = time.monotonic()
+
+        def write(ended: Ended) -> None:
+            claim.check()
+            seconds = round(before + time.monotonic() - started, 3)
+            write_cell(cell.folder, {**facts, **ended._asdict(), "seconds": seconds})
+
+        write(Ended(RUNNING))
         try:
-            ended = self._through(cell, environment)
-        except BaseException:
-            # Interrupted: the next time goes on, and knows how long it has taken so far.
-            seconds = before + time.monotonic() - started
-            write_cell(cell.folder, {**facts, "status": RUNNING, "error": None, "seconds": round(seconds, 3)})
+            ended = _CellRun(self, cell, claim, environment).result()
+        except LostError:
             raise
-        seconds = round(before + time.monotonic() - started, 3)
-        write_cell(cell.folder, {**facts, **ended._asdict(), "seconds": seconds})
+        except BaseException:
+            write(
+                Ended(RUNNING)
+            )  # interrupted: the next time goes on, and knows how long it has taken so far
+            raise
+        write(ended)
         if ended.status == FINISHED and not self.keep_checkpoints:
             for step in cell.steps:
                 _drop_weights(step.folder)
         return ended
 
-    def _through(self, cell: Cell, environment: Mapping[str, str]) -> Ended:
-        with ExitStack() as stack:
-            locks = [stack.enter_context(locked(step.folder)) for step in cell.steps]
-            for step, lock in zip(cell.steps, locks, strict=True):
-                log = step.folder / LOG
-                begins = 0
-                try:
-                    facts = cache(partial(self._facts, step))
-                    decision = _decide(step, facts)
-                    if decision.action == "run":
-                        log.unlink(missing_ok=True)
-                    begins = log.stat().st_size if log.exists() else 0
-                    perform(step, decision, facts, lock, self._start(log, environment))
-                except StageError as error:
-                    return Ended(FAILED, _why(error, log, begins, several=len(cell.steps) > 1))
-                except (ValueError, OSError) as error:
-                    return Ended(FAILED, str(error))
-        last = cell.steps[-1].folder
+
+class _CellRun:
+    """A cell on its way through its stages."""
+
+    def __init__(self, runner: CellRunner, cell: Cell, claim: Claim, environment: Mapping[str, str]) -> None:
+        self.runner, self.cell, self.claim, self.environment = runner, cell, claim, environment
+        self.begins = 0  # where in the log this attempt begins
+        minutes = runner.deadline
+        self._ends = None if minutes is None else time.monotonic() + 60 * minutes
+
+    def result(self) -> Ended:
+        try:
+            for _ in run_stages(self.cell, self._facts, self._decide, self._start):
+                self.claim.check()
+        except StageError as error:
+            where = f"{error.step.stage}: " if len(self.cell.steps) > 1 else ""
+            return Ended(FAILED, f"{where}{reason_in(error.step.folder / LOG, self.begins, error)}")
+        except BusyError:  # whoever has lost the claim has not noticed yet
+            return Ended(RUNNING)
+        except (ValueError, OSError) as error:
+            return Ended(FAILED, str(error))
+        last = self.cell.steps[-1].folder
         lacking = [name for name in ("test.json", PREDICTIONS) if not (last / name).exists()]
         if lacking:
-            return Ended(FAILED, f"it ended without {listed(lacking, 'and')}; see {last / LOG}")
+            return Ended(FAILED, f"it ended without {' and '.join(lacking)}; see {last / LOG}")
         return Ended(FINISHED)
 
-    def _start(self, log: Path, environment: Mapping[str, str]) -> Any:
-        def start(words: Sequence[str], lock: int) -> int:
-            del lock  # no process outlives this one
-            return self.processes.run(words, log, environment)
+    def _facts(self, step: Step) -> Facts:
+        return lambda: facts_of(step, self.runner.prints.take(step.config["data"]))
 
-        return start
+    def _decide(self, step: Step, facts: Facts) -> tuple[Step, Decision]:
+        """What is left to do; a folder here is of this run alone, so that what is damaged is made anew."""
+        try:
+            decision = decide(step, facts, overwrite=False)
+        except (ValueError, OSError):
+            return step, Decision("run", "what it had left cannot be read")
+        if decision.action in {"skip", "test"} and not (step.folder / COSTS).exists():
+            return step, Decision("run", f"its {COSTS} is gone")
+        return step, decision
 
-    def _facts(self, step: Step) -> dict[str, Any]:
-        return facts_of(step, self.prints.take(step.config["data"]))
+    def _start(self, step: Step, decision: Decision, lock: int) -> Start:
+        del lock  # no process outlives this one
+        log = step.folder / LOG
+        if decision.action == "run":
+            log.unlink(missing_ok=True)
+        self.begins = log.stat().st_size if log.exists() else 0
+        run = self.runner.processes.run
+        return partial(run, log=log, environment=self.environment, check=self._check)
+
+    def _check(self) -> None:
+        self.claim.check()
+        if self._ends is not None and time.monotonic() > self._ends:
+            msg = f"it took longer than {self.runner.deadline:g} minutes (--deadline), and was ended"
+            raise ValueError(msg)
 
 
-def _decide(step: Step, facts: Facts) -> Decision:
-    """What is left to do; a folder here is of this run alone, so that what is damaged is made anew."""
-    try:
-        return decide(step, facts, overwrite=False)
-    except (ValueError, OSError):
-        return Decision("run", "what it had left cannot be read")
+def reason_in(log: Path, begins: int = 0, error: StageError | None = None) -> str:
+    """The one sentence with which a stage ended, or how it ended where it had no time to say.
 
-
-def _why(error: StageError, log: Path, begins: int, *, several: bool) -> str:
-    """The one sentence with which a run ended, or how it ended where it had no time to say."""
-    where = f"{error.step.stage}: " if several else ""
+    Args:
+        log: What it has said.
+        begins: Where in it this attempt begins.
+        error: How the process ended.
+    """
     text = log.read_bytes()[begins:] if log.exists() else b""  # not what an earlier attempt has said
     said = text.decode(errors="replace").splitlines()
     sentences = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
     if sentences:
-        return f"{where}{sentences[-1]}"
+        return sentences[-1]
     last = next((line.strip() for line in reversed(said) if line.strip()), "")
+    if error is None:
+        return f"{last[:LONGEST]!r}; see {log}"
     told = f" after {last[:LONGEST]!r}" if last and error.code > 0 else ""
     return f"{error}{told}; see {log}"
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit, branch and whether files differ from it; None outside a repository, or without git."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return {
+        "commit": commit,
+        "branch": _git(folder, "rev-parse", "--abbrev-ref", "HEAD"),
+        "changed": None if changed is None else bool(changed),
+    }
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    command = ["git", "-C", str(folder), *words]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _drop_weights(folder: Path) -> None:

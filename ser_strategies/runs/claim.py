@@ -22,6 +22,23 @@ NUMBERED = re.compile(r"\.claim-([0-9]+)")
 BEAT, PATIENCE = 20.0, 300.0
 
 
+class LostError(Exception):
+    """A claim was given up by others while its holder was suspended, and the run is theirs now."""
+
+
+class Claim:
+    """A claim that is held, as long as its file is there: whoever takes it over takes it away."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def check(self) -> None:
+        """Raises LostError where somebody else has taken the run over; asked before each write."""
+        newest = _newest(self.path.parent)
+        if newest is None or _number(newest) > _number(self.path):
+            raise LostError
+
+
 class Claims:
     """The claims of one process.
 
@@ -38,41 +55,29 @@ class Claims:
         self._first: dict[Path, int] = {}  # the first touch that was seen
 
     @contextmanager
-    def hold(self, folder: Path) -> Iterator[bool]:
-        """Claims a folder; gives False where somebody else is at work there.
-
-        Args:
-            folder: The folder of a run, which is made if it is missing.
-        """
+    def hold(self, folder: Path) -> Iterator[Claim | None]:
+        """Claims a folder, made if it is missing; gives None where somebody else is at work there."""
         path = self._take(folder)
         if path is None:
-            yield False
+            yield None
             return
         done = threading.Event()
         heart = threading.Thread(target=self._touch, args=(path, done), daemon=True)
         heart.start()
         try:
-            yield True
+            yield Claim(path)
         finally:
             done.set()
             heart.join()
             path.unlink(missing_ok=True)
 
     def held(self, folder: Path) -> bool:
-        """Whether somebody is at work in a folder.
-
-        Args:
-            folder: The folder of a run.
-        """
+        """Whether somebody is at work in the folder of a run."""
         newest = _newest(folder)
         return newest is not None and not self._given_up(newest)
 
     def lively(self, folder: Path) -> bool:
-        """Whether whoever is at work in a folder is known to be alive: by its process, or by a touch.
-
-        Args:
-            folder: The folder of a run.
-        """
+        """Whether whoever is at work in a folder is known to be alive: by its process, or by a touch."""
         newest = _newest(folder)
         if newest is None or self._given_up(newest):
             return False

@@ -1,19 +1,155 @@
-"""The grid at work: several runs at once, none twice, on one machine or on several that share a folder."""
+"""A comparison at work: several runs at once, none twice, on one machine or several that share a folder."""
 
+import datetime
 import os
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Protocol
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
-from ser_strategies.runs.cell import FAILED, FINISHED, CellRunner, Ended, status_of
-from ser_strategies.runs.claim import Claims
-from ser_strategies.runs.grid_plan import Cell
+import torch
+from rich.console import Console
 
+from ser_strategies.common.errors import PROGRAM
+from ser_strategies.common.locks import waiting_lock
+from ser_strategies.comparison.comparison import Comparison
+from ser_strategies.comparison.ledger import Ledger, read_comparison, write_comparison
+from ser_strategies.comparison.stats.clusters import counted
+from ser_strategies.fit.lightning_cli import quiet
+from ser_strategies.runs.arguments import CompareArguments
+from ser_strategies.runs.cell import FAILED, FINISHED, RUNNING, CellRunner, Ended, git_state, status_of
+from ser_strategies.runs.claim import Claim, Claims, LostError
+from ser_strategies.runs.fingerprints import DataPrints
+from ser_strategies.runs.plan import Cell, plan_grid
+from ser_strategies.runs.processes import Processes, ended_by_sigterm
+from ser_strategies.runs.progress import Progress
+from ser_strategies.runs.reporting import write_report
+
+LOCK = ".lock"
 # Seconds between two looks at whether what a run waits for is there.
 BETWEEN = 1.0
+
+
+class Result(NamedTuple):
+    """The comparison, if anything has finished, and a sentence if runs have failed."""
+
+    comparison: Comparison | None
+    failed: str | None
+
+
+def run_grid(asked: CompareArguments, *, verbose: bool) -> Result:
+    """Runs a comparison, writes its report, and tells on the terminal how it goes if that is wanted."""
+    quiet()
+    prints = DataPrints()
+    cells = plan_grid(asked, prints)
+    console = Console(quiet=not verbose)
+    tell = partial(console.out, sep="\n", highlight=False)
+    tell(_announcement(asked, cells))
+    if asked.dry_run:
+        tell(*(f"{cell}: {status_of(cell) or 'not begun'} ({cell.folder})" for cell in cells))
+        tell("nothing was run (--dry_run)")
+        return Result(None, None)
+    _write_down(asked, cells)
+    elsewhere = _work(asked, cells, prints, console)
+    if elsewhere:
+        tell(
+            f"{len(elsewhere)} runs are still at work elsewhere: `{PROGRAM} compare --report {asked.out}` "
+            "when they are done."
+        )
+    reported = any(status_of(cell) == FINISHED for cell in cells) or _has_finished(asked.out)
+    comparison = write_report(asked, verbose=verbose) if reported else None
+    failed = [cell for cell in cells if status_of(cell) == FAILED]
+    if not failed:
+        return Result(comparison, None)
+    places = f"{'in the report and ' * reported}in {failed[0].folder / 'cell.json'}"
+    runs = counted(len(cells), "run")
+    sentence = f"{len(failed)} of {runs} failed; the reasons stand {places}: --retry runs them again."
+    return Result(comparison, sentence)
+
+
+def _has_finished(out: Path) -> bool:
+    """Whether strategies that were compared before have finished runs."""
+    runs = Ledger.read(out).runs
+    return bool((runs["status"] == FINISHED).any())
+
+
+def _announcement(asked: CompareArguments, cells: Sequence[Cell]) -> str:
+    names = list(dict.fromkeys(cell.name for cell in cells))
+    left = sum(not done(cell, retry=asked.retry) for cell in cells)
+    folds = counted(len({cell.fold for cell in cells}), "fold")
+    seeds = counted(len(asked.seeds), "seed")
+    many = "1 strategy" if len(names) == 1 else f"{len(names)} strategies"
+    what = f"{many} x {folds} x {seeds}"
+    return f"comparing {', '.join(names)}: {what}, {counted(len(cells), 'run')}, {left} to do; in {asked.out}"
+
+
+def _write_down(asked: CompareArguments, cells: Sequence[Cell]) -> None:
+    """Writes comparison.json: what is compared now, and what was before with the same options."""
+    asked.out.mkdir(parents=True, exist_ok=True)
+    with waiting_lock(asked.out / LOCK):
+        known = read_comparison(asked.out)
+        listed = merged(known.get("cells") or {}, cells)
+        words = list(asked.words)
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        facts = {
+            "started": known.get("started") or now,
+            "updated": now,
+            "commands": [*(each for each in known.get("commands", []) if each != words), words],
+            "names": list(dict.fromkeys(each["name"] for each in listed.values())),
+            "folds": sorted({each["fold"] for each in listed.values()}, key=lambda fold: fold or 0),
+            "seeds": sorted({each["seed"] for each in listed.values()}),
+            "cells": listed,
+        }
+        write_comparison(asked.out, facts)
+
+
+def merged(before: dict[str, dict[str, Any]], cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+    """What is compared: these runs, other strategies' from before, and other folds and seeds of the same.
+
+    A run from before gives way if its strategy has other options now, or the same run would do another thing.
+    """
+    kinds = {cell.name: cell.kind for cell in cells}
+    places = {(cell.name, cell.fold, cell.seed) for cell in cells}
+    kept = {}
+    for digest, each in before.items():
+        name = each["name"]
+        other = name in kinds and kinds[name] != each.get("kind")
+        if not other and (name, each["fold"], each["seed"]) not in places:
+            kept[digest] = each
+    now = {
+        cell.hash: {"name": cell.name, "fold": cell.fold, "seed": cell.seed, "kind": cell.kind}
+        for cell in cells
+    }
+    return kept | now
+
+
+def _work(asked: CompareArguments, cells: Sequence[Cell], prints: DataPrints, console: Console) -> list[Cell]:
+    """Runs what is not done; gives what others are at work on."""
+    places = slots(asked.jobs, gpus(torch.cuda.device_count()))
+    threads = None
+    if len(places) > 1 and "OMP_NUM_THREADS" not in os.environ:
+        threads = max(1, (os.cpu_count() or 1) // len(places))
+    runner = CellRunner(
+        Processes(threads),
+        prints,
+        git=git_state(Path.cwd()),
+        keep_checkpoints=asked.keep_checkpoints,
+        deadline=asked.deadline,
+    )
+    with ended_by_sigterm(), Progress(cells, len(places), console) as progress:
+        grid = Grid(cells, runner, Claims(), progress, retry=asked.retry)
+        try:
+            grid.run(places)
+        except (KeyboardInterrupt, SystemExit):
+            if not console.quiet:
+                print("stopped; the same command goes on from here", file=sys.stderr)
+            raise
+    return grid.elsewhere
 
 
 class Watcher(Protocol):
@@ -25,17 +161,12 @@ class Watcher(Protocol):
     def ended(self, cell: Cell, how: Ended, seconds: float) -> None:
         """A run has ended."""
 
+    def left(self, cell: Cell) -> None:
+        """A run is left to others, who have taken it over."""
+
 
 class Grid:
-    """Runs what is not done.
-
-    Args:
-        cells: All that is wanted.
-        runner: Runs one.
-        claims: Tells what others are at.
-        watcher: Is told how it goes.
-        retry: Whether to run again what has failed before.
-    """
+    """Runs what is not done."""
 
     def __init__(
         self,
@@ -57,11 +188,7 @@ class Grid:
         self._building: set[str] = set()
 
     def run(self, slots: Sequence[Mapping[str, str]]) -> None:
-        """Runs everything, as many at once as there are slots.
-
-        Args:
-            slots: Variables for the processes of each.
-        """
+        """Runs everything, as many at once as there are slots."""
         with ThreadPoolExecutor(max_workers=len(slots), thread_name_prefix="compare") as pool:
             workers = [pool.submit(self._work, slot) for slot in slots]
             try:
@@ -126,38 +253,37 @@ class Grid:
                     self._built.add(cell.cache)
 
     def _try(self, cell: Cell, environment: Mapping[str, str]) -> None:
-        with self.claims.hold(cell.folder) as mine:
-            if not mine:
+        with self.claims.hold(cell.folder) as claim:
+            if claim is None or not self._settle(cell, claim, environment):
                 with self._lock:
                     self.elsewhere.append(cell)
-                return
-            now = status_of(cell)
-            if now in {FINISHED, FAILED} and now != self._before[cell.hash]:
-                return  # somebody else has done it in the meantime
-            started = time.monotonic()
-            self.watcher.started(cell)
-            ended = self.runner.run(cell, environment)
-            self.watcher.ended(cell, ended, time.monotonic() - started)
+
+    def _settle(self, cell: Cell, claim: Claim, environment: Mapping[str, str]) -> bool:
+        """Runs a cell, unless that was done meanwhile; false where it is left to others."""
+        now = status_of(cell)
+        if now in {FINISHED, FAILED} and now != self._before[cell.hash]:
+            return True
+        started = time.monotonic()
+        self.watcher.started(cell)
+        try:
+            ended = self.runner.run(cell, claim, environment)
+        except LostError:
+            ended = Ended(RUNNING)
+        if ended.status == RUNNING:
+            self.watcher.left(cell)
+            return False
+        self.watcher.ended(cell, ended, time.monotonic() - started)
+        return True
 
 
 def done(cell: Cell, *, retry: bool) -> bool:
-    """Whether a run need not be run.
-
-    Args:
-        cell: The run.
-        retry: Whether those that failed are to be run again.
-    """
+    """Whether a run need not be run."""
     status = status_of(cell)
     return status == FINISHED or (status == FAILED and not retry)
 
 
 def slots(jobs: int | None, gpus: Iterable[str]) -> list[dict[str, str]]:
-    """Variables for the processes of as many runs as are to go on at once; each has a GPU of its own.
-
-    Args:
-        jobs: How many; None is one for each GPU, or one.
-        gpus: The GPUs there are.
-    """
+    """Variables for the processes of as many runs as are to go on at once; each has a GPU of its own."""
     devices = list(gpus)
     count = jobs or max(1, len(devices))
     if not devices:
@@ -166,11 +292,7 @@ def slots(jobs: int | None, gpus: Iterable[str]) -> list[dict[str, str]]:
 
 
 def gpus(count: int) -> list[str]:
-    """The GPUs that this process may use, by the names that it is to hand on.
-
-    Args:
-        count: How many torch sees.
-    """
+    """The GPUs that this process may use, by the names that it is to hand on."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
         return [str(index) for index in range(count)]

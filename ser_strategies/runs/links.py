@@ -1,26 +1,20 @@
 """Hand-offs: what a stage's configuration says of another stage's folder, and where that is really."""
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ser_strategies.common.errors import MistypedError
-from ser_strategies.common.wording import did_you_mean, listed
-from ser_strategies.runs.configuration import Stage
+from ser_strategies.runs.stages import Stage
 
 CHECKPOINTS = ("best.ckpt", "last.ckpt")
 
 
 @dataclass(frozen=True)
 class Link:
-    """Something in an earlier stage's folder that a stage starts from.
-
-    Args:
-        option: The option that names it.
-        stage: The earlier stage.
-        path: Where it is in that stage's folder.
-    """
+    """Something in an earlier stage's folder that a stage starts from."""
 
     option: str
     stage: str
@@ -29,9 +23,6 @@ class Link:
 
 def find_links(stages: Sequence[Stage]) -> dict[str, list[Link]]:
     """For each stage what it takes from earlier ones.
-
-    Args:
-        stages: The stages of a chain, in order.
 
     Raises:
         MistypedError: One refers to its own folder or to a later one's, or it is not clear whose a folder is.
@@ -60,12 +51,7 @@ def find_links(stages: Sequence[Stage]) -> dict[str, list[Link]]:
 
 
 def texts(value: Any, option: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in a configuration, with the option that holds it, as it is typed.
-
-    Args:
-        value: A configuration, or a part of one.
-        option: What holds the part.
-    """
+    """Every text in a configuration, with the option that holds it, as it is typed."""
     if isinstance(value, str):
         yield option, value
     elif isinstance(value, dict):
@@ -78,12 +64,7 @@ def texts(value: Any, option: str = "") -> Iterator[tuple[str, str]]:
 
 
 def moved(value: Any, places: Mapping[Path, str]) -> Any:
-    """A configuration in which every text that names something in one of the places names it elsewhere.
-
-    Args:
-        value: A configuration, or a part of one.
-        places: What stands for each place.
-    """
+    """A configuration in which every text that names something in one of the places names it elsewhere."""
     if isinstance(value, dict):
         return {key: moved(each, places) for key, each in value.items()}
     if isinstance(value, list):
@@ -97,12 +78,7 @@ def moved(value: Any, places: Mapping[Path, str]) -> Any:
 
 
 def inside(text: str, place: Path) -> str | None:
-    """Where in a place something is, `.` being the place itself; None if it is not in there.
-
-    Args:
-        text: What may be a path.
-        place: A folder without links in its path.
-    """
+    """Where in a place something is, `.` being the place itself; None if it is not in there."""
     if not text or len(text) > 4096 or "\n" in text or "\0" in text or "://" in text:
         return None
     try:
@@ -113,11 +89,7 @@ def inside(text: str, place: Path) -> str | None:
 
 
 def real(path: Path) -> Path:
-    """A path without links, relative parts and the home's sign.
-
-    Args:
-        path: Any path.
-    """
+    """A path without links, relative parts and the home's sign."""
     return path.expanduser().resolve()
 
 
@@ -144,8 +116,9 @@ def _check_checkpoint(stage: str, option: str, text: str, inner: str, source: St
     """Notices a slip in a name before hours of training lead up to it."""
     written = not source.config["trainer"].get("callbacks")  # callbacks may write others
     if written and "/" not in inner and inner.endswith(".ckpt") and inner not in CHECKPOINTS:
+        near = difflib.get_close_matches(inner, CHECKPOINTS, n=1, cutoff=0.0)[0]
         msg = (
             f"{stage}: {option} {text} is no checkpoint that {source.name} writes: expected "
-            f"{listed(CHECKPOINTS)}{did_you_mean(inner, CHECKPOINTS)}"
+            f"{' or '.join(CHECKPOINTS)}; did you mean {near}?"
         )
         raise MistypedError(msg)

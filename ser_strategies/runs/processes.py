@@ -1,108 +1,259 @@
-"""Processes of their own for runs, forked from one that has imported everything, so that a start is fast.
+"""Processes of their own for stages: a run measures its own peak of memory, so no two may share a process.
 
-A run measures its own peak of memory, so no two may share a process; and importing torch and Lightning takes
-longer than a small run. What is forked has computed nothing yet and holds no GPU.
+Those of a grid are forked from one that has imported everything, since importing torch and Lightning takes
+longer than a small run; it has computed nothing yet, and holds no GPU. Where the system does not fork, and
+for a chain that speaks on the terminal, a process is started from nothing.
 """
 
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn, Protocol
+
+import psutil
+
+import ser_strategies.__main__ as front
 
 # What a run imports anyway.
 PRELOADED = ("ser_strategies.fit.lightning_cli", "ser_strategies.__main__")
-# Seconds that a run has to end by itself once it is told to.
-PATIENCE = 10.0
+FORKS = "forkserver" in multiprocessing.get_all_start_methods()
+# Seconds that a process has to end by itself once it is told to; at a terminal it gets Ctrl-C, too.
+PATIENCE, PATIENCE_AT_TERMINAL = 10.0, 30.0
+BETWEEN = 1.0  # seconds between two checks
 
 
 class StoppedError(Exception):
     """A process was ended since all are: it has neither succeeded nor failed."""
 
 
+class _Child(Protocol):
+    """A process that runs."""
+
+    pid: int | None
+
+    def wait(self, seconds: float | None = None) -> int | None:
+        """The exit code, negative for a signal; None if the process is still there after so many seconds."""
+
+
 class Processes:
-    """Starts commands, each in a process of its own, from any thread.
+    """Starts commands, each in a process of its own that speaks into a file, from any thread.
 
     Args:
         threads: Threads of torch in each; None leaves them to torch.
+        forks: Whether to fork them from one that has imported everything.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
-        if threads is not None:
-            os.environ["OMP_NUM_THREADS"] = str(threads)  # read where torch is imported
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(list(PRELOADED))
-        self._running: set[Any] = set()
+    def __init__(self, threads: int | None = None, *, forks: bool = FORKS) -> None:
+        self._threads = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+        self._forkserver = _Forkserver(self._threads) if forks else None
+        self._running: set[_Child] = set()
         self._lock = threading.Lock()
         self._ended = threading.Event()
 
-    def run(self, words: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
+    def run(
+        self,
+        words: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str],
+        check: Callable[[], None] | None = None,
+    ) -> int:
         """The exit code of a command, negative for a signal.
 
         Args:
             words: The command and its words.
             log: Where all that it says is appended.
             environment: Variables for it alone, beside those of this process.
+            check: Called every second; what it raises ends the command.
 
         Raises:
             StoppedError: All were told to end.
         """
-        given = (list(words), str(log.resolve()), str(Path.cwd()), {**os.environ, **environment})
-        process = self._context.Process(target=_enter, args=given)
+        variables = {**os.environ, **self._threads, **environment}
         with self._lock:
             if self._ended.is_set():
                 raise StoppedError
-            process.start()
-            self._running.add(process)
+            start: Callable[..., _Child] = self._forkserver.start if self._forkserver else _Spawned
+            child = start(words, log, variables)
+            self._running.add(child)
         try:
-            wait([process.sentinel])
+            while (code := child.wait(BETWEEN)) is None:
+                if check is not None:
+                    check()
+        except BaseException:
+            _end(child, signal.SIGTERM)
+            if child.wait(PATIENCE) is None:
+                _end(child)
+                child.wait()
+            raise
         finally:
             with self._lock:
-                self._running.discard(process)
-        # Starting a process asks for the exit codes of all others, which each can be read only once: of two
-        # threads that read one, the second would be told 255.
-        with self._lock:
-            process.join()
-            code = process.exitcode
-            process.close()
+                self._running.discard(child)
         if self._ended.is_set() and code != 0:
             raise StoppedError
-        return -signal.SIGKILL if code is None else int(code)
+        return code
 
     def stop(self) -> None:
         """Ends all that run; nothing can be started any more."""
-        with self._lock:
-            self._ended.set()
-            running = list(self._running)
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for process in running:
-                with suppress(ProcessLookupError, ValueError):
-                    os.killpg(process.pid, number)
+        self._ended.set()
+        for number in (signal.SIGTERM, None):
             with self._lock:
-                sentinels = [process.sentinel for process in running if _alive(process)]
-            deadline = PATIENCE
-            while sentinels and deadline > 0:
-                gone = wait(sentinels, timeout=1.0)
-                sentinels = [each for each in sentinels if each not in gone]
-                deadline -= 1.0
+                for child in self._running:
+                    _end(child, number)
+            deadline = time.monotonic() + PATIENCE
+            while self._running and time.monotonic() < deadline:
+                time.sleep(0.02)
 
 
-def _alive(process: Any) -> bool:
+class _Forkserver:
+    """The process that others are forked from."""
+
+    def __init__(self, threads: Mapping[str, str]) -> None:
+        os.environ.update(threads)  # read where torch is imported
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(list(PRELOADED))
+        self._lock = threading.Lock()
+
+    def start(self, words: Sequence[str], log: Path, environment: Mapping[str, str]) -> "_Forked":
+        given = (list(words), str(log.resolve()), str(Path.cwd()), dict(environment))
+        process = self._context.Process(target=_enter, args=given)
+        # A new process would import what is `__main__` here, and so run a user's script once more.
+        with self._lock:
+            main = sys.modules["__main__"]
+            sys.modules["__main__"] = front
+            try:
+                process.start()
+            finally:
+                sys.modules["__main__"] = main
+        return _Forked(process, self._lock)
+
+
+class _Forked:
+    """A process forked from the one that has imported everything."""
+
+    def __init__(self, process: Any, lock: threading.Lock) -> None:
+        self._process, self._lock, self.pid = process, lock, process.pid
+
+    def wait(self, seconds: float | None = None) -> int | None:
+        if not wait([self._process.sentinel], seconds):
+            return None
+        # Starting a process asks for the exit codes of all others, which each can be read only once: of two
+        # threads that read one, the second would be told 255.
+        with self._lock:
+            self._process.join()
+            code = self._process.exitcode
+            self._process.close()
+        return -signal.SIGKILL if code is None else int(code)
+
+
+class _Spawned:
+    """A process started from nothing, which ends with this one if this one ends in order."""
+
+    def __init__(self, words: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
+        with log.open("ab") as file:
+            self._process = subprocess.Popen(
+                _command(words),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=_importing_the_same(environment),
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+
+    def wait(self, seconds: float | None = None) -> int | None:
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+
+def run_in_terminal(words: Sequence[str], lock: int) -> int:
+    """The exit code of a command that speaks for itself on this terminal.
+
+    Args:
+        words: The command and its words.
+        lock: An open file that the process keeps open, so that its lock outlives this one if this is killed.
+    """
+    sys.stdout.flush()
+    kept = () if os.name == "nt" else (lock,)
+    child = subprocess.Popen(_command(words), env=_importing_the_same(os.environ), pass_fds=kept)
     try:
-        return bool(process.is_alive())
-    except ValueError:  # closed
-        return False
+        return child.wait()
+    except BaseException as error:
+        if not isinstance(error, KeyboardInterrupt):
+            child.terminate()
+        _wait_to_the_end(child)
+        raise
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Lets SIGTERM end this process the orderly way, so that it takes along those that train.
+
+    Only the main thread may say so; elsewhere, as in a server of notebooks, nothing changes.
+    """
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        del frame
+        sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _command(words: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "ser_strategies", *words]
+
+
+def _importing_the_same(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process that finds what this one can import."""
+    return {**environment, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+
+
+def _end(child: _Child, number: int | None = None) -> None:
+    """Ends a process and those that it has started; None ends them at once."""
+    with suppress(ProcessLookupError, psutil.NoSuchProcess):
+        if hasattr(os, "killpg"):
+            os.killpg(child.pid or 0, number or signal.SIGKILL)
+            return
+        process = psutil.Process(child.pid)
+        for each in [*process.children(recursive=True), process]:
+            each.kill() if number is None else each.terminate()
+
+
+def _wait_to_the_end(child: "subprocess.Popen[bytes]") -> None:
+    try:
+        child.wait(PATIENCE_AT_TERMINAL)
+    except subprocess.TimeoutExpired:
+        child.terminate()
+        child.wait()
+    except KeyboardInterrupt:  # asked twice
+        child.kill()
+        child.wait()
 
 
 def _enter(words: list[str], log: str, folder: str, environment: dict[str, str]) -> None:
     """What the new process does: become a command of its own, and never outlive who started it."""
     os.setsid()  # so that processes which it starts end with it
+    run = os.fork()
+    if run:
+        os._exit(_guard(run))
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -111,9 +262,6 @@ def _enter(words: list[str], log: str, folder: str, environment: dict[str, str])
     os.dup2(file, 2)
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", buffering=1, closefd=False)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    import ser_strategies.__main__ as front
-
     sys.modules["__main__"] = front
     sys.argv = [str(front.__file__), *words]
     try:
@@ -123,6 +271,19 @@ def _enter(words: list[str], log: str, folder: str, environment: dict[str, str])
     except BaseException:
         traceback.print_exc()
         sys.exit(1)
+
+
+def _guard(run: int) -> int:
+    """Waits for a run and ends like it; ends it once its starter is gone, even if it hangs."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    code = os.waitstatus_to_exitcode(os.waitpid(run, 0)[1])
+    if code < 0:
+        with suppress(OSError):  # those that nobody may catch
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    return code
 
 
 def _end_with_parent() -> None:

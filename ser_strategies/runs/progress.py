@@ -1,4 +1,4 @@
-"""How a comparison goes, for people: what runs, what is left, for how long, and the table growing."""
+"""How it goes, for people: a comparison's runs while they go on, and a chain's stages at the end."""
 
 import statistics
 import threading
@@ -12,10 +12,12 @@ from rich.text import Text
 
 from ser_strategies.comparison.report.quantities import duration
 from ser_strategies.runs.cell import FAILED, FINISHED, Ended, status_of
-from ser_strategies.runs.chain_table import Score, test_score
-from ser_strategies.runs.grid_plan import Cell
+from ser_strategies.runs.plan import Cell
+from ser_strategies.runs.stage_run import Outcome, Score, test_score
+from ser_strategies.runs.state import Action
 
 MISSING = "—"
+DONE: dict[Action, str] = {"run": "ran", "resume": "resumed", "test": "tested", "skip": "skipped"}
 
 
 class Progress:
@@ -53,11 +55,7 @@ class Progress:
             self._live.stop()
 
     def started(self, cell: Cell) -> None:
-        """A run begins.
-
-        Args:
-            cell: The run.
-        """
+        """A run begins."""
         with self._lock:
             if status_of(cell) == FAILED:  # it is tried again
                 self._ended -= 1
@@ -65,13 +63,7 @@ class Progress:
             self._running[cell.hash] = (cell, time.monotonic())
 
     def ended(self, cell: Cell, how: Ended, seconds: float) -> None:
-        """A run has ended.
-
-        Args:
-            cell: The run.
-            how: How.
-            seconds: How long it took.
-        """
+        """A run has ended."""
         with self._lock:
             self._running.pop(cell.hash, None)
             self._ended += 1
@@ -88,6 +80,11 @@ class Progress:
         line = f"{place} {cell}: {told} ({duration(seconds)}{about})"
         colour = "red" if how.status == FAILED else None
         self.console.print(line, style=colour, highlight=False, markup=False, soft_wrap=True)
+
+    def left(self, cell: Cell) -> None:
+        """A run is left to others."""
+        with self._lock:
+            self._running.pop(cell.hash, None)
 
     def _count(self, cell: Cell, status: str) -> None:
         if status == FAILED:
@@ -139,3 +136,45 @@ class Progress:
                 f"{statistics.fmean(took):.0f}" if took else MISSING,
             )
         return table
+
+
+def table_of(outcomes: Sequence[Outcome]) -> Table:
+    """A row for each stage of each fold and seed."""
+    table = Table()
+    numbered = [
+        name for name in ("fold", "seed") if any(getattr(each.step, name) is not None for each in outcomes)
+    ]
+    for heading in numbered:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("stage", "what"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("seconds", "validation", "test"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for outcome in outcomes:
+        step, action, seconds = outcome
+        numbers = [getattr(step, name) for name in numbered]
+        table.add_row(
+            *(MISSING if number is None else str(number) for number in numbers),
+            step.stage,
+            DONE[action],
+            MISSING if action == "skip" else f"{seconds:.0f}",
+            _shown(outcome.validation),
+            _shown(outcome.test),
+        )
+    return table
+
+
+def summary(outcomes: Sequence[Outcome]) -> str | None:
+    """Mean and standard deviation of the test scores; None where there are no two to compare."""
+    scores = [score for each in outcomes if (score := each.test) is not None]
+    if len(scores) < 2 or len({score.name for score in scores}) > 1:
+        return None
+    values = [score.value for score in scores]
+    return (
+        f"{scores[0].name}: {statistics.fmean(values):.4f} ± {statistics.stdev(values):.4f} "
+        f"(mean ± standard deviation over {len(values)} runs)"
+    )
+
+
+def _shown(score: Score | None) -> str:
+    return MISSING if score is None else f"{score.name.rpartition('/')[2]} {score.value:.4f}"

@@ -6,27 +6,30 @@ from rich.markup import escape
 from rich.table import Table
 
 from ser_strategies.comparison.comparison import Comparison
-from ser_strategies.comparison.findings import find
+from ser_strategies.comparison.findings import Findings, find
 from ser_strategies.comparison.report.grids import overview
 from ser_strategies.comparison.report.verdict import verdict, warnings
 from ser_strategies.comparison.report.writing import write_findings
-from ser_strategies.runs.grid_arguments import Wishes
+from ser_strategies.runs.arguments import CompareArguments
 
 # Columns for a terminal of 80 characters, and from how many on there is room for more.
 NARROW, WIDE = ("strategy", "runs", "training time", "peak memory"), 130
 
 
-def perform(wishes: Wishes) -> None:
-    """Writes the report, and shows its table.
-
-    Args:
-        wishes: What is asked for.
-    """
-    loaded = Comparison.load(
-        wishes.out, score=wishes.score, baseline=wishes.baseline, allow_unfair=wishes.allow_unfair
+def write_report(asked: CompareArguments, *, verbose: bool) -> Comparison:
+    """Writes the report of what is there, and shows its table if that is wanted."""
+    comparison = Comparison.load(
+        asked.out, score=asked.score, baseline=asked.baseline, allow_unfair=asked.allow_unfair
     )
-    findings = find(loaded)
-    page = write_findings(findings, wishes.out)
+    findings = find(comparison)
+    page = write_findings(findings, asked.out)
+    if verbose:
+        _show(findings)
+        print(f"table: {page.with_name('table.csv')}\nreport: {page}")
+    return comparison
+
+
+def _show(findings: Findings) -> None:
     console = Console()
     grid = overview(findings.table, findings.words)
     chosen = NARROW if console.width < WIDE else (*NARROW, "trains", "training FLOP", "encoder")
@@ -40,4 +43,3 @@ def perform(wishes: Wishes) -> None:
     console.print(table)
     for sentence in (*grid.notes, *verdict(findings), *warnings(findings)):
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
-    print(f"table: {page.with_name('table.csv')}\nreport: {page}")

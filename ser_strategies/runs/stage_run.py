@@ -1,67 +1,149 @@
-"""Running a stage: `fit`, and `test` where it is the last, each in a process of its own."""
+"""Running stages: `fit`, and `test` where it is the last, each in a process of its own."""
 
+import json
 import signal
-import subprocess
-import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
+from typing import Any, NamedTuple
 
 import yaml
 
 from ser_strategies.common.files import write_text
-from ser_strategies.runs.chain_plan import Step
-from ser_strategies.runs.decide import Decision, Facts, new_results, results_in
-from ser_strategies.runs.stamp import FINISHED, STAMP, STARTED, read_stamp, write_stamp
+from ser_strategies.common.locks import folder_lock
+from ser_strategies.runs.plan import Cell, Step
+from ser_strategies.runs.state import (
+    FINISHED,
+    STAMP,
+    STARTED,
+    Action,
+    Decision,
+    Facts,
+    new_results,
+    read_stamp,
+    results_in,
+    write_stamp,
+)
 
-CONFIG = "stage.yaml"
-# Runs words of the command line in a process of its own, which keeps an open file, and gives its exit code.
-Launch = Callable[[Sequence[str], int], int]
-# Seconds that a process has to end by itself after Ctrl-C, which at a terminal it gets too.
-PATIENCE = 30.0
+CONFIG, LOCK = "stage.yaml", "stage.lock"
+BUSY = (
+    "another `run` is at work in {folder} (process {process}, or what it started): wait for it, or give "
+    "another --out, --fold or --seed."
+)
+# Runs words of the command line in a process of its own, and gives its exit code.
+Start = Callable[[Sequence[str]], int]
 
 
-class StageError(Exception):
-    """A stage's process did not succeed, and has said why.
-
-    Args:
-        step: The stage.
-        command: What it ran: fit or test.
-        code: What it ended with; negative for a signal.
-    """
+class StageError(ValueError):
+    """A stage's process did not succeed, and has said why."""
 
     def __init__(self, step: Step, command: str, code: int) -> None:
         super().__init__(step, command, code)
         self.step, self.command, self.code = step, command, code
+        self.addition = ""
 
     def __str__(self) -> str:
         """Which stage, and how it ended."""
         if self.code > 0:
-            return f"{self.step}, whose `{self.command}` ended with exit code {self.code}"
-        killed = " (the system does so where memory is short)" if self.code == -signal.SIGKILL else ""
+            return f"{self.step}, whose `{self.command}` ended with exit code {self.code}{self.addition}"
+        killed = " (the system does so where memory is short)" if self.code == -9 else ""
         name = signal.Signals(-self.code).name
-        return f"{self.step}, whose `{self.command}` was ended by {name}{killed}"
+        return f"{self.step}, whose `{self.command}` was ended by {name}{killed}{self.addition}"
 
 
-def perform(step: Step, decision: Decision, facts: Facts, lock: int, start: Launch | None = None) -> None:
-    """Does what was decided, and keeps stage.json.
+class Score(NamedTuple):
+    """A score, and what it is called."""
+
+    name: str
+    value: float
+
+
+class Outcome(NamedTuple):
+    """A stage, what was done about it, and how many seconds that took."""
+
+    step: Step
+    action: Action
+    seconds: float
+
+    @property
+    def folder(self) -> Path:
+        """Where the stage is."""
+        return self.step.folder
+
+    @property
+    def validation(self) -> Score | None:
+        """The best validation score; None where there is none."""
+        return validation_score(self.folder)
+
+    @property
+    def test(self) -> Score | None:
+        """The test score of a stage that is tested."""
+        return test_score(self.folder) if self.step.scores else None
+
+
+def validation_score(folder: Path) -> Score | None:
+    """The best validation score of a stage."""
+    best = _read(folder / "fit.json").get("best", {})
+    return None if best.get("score") is None else Score(str(best["monitor"]), best["score"])
+
+
+def test_score(folder: Path) -> Score | None:
+    """The test score of what validation chose by, or else the first there is."""
+    metrics: dict[str, Any] = _read(folder / "test.json").get("metrics", {})
+    chosen = validation_score(folder)
+    name = chosen.name.replace("val/", "test/", 1) if chosen else ""
+    name = name if name in metrics else next(iter(metrics), "")
+    return None if metrics.get(name) is None else Score(name, metrics[name])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return facts
+
+
+def run_stages(
+    cell: Cell,
+    facts_of: Callable[[Step], Facts],
+    decide: Callable[[Step, Facts], tuple[Step, Decision]],
+    start: Callable[[Step, Decision, int], Start],
+) -> Iterator[Outcome]:
+    """Does what is left of a cell, stage by stage, under the locks of all of their folders.
 
     Args:
-        step: The stage.
-        decision: What to do.
-        facts: Gives what its result depends on.
-        lock: The lock of its folder, which its processes hold too.
-        start: How to start them; None starts them one at a time from the main thread.
+        cell: The cell.
+        facts_of: Gives what a stage's result depends on.
+        decide: Gives what is to be done about a stage, and the stage as it is to be run.
+        start: Gives what starts a stage's processes, which may keep the lock of its folder.
+
+    Raises:
+        StageError: A stage did not succeed.
+        ValueError: Somebody else is at work there.
+    """
+    with ExitStack() as stack:
+        # All at once: what a later stage starts from must not change under it.
+        locks = [stack.enter_context(folder_lock(step.folder, LOCK, BUSY)) for step in cell.steps]
+        for planned, lock in zip(cell.steps, locks, strict=True):
+            started = time.monotonic()
+            facts = cache(facts_of(planned))
+            step, decision = decide(planned, facts)
+            perform(step, decision, facts, start(step, decision, lock))
+            yield Outcome(step, decision.action, time.monotonic() - started)
+
+
+def perform(step: Step, decision: Decision, facts: Facts, start: Start) -> None:
+    """Does what was decided, and keeps stage.json.
 
     Raises:
         StageError: It did not succeed.
     """
-    folder, begin = step.folder, start or launch
+    folder = step.folder
 
     def run(command: str, *words: str) -> None:
-        code = begin([command, "--config", str(folder / CONFIG), *words], lock)
+        code = start([command, "--config", str(folder / CONFIG), *words])
         if code:
             raise StageError(step, command, code)
 
@@ -87,51 +169,6 @@ def perform(step: Step, decision: Decision, facts: Facts, lock: int, start: Laun
 def _write_config(step: Step) -> None:
     """Frozen here, so that what was checked is what runs, even if the chain's files change meanwhile."""
     write_text(step.folder / CONFIG, yaml.safe_dump(step.config, sort_keys=False, allow_unicode=True))
-
-
-def launch(words: Sequence[str], lock: int) -> int:
-    """The exit code of a command that runs in a process of its own, and speaks for itself.
-
-    Args:
-        words: The command and its words.
-        lock: An open file that the process is to keep open.
-    """
-    sys.stdout.flush()
-    with _ended_by_sigterm():
-        child = subprocess.Popen([sys.executable, "-m", "ser_strategies", *words], pass_fds=(lock,))
-        try:
-            return child.wait()
-        except BaseException as error:
-            if not isinstance(error, KeyboardInterrupt):
-                child.terminate()
-            _wait_to_the_end(child)
-            raise
-
-
-def _wait_to_the_end(child: "subprocess.Popen[bytes]") -> None:
-    try:
-        child.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        child.terminate()
-        child.wait()
-    except KeyboardInterrupt:  # asked twice
-        child.kill()
-        child.wait()
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Lets SIGTERM end this process the orderly way, so that it takes the one that trains along."""
-
-    def end(number: int, frame: FrameType | None) -> NoReturn:
-        del frame
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

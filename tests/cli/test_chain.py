@@ -16,8 +16,9 @@ import torch
 
 from ser_strategies import Synthetic
 from ser_strategies.cli import main
-from ser_strategies.runs import stage_run as chainrun
-from ser_strategies.runs.lock import locked
+from ser_strategies.common.locks import folder_lock
+from ser_strategies.runs import chain, processes
+from ser_strategies.runs.stage_run import BUSY, LOCK
 from tests.cli.conftest import everything_in, only_error
 from tests.cli.test_chain_plan import write_chain
 
@@ -83,7 +84,7 @@ def within(monkeypatch):
             return int(stop.code or 0)
         return 0
 
-    monkeypatch.setattr(chainrun, "launch", launch)
+    monkeypatch.setattr(chain, "run_in_terminal", launch)
     return calls
 
 
@@ -275,7 +276,7 @@ def test_a_stage_that_is_killed_goes_on_and_ends_like_one_that_was_not(
         return child.wait()
 
     place = here / "killed/fold-2/seed-3"
-    monkeypatch.setattr(chainrun, "launch", killed)
+    monkeypatch.setattr(chain, "run_in_terminal", killed)
     with pytest.raises(SystemExit) as stop:
         main([*RUN, "--out", "killed"])
     assert stop.value.code == 1
@@ -316,7 +317,7 @@ def test_a_fold_out_of_the_range_of_the_corpus_fails_before_anything_runs(copy, 
 
 
 def test_another_run_in_the_same_folder_is_told_apart(copy, within, capsys):
-    with locked(copy / "2-finetune"), pytest.raises(SystemExit) as stop:
+    with folder_lock(copy / "2-finetune", LOCK, BUSY), pytest.raises(SystemExit) as stop:
         main([*RUN, "--overwrite"])
     assert stop.value.code == 1
     assert "another `run` is at work in runs/mine/fold-2/seed-3/2-finetune" in only_error(
@@ -350,7 +351,7 @@ def test_ctrl_c_ends_the_stage_and_the_chain_goes_on_later(copy, here, monkeypat
         threading.Thread(target=interrupt).start()
         return child
 
-    monkeypatch.setattr(chainrun.subprocess, "Popen", popen)
+    monkeypatch.setattr(processes.subprocess, "Popen", popen)
     with pytest.raises(SystemExit) as stop:
         main(list(words))
     assert stop.value.code == 130

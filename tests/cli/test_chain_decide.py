@@ -6,11 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from ser_strategies.runs.chain_plan import Step
-from ser_strategies.runs.data_prints import DataPrint
-from ser_strategies.runs.decide import check_foreign, decide, new_results, results_in
-from ser_strategies.runs.hashes import hash_of
-from ser_strategies.runs.stamp import FINISHED, STARTED, differences, facts_of, write_stamp
+from ser_strategies.runs.fingerprints import DataPrint, hash_of
+from ser_strategies.runs.plan import Step
+from ser_strategies.runs.state import (
+    FINISHED,
+    STARTED,
+    check_foreign,
+    decide,
+    differences,
+    facts_of,
+    new_results,
+    results_in,
+    write_stamp,
+)
 from tests.cli.test_chain_plan import planned, write_chain
 
 DATA = DataPrint("T", "d", None, has_test=True)

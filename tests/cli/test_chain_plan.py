@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ser_strategies.cli.run import parse
 from ser_strategies.fit.lightning_cli import quiet
-from ser_strategies.runs.chain_arguments import read_words
-from ser_strategies.runs.chain_plan import plan
-from ser_strategies.runs.data_prints import DataPrints
+from ser_strategies.runs.fingerprints import DataPrints
+from ser_strategies.runs.plan import plan_chain
 from ser_strategies.runs.stages import find_stages
 from tests.cli.conftest import ENCODER, Noise
 
@@ -79,7 +79,7 @@ def write_chain(
 def planned(*words: str):
     """What `run` would plan for these words."""
     quiet()
-    return plan(read_words("run", list(words)))
+    return [cell.steps for cell in plan_chain(parse("run", list(words)), DataPrints())]
 
 
 def encoders(steps) -> list[str]:

@@ -11,12 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from ser_strategies.runs import stage_run as chainrun
-from ser_strategies.runs.decide import Decision, results_in
-from ser_strategies.runs.lock import LOCK, locked
-from ser_strategies.runs.stage_run import StageError, perform
-from ser_strategies.runs.stamp import FINISHED, read_stamp
+from ser_strategies.common.locks import folder_lock
+from ser_strategies.runs import processes
+from ser_strategies.runs.processes import ended_by_sigterm, run_in_terminal
+from ser_strategies.runs.stage_run import BUSY, LOCK, StageError, perform
+from ser_strategies.runs.state import FINISHED, Decision, read_stamp, results_in
 from tests.cli.test_chain_decide import FACTS, decided, fill, step, with_change
+
+
+def locked(folder):
+    return folder_lock(folder, LOCK, BUSY)
 
 
 @pytest.fixture
@@ -50,20 +54,20 @@ def test_a_lock_that_was_left_behind_is_none(here):
 
 @pytest.fixture
 def child(here, monkeypatch):
-    """Lets `launch` start this script in place of the command."""
+    """Lets `run_in_terminal` start this script in place of the command."""
 
     def write(script: str) -> None:
         path = here / "child"
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
-        monkeypatch.setattr(chainrun.sys, "executable", str(path))
+        monkeypatch.setattr(processes.sys, "executable", str(path))
 
     return write
 
 
 def launched(here: Path, *words: str) -> int:
-    with locked(here / "stage") as lock:
-        return chainrun.launch(words, lock)
+    with locked(here / "stage") as lock, ended_by_sigterm():
+        return run_in_terminal(words, lock)
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 130])
@@ -86,28 +90,28 @@ def test_a_process_that_is_killed_is_told_so(child, here):
 def test_a_signal_waits_for_the_process_to_end(sent, ending, child, here):
     # At a terminal Ctrl-C reaches the process, too, which ends in its own time; SIGTERM is handed on.
     child("trap 'sleep 0.3; touch ended; exit 1' INT TERM; touch began; while true; do sleep 0.05; done")
-    chainrun_child = []
+    started = []
     real = subprocess.Popen
 
     def popen(*words, **options):
-        chainrun_child.append(real(*words, **options))
-        return chainrun_child[0]
+        started.append(real(*words, **options))
+        return started[0]
 
     def interrupt():
         while not (here / "began").exists():
             time.sleep(0.01)
         if sent == signal.SIGINT:
-            chainrun_child[0].send_signal(sent)
+            started[0].send_signal(sent)
         os.kill(os.getpid(), sent)
 
     thread = threading.Thread(target=interrupt)
-    chainrun.subprocess.Popen = popen
+    processes.subprocess.Popen = popen
     try:
         thread.start()
         with pytest.raises(ending) as error:
             launched(here, "fit")
     finally:
-        chainrun.subprocess.Popen = real
+        processes.subprocess.Popen = real
         thread.join()
     assert (here / "ended").exists()
     if sent == signal.SIGTERM:
@@ -117,14 +121,14 @@ def test_a_signal_waits_for_the_process_to_end(sent, ending, child, here):
 def test_a_process_is_handed_the_lock(child, here):
     child('test -e /dev/fd/"$4"')
     with locked(here / "stage") as lock:
-        assert chainrun.launch(["fit", str(lock)], lock) == 0
-        assert chainrun.launch(["fit", "99"], lock) == 1
+        assert run_in_terminal(["fit", str(lock)], lock) == 0
+        assert run_in_terminal(["fit", "99"], lock) == 1
 
 
 def test_a_lock_outlives_a_run_that_is_killed_until_what_it_started_has_ended(here):
     script = (
-        "import subprocess; from pathlib import Path; from ser_strategies.runs.lock import locked\n"
-        "with locked(Path('stage')) as lock:\n"
+        "import subprocess; from pathlib import Path; from ser_strategies.common.locks import folder_lock\n"
+        f"with folder_lock(Path('stage'), '{LOCK}', '') as lock:\n"
         "    child = subprocess.Popen(['sleep', '60'], pass_fds=(lock,))\n"
         "    Path('pid').write_text(str(child.pid)), Path('began').touch(), child.wait()"
     )
@@ -147,14 +151,14 @@ def test_a_lock_outlives_a_run_that_is_killed_until_what_it_started_has_ended(he
 
 
 @pytest.fixture
-def fake(monkeypatch):
+def fake():
     """Stands in for the commands: writes what they would, or fails."""
 
     class Fake:
         fails: str | None = None
         calls: list[str]
 
-        def __call__(self, words, lock):
+        def __call__(self, words):
             folder = Path(words[2]).parent
             self.calls.append(" ".join([words[0], *words[3:]]))
             if self.fails == words[0]:
@@ -166,18 +170,17 @@ def fake(monkeypatch):
 
     fake = Fake()
     fake.calls = []
-    monkeypatch.setattr(chainrun, "launch", fake)
     return fake
 
 
-def done_by(folder: Path, action: str, *, facts=FACTS, **changes: object) -> None:
-    perform(step(folder, **changes), Decision(action, ""), lambda: facts, 0)
+def done_by(start, folder: Path, action: str, *, facts=FACTS, **changes: object) -> None:
+    perform(step(folder, **changes), Decision(action, ""), lambda: facts, start)
 
 
 def test_a_run_replaces_all_that_was_there(done, fake):
     (done / "third.ckpt").touch()
     changed = with_change(version="2")
-    done_by(done, "run", facts=changed)
+    done_by(fake, done, "run", facts=changed)
     assert fake.calls == ["fit --overwrite", "test"]
     assert set(results_in(done)) == {"best.ckpt", "last.ckpt", "fit.json", "test.json"}
     assert (done / "test.json").read_text() == "test.json 2"
@@ -189,7 +192,7 @@ def test_a_run_that_fails_at_once_costs_nothing_of_what_was_there(done, fake):
     fake.fails = "fit"
     before = {path.name: path.read_bytes() for path in done.iterdir()}
     with pytest.raises(StageError):
-        done_by(done, "run", facts=with_change(version="2"))
+        done_by(fake, done, "run", facts=with_change(version="2"))
     assert {path.name: path.read_bytes() for path in done.iterdir()} == before
     assert decided(done).action == "skip"
 
@@ -198,23 +201,21 @@ def test_a_first_run_that_fails_at_once_leaves_nothing(here, fake):
     fake.fails = "fit"
     folder = here / "stage"
     with pytest.raises(StageError), locked(folder):
-        done_by(folder, "run")
+        done_by(fake, folder, "run")
     assert not folder.exists()
 
 
-def test_a_run_that_fails_later_can_go_on(done, fake, monkeypatch):
-    def dies(words, lock):
+def test_a_run_that_fails_later_can_go_on(done, fake):
+    def dies(words):
         (done / "last.ckpt").write_text("of the first epoch")
         return -9
 
-    monkeypatch.setattr(chainrun, "launch", dies)
     changed = with_change(version="2")
     with pytest.raises(StageError):
-        done_by(done, "run", facts=changed)
+        done_by(dies, done, "run", facts=changed)
     assert decided(done, facts=changed) == ("resume", "it was stopped")
     assert decided(done).action == "run", "what it replaces was of another configuration"
-    monkeypatch.setattr(chainrun, "launch", fake)
-    done_by(done, "resume", facts=changed)
+    done_by(fake, done, "resume", facts=changed)
     assert fake.calls == [f"fit --ckpt_path {done / 'last.ckpt'}", "test"]
     assert (done / "test.json").read_text() == "test.json 2"
 
@@ -222,16 +223,16 @@ def test_a_run_that_fails_later_can_go_on(done, fake, monkeypatch):
 def test_a_test_that_fails_is_all_that_is_done_again(done, fake):
     fake.fails = "test"
     with pytest.raises(StageError):
-        done_by(done, "run")
+        done_by(fake, done, "run")
     assert decided(done).action == "test"
     fake.fails = None
-    done_by(done, "test")
+    done_by(fake, done, "test")
     assert fake.calls == ["fit --overwrite", "test", "test"]
     assert decided(done).action == "skip"
 
 
 def test_skipping_touches_nothing(done, fake):
     before = {path: path.stat().st_mtime_ns for path in done.iterdir()}
-    done_by(done, "skip")
+    done_by(fake, done, "skip")
     assert {path: path.stat().st_mtime_ns for path in done.iterdir()} == before
     assert fake.calls == []

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from ser_strategies.cli import main
+from ser_strategies.cli.run import parse
 from ser_strategies.common.errors import MistypedError
-from ser_strategies.runs.chain_arguments import numbers, read_words
+from ser_strategies.runs.arguments import as_numbers
 from tests.cli.test_chain_plan import write_chain
 from tests.cli.test_help import help_of, options_in
 
@@ -23,7 +24,7 @@ from tests.cli.test_help import help_of, options_in
     ],
 )
 def test_numbers_are_single_ones_lists_and_spans(text, expected):
-    assert numbers("--fold", text) == expected
+    assert as_numbers("--fold", text) == expected
 
 
 @pytest.mark.parametrize(
@@ -45,13 +46,13 @@ def test_numbers_are_single_ones_lists_and_spans(text, expected):
 )
 def test_other_text_is_no_number(text, expected):
     with pytest.raises(MistypedError) as error:
-        numbers("--seed", text)
+        as_numbers("--seed", text)
     assert str(error.value).startswith("--seed")
     assert expected in str(error.value)
 
 
 def test_options_go_to_run_to_every_stage_or_to_one():
-    wishes = read_words(
+    wishes = parse(
         "run",
         [
             *("chains/mine", "--data", "MELD", "--data.root=~/MELD", "--fold", "1..2", "--model.x", "-1"),
@@ -63,8 +64,10 @@ def test_options_go_to_run_to_every_stage_or_to_one():
     assert wishes.out == Path("runs/mine")
     assert (wishes.folds, wishes.seeds) == ((1, 2), (None,))
     assert (wishes.overwrite, wishes.dry_run) == (True, True)
-    assert wishes.common == (*("--data", "MELD", "--data.root=~/MELD", "--model.x", "-1", "-c", "more.yaml"),)
-    assert wishes.special == {
+    assert wishes.options.common == (
+        *("--data", "MELD", "--data.root=~/MELD", "--model.x", "-1", "-c", "more.yaml"),
+    )
+    assert wishes.options.special == {
         "2-last": ("--model.y", "[1,", "2]", "--trainer.z=3"),
         "1-first": ("--data", "Synthetic"),
     }
@@ -74,8 +77,8 @@ def test_the_folder_gives_the_place_its_name_however_it_is_written(here):
     inside = here / "tapt"
     inside.mkdir()
     for words in (["tapt/"], [str(inside)], ["./tapt"], ["tapt/../tapt"]):
-        assert read_words("run", words).out == Path("runs/tapt")
-    assert read_words("run", ["tapt", "--out", "elsewhere"]).out == Path("elsewhere")
+        assert parse("run", words).out == Path("runs/tapt")
+    assert parse("run", ["tapt", "--out", "elsewhere"]).out == Path("elsewhere")
 
 
 MISTAKES = {
@@ -84,7 +87,7 @@ MISTAKES = {
     "no such folder": (("nowhere",), ("nowhere does not exist", "1-adapt.yaml")),
     "a file for the folder": (("mine/1-adapt.yaml",), ("1-adapt.yaml is a file", "expected a folder")),
     "an empty folder": (("empty",), ("empty holds no stages", "1-adapt.yaml and 2-finetune.yaml")),
-    "a slip in an option": (("mine", "--folds", "1"), ("no option '--folds'", "did you mean --fold?")),
+    "a slip in an option": (("mine", "--fald", "1"), ("no option '--fald'", "did you mean --fold?")),
     "a hyphen in an option": (("mine", "--dry-run"), ("did you mean --dry_run?",)),
     "a word too many": (("mine", "--dry_run", "again"), ("again",)),
     "folds that are no numbers": (("mine", "--fold", "a"), ("--fold", "1..5", "'a'")),
@@ -210,7 +213,7 @@ def test_run_explains_its_options(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
     said = help_of(capsys, "run", "--help")
     options = options_in(said)
-    assert {"--out", "--fold", "--seed", "--overwrite", "--dry_run"} <= set(options)
+    assert {"--out", "--folds", "--seeds", "--seed", "--overwrite", "--dry_run"} <= set(options)
     assert all(options.values())
     assert "--1-adapt.trainer.max_epochs 5" in said
 

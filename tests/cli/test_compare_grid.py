@@ -13,17 +13,20 @@ from ser_strategies.comparison.ledger import write_cell
 from ser_strategies.runs.cell import FAILED, FINISHED, RUNNING, Ended, status_of
 from ser_strategies.runs.claim import Claims
 from ser_strategies.runs.grid import Grid, done, gpus, slots
-from ser_strategies.runs.grid_plan import Cell
+from ser_strategies.runs.plan import Cell
+from tests.cli.test_chain_decide import step
 
 
 def cell(name, seed=0, cache=None):
     folder = Path("out/cells") / f"{name}-{seed}"
-    return Cell(f"{name}-{seed}", name, name, "Vanilla", None, seed, "1 epochs", folder, (), cache)
+    model = {"class_path": "Vanilla", "init_args": {"cache": cache}}
+    config = {"model": model, "trainer": {"max_epochs": 1}, "data": {}}
+    return Cell(name, None, seed, folder, (step(folder, config=config),), f"{name}-{seed}", name)
 
 
 def results_of(cell):
     """What a finished run has."""
-    for name in ("fit.json", "test.json"):
+    for name in ("fit.json", "test.json", "costs.json"):
         (cell.folder / name).write_text("{}")
     pd.DataFrame({"id": ["a"]}).to_parquet(cell.folder / "test.parquet")
 
@@ -42,7 +45,7 @@ class Runner:
     def stop(self):
         self.stopped = True
 
-    def run(self, cell, environment):
+    def run(self, cell, claim, environment):
         with self._lock:
             self._now.add(cell.hash)
             self.ran.append(cell.hash)
@@ -67,6 +70,9 @@ class Watcher:
 
     def ended(self, cell, how, seconds):
         self.said.append((how.status, cell.hash))
+
+    def left(self, cell):
+        self.said.append(("left", cell.hash))
 
 
 def grid(cells, runner, *, retry=False, claims=None):
@@ -207,7 +213,7 @@ def test_several_grids_share_the_work(here):
 
 def test_a_mistake_of_ours_ends_the_grid(here):
     class Broken(Runner):
-        def run(self, cell, environment):
+        def run(self, cell, claim, environment):
             raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ser_strategies.cli.compare import parse
 from ser_strategies.common.errors import MistypedError
 from ser_strategies.fit.lightning_cli import quiet
-from ser_strategies.runs import grid_plan as planning
-from ser_strategies.runs.data_prints import DataPrints
-from ser_strategies.runs.grid_arguments import read_words
-from ser_strategies.runs.work import merged
+from ser_strategies.runs.fingerprints import DataPrints
+from ser_strategies.runs.grid import merged
+from ser_strategies.runs.plan import plan_grid
 from tests.cli.conftest import EXAMPLES
 
 SMALL = ("--data=Synthetic", "--data.speakers=5", "--data.utterances_per_speaker=8")
@@ -19,7 +19,7 @@ PRINTS = DataPrints()
 
 def planned(*words, out="out"):
     quiet()
-    return planning.plan(read_words("compare", [*words, "--out", str(out)]), PRINTS)
+    return plan_grid(parse("compare", [*words, "--out", str(out)])[1], PRINTS)
 
 
 def only(*words, out="out"):
@@ -83,7 +83,7 @@ def test_caches_belong_to_the_comparison_unless_they_are_named(here):
 
 def test_a_chain_hands_on_within_its_run(here):
     first, second = planned(str(EXAMPLES / "ptapt"), *SMALL, "--seeds=2")
-    assert first.strategy == "VanillaFineTuning → PTAPT → VanillaFineTuning"
+    assert first.facts["strategy"] == "VanillaFineTuning → PTAPT → VanillaFineTuning"
     folder = first.folder
     assert [step.folder for step in first.steps] == [
         folder / name for name in ("1-teacher", "2-adapt", "3-finetune")
@@ -117,7 +117,7 @@ def test_what_a_run_starts_from_counts_by_its_content(here):
     ],
 )
 def test_the_budget_is_told(here, words, mode):
-    assert only("--strategies", "vanilla", *SMALL, *words).mode == mode
+    assert only("--strategies", "vanilla", *SMALL, *words).facts["mode"] == mode
 
 
 def test_strategies_that_are_one_are_refused(here):
@@ -154,7 +154,7 @@ def test_what_was_compared_before_stays_if_it_is_the_same_strategy(here):
 
 def test_other_sounds_or_labels_are_another_comparison(here, manifest):
     words = ("--strategies", "vanilla", *manifest, "--model.encoder=random:wav2vec2-tiny", "--folds=1")
-    planned_anew = lambda *more: planning.plan(read_words("compare", [*words, *more]), DataPrints())  # noqa: E731
+    planned_anew = lambda *more: plan_grid(parse("compare", [*words, *more])[1], DataPrints())  # noqa: E731
     quiet()
     before = merged({}, planned_anew("--seeds=2"))
     assert len(merged(before, planned_anew("--seeds=1"))) == 2

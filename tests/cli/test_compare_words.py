@@ -4,17 +4,18 @@ from pathlib import Path
 
 import pytest
 
+from ser_strategies.cli.compare import parse
 from ser_strategies.common.errors import MistypedError
 from ser_strategies.comparison.ledger import write_comparison
 from ser_strategies.comparison.stats.scores import score_named
+from ser_strategies.runs.arguments import SCORES, SCORES_OF
 from ser_strategies.runs.arms import find_arms
-from ser_strategies.runs.grid_arguments import SCORES, SCORES_OF, read_words
 
 SYNTHETIC = ("--data", "Synthetic")
 
 
 def understood(*words):
-    return read_words("compare", words)
+    return parse("compare", words)[1]
 
 
 def arms_of(*words):
@@ -38,7 +39,7 @@ def test_a_single_fold_is_that_fold():
     assert understood("a.yaml", "--folds", "2").folds == (2,)
     assert understood("a.yaml", "--folds", "1..3").folds == (1, 2, 3)
     assert understood("a.yaml", "--folds", "all").folds == "all"
-    assert understood("a.yaml").folds is None
+    assert understood("a.yaml").folds == (None,)
 
 
 def test_words_go_to_all_to_one_and_to_one_stage():
@@ -94,7 +95,7 @@ def test_files_may_stand_behind_options_of_compare(tmp_path):
     for name in ("one", "two"):
         (tmp_path / f"{name}.yaml").write_text("{}\n")
     wishes = understood(str(tmp_path / "one.yaml"), "--seeds", "1", str(tmp_path / "two.yaml"))
-    assert [path.stem for path in wishes.paths] == ["one", "two"]
+    assert [path.stem for _, path in wishes.strategies] == ["one", "two"]
 
 
 def test_a_baseline_may_be_what_was_compared_before(tmp_path):

@@ -1,32 +1,38 @@
-"""What a stage learns from, as a fingerprint: who is where with which label, and the files they are in."""
+"""Fingerprints of what a result depends on: its configuration, its data, and the files it starts from."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import ArgumentParser
 
 from ser_strategies.data.corpora import CORPORA
 from ser_strategies.data.corpus import Corpus
+from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
 from ser_strategies.fit.mistakes import explained, unwrapped
+
+# Options that do not change what is learned.
+IGNORED = {
+    "trainer": (
+        "default_root_dir",
+        "enable_model_summary",
+        "enable_progress_bar",
+        "log_every_n_steps",
+        "logger",
+        "profiler",
+    ),
+    "data": ("workers",),
+}
 
 
 @dataclass(frozen=True)
 class DataPrint:
-    """Equal for equal data, so far as that is cheap to know.
-
-    Args:
-        task: What is learned, by name.
-        digest: The digest of the corpus: who is where with which label.
-        sounds: A hash over which part of which file each utterance is, and each file's size and time of
-            change; None where there are no files.
-        has_test: Whether there is a test split.
-        folds: How many folds its protocol has.
-        labels: A hash over who says what with which label, whatever the fold.
-    """
+    """Equal for equal data, so far as that is cheap to know."""
 
     task: str
     digest: str
@@ -47,11 +53,7 @@ class DataPrints:
         self._known: dict[str, DataPrint] = {}
 
     def take(self, config: Mapping[str, Any]) -> DataPrint:
-        """The fingerprint of a corpus, which is read and checked like before training.
-
-        Args:
-            config: Its class and options.
-        """
+        """The fingerprint of a corpus, which is read and checked like before training."""
         options = dict(config.get("init_args", {}))
         if options.get("train_share", 1) == 1:
             # Then this seed is of the order of training alone, and all seeds of a fold share a fingerprint.
@@ -105,3 +107,59 @@ def _sounds(corpus: Corpus) -> Iterator[str]:
             yield f"{path}\tmissing"
         else:
             yield f"{path}\t{found.st_size}\t{found.st_mtime_ns}"
+
+
+def without_ignored(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration less what does not change what is learned."""
+    plain: dict[str, Any] = json.loads(json.dumps(config))
+    for group, names in IGNORED.items():
+        for name in names:
+            plain[group].get("init_args", plain[group]).pop(name, None)
+    return plain
+
+
+def digest(facts: Any) -> str:
+    """A short hash of plain data."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def hash_of(path: Path, *, passing: Collection[str] = ()) -> str:
+    """A hash of a checkpoint's weights, of any other file's content, or of all files in a folder.
+
+    A checkpoint also holds how long its training took, and where; two trainings to the same weights differ in
+    that, but not in what comes of them. Names in `passing` do not count in a folder.
+    """
+    if path.is_file():
+        return _hash_of_file(path)
+    inner = [each.relative_to(path) for each in sorted(path.rglob("*")) if each.is_file()]
+    lines = [f"{each}\t{_hash_of_file(path / each)}" for each in inner if each.parts[0] not in passing]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _hash_of_file(path: Path) -> str:
+    found = path.stat()
+    return _read(str(path.resolve()), found.st_size, found.st_mtime_ns)
+
+
+@cache
+def _read(path: str, size: int, changed: int) -> str:
+    """A file that several stages start from is read once, as long as it stays as it is."""
+    del size, changed
+    if path.endswith(".ckpt"):
+        try:
+            return _hash_of_weights(path)
+        except ValueError:  # not one of ours: the stage that starts from it knows what to say
+            pass
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hash_of_weights(path: str) -> str:
+    checkpoint = read_checkpoint(path)
+    record = json.loads(json.dumps(checkpoint[RECORD], default=str))
+    record["encoder"]["identity"].pop("source")  # a path, which may differ where the weights do not
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
+    for name, tensor in sorted(checkpoint["state_dict"].items()):
+        digest.update(f"{name}\t{tensor.dtype}\t{tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

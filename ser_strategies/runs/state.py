@@ -1,43 +1,32 @@
-"""What a stage was made from, kept beside its checkpoints as stage.json, and what has changed since."""
+"""The state of a stage: what stage.json says it was made from, what has changed, and what is left to do."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from ser_strategies.common.files import write_json
-from ser_strategies.runs.chain_plan import Step
-from ser_strategies.runs.data_prints import DataPrint
-from ser_strategies.runs.hashes import hash_of
+from ser_strategies.runs.fingerprints import DataPrint, hash_of, without_ignored
+from ser_strategies.runs.plan import Step
 
 STAMP = "stage.json"
 STARTED, FINISHED = "started", "finished"
 FACTS = ("version", "configuration", "data", "inputs")
-# What does not change what is learned.
-IGNORED = {
-    "trainer": (
-        "default_root_dir",
-        "enable_model_summary",
-        "enable_progress_bar",
-        "log_every_n_steps",
-        "logger",
-        "profiler",
-    ),
-    "data": ("workers",),
-}
 # Not of an input that is a folder: what differs from one run to the next all the same.
 PASSING = ("logs", STAMP, "stage.yaml", "stage.lock", "fit.json", "environment.json")
 NOTHING = object()
 CLASS = ".class_path"
+# Gives what a stage's result depends on; it reads whole checkpoints, so it is asked only if that matters.
+Facts = Callable[[], dict[str, Any]]
+Action = Literal["run", "resume", "test", "skip"]
+# What a run writes and a later stage, or a reader, could take for another run's.
+RESULTS = ("*.ckpt", "fit.json", "val.json", "test.json")
+TOLD = 3
 
 
 def facts_of(step: Step, data: DataPrint) -> dict[str, Any]:
     """Everything that a stage's result depends on.
-
-    Args:
-        step: The stage.
-        data: The fingerprint of its corpus.
 
     Raises:
         ValueError: What it starts from is not there.
@@ -50,37 +39,13 @@ def facts_of(step: Step, data: DataPrint) -> dict[str, Any]:
     }
 
 
-def without_ignored(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration less what does not change what is learned.
-
-    Args:
-        config: The configuration, as plain data.
-    """
-    plain: dict[str, Any] = json.loads(json.dumps(config))
-    for group, names in IGNORED.items():
-        for name in names:
-            plain[group].get("init_args", plain[group]).pop(name, None)
-    return plain
-
-
 def write_stamp(folder: Path, state: str, facts: Mapping[str, Any], left_over: Mapping[str, Any]) -> None:
-    """Writes stage.json.
-
-    Args:
-        folder: The folder of the stage.
-        state: started or finished.
-        facts: What `facts_of` gave.
-        left_over: Files of an earlier run that are still there, and what tells them from new ones.
-    """
+    """Writes stage.json."""
     write_json(folder / STAMP, {"state": state, **facts, "left_over": dict(left_over)})
 
 
 def read_stamp(folder: Path) -> dict[str, Any] | None:
-    """What stage.json says; None if there is none.
-
-    Args:
-        folder: The folder of the stage.
-    """
+    """What stage.json says; None if there is none."""
     path = folder / STAMP
     try:
         stamp: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -95,12 +60,7 @@ def read_stamp(folder: Path) -> dict[str, Any] | None:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """A phrase for each thing that has changed, options as they are typed.
-
-    Args:
-        before: What stage.json says.
-        now: What `facts_of` gave.
-    """
+    """A phrase for each thing that has changed, options as they are typed."""
     found = []
     if before["version"] != now["version"]:
         found.append(f"ser-strategies changed {before['version']} -> {now['version']}")
@@ -161,3 +121,72 @@ def _hash(step: Step, name: str, path: Path) -> str:
         )
         raise ValueError(msg)
     return hash_of(path, passing=PASSING)
+
+
+class Decision(NamedTuple):
+    """What to do, and why."""
+
+    action: Action
+    reason: str
+
+
+def decide(
+    step: Step,
+    facts: Facts,
+    *,
+    overwrite: bool,
+    pending: Collection[str] = (),
+) -> Decision:
+    """What to do about a stage; in a rehearsal earlier ones may be `pending`, which are still to be run.
+
+    Raises:
+        FileExistsError: There is a run in its folder that is not of a chain.
+    """
+    if overwrite:
+        return Decision("run", "--overwrite")
+    stamp = read_stamp(step.folder)
+    if stamp is None:
+        check_foreign(step)
+        return Decision("run", "it has not been run yet")
+    waits = sorted(step.sources & set(pending))
+    if waits:
+        return Decision("run", f"it starts from {waits[0]}, unless that comes out the same as before")
+    changes = differences(stamp, facts())
+    if changes:
+        more = f" and {len(changes) - TOLD} more" if len(changes) > TOLD else ""
+        return Decision("run", f"{', '.join(changes[:TOLD])}{more}")
+    results = new_results(step.folder, stamp["left_over"])
+    if stamp["state"] != FINISHED and "fit.json" not in results:
+        if "last.ckpt" in results:
+            return Decision("resume", "it was stopped")
+        return Decision("run", "it was stopped before its first checkpoint")
+    needed = [*step.wanted, *(["best.ckpt"] if step.scores and "test.json" not in results else [])]
+    gone = [name for name in needed if not (step.folder / name).exists()]
+    if gone:
+        return Decision("run", f"its {gone[0]} is gone")
+    if step.scores and "test.json" not in results:
+        return Decision("test", "it is trained, but not tested")
+    return Decision("skip", "nothing has changed")
+
+
+def check_foreign(step: Step) -> None:
+    """Raises FileExistsError where a stage's folder holds a run that `run` knows nothing of."""
+    found = sorted(path.name for path in step.folder.glob("*.ckpt"))
+    if found and read_stamp(step.folder) is None:
+        msg = (
+            f"{step.folder} holds a run that is not of a chain ({found[0]}, but no stage.json): give "
+            f"--overwrite to replace it, or another --out."
+        )
+        raise FileExistsError(msg)
+
+
+def results_in(folder: Path) -> dict[str, list[int]]:
+    """The results in a folder, with what tells them from later ones of the same name."""
+    found = sorted(path for pattern in RESULTS for path in folder.glob(pattern))
+    stats = {path.name: path.stat() for path in found}
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+
+
+def new_results(folder: Path, left_over: dict[str, list[int]]) -> set[str]:
+    """Names of the results that are not of an earlier run."""
+    return {name for name, stat in results_in(folder).items() if left_over.get(name) != stat}

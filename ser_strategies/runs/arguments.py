@@ -1,0 +1,214 @@
+"""What `run` and `compare` are asked for, from Python or on the command line."""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ser_strategies.common.errors import MistypedError
+
+# Options of `fit` begin with one of these; where a full stop stands behind another word, that is an address.
+GROUPS = ("--model", "--data", "--trainer", "--optimizer", "--lr_scheduler")
+PLAIN = ("--config", "-c", "--seed_everything", "--weights_only")
+# What neither command takes, and why.
+REFUSED = {
+    "--trainer.default_root_dir": "each run gets a folder of its own: choose where with --out",
+    "--ckpt_path": "a run that was stopped goes on from its last.ckpt by itself",
+    "--print_config": "show that of a file with `ser-strategies fit --config FILE --print_config`",
+}
+SPAN = re.compile(r"([0-9]+)(?:\.\.([0-9]+))?")
+STAGE_ADDRESS = re.compile(r"--[0-9]+[A-Za-z0-9_-]*\.")
+# More folds or seeds than this are a slip of the finger.
+MOST = 1_000
+BUDGETS = ("epochs", "steps", "seconds")
+SCORES = ("ua", "wa", "f1_macro", "f1_weighted", "brier", "ece", "ccc")
+SCORES_OF = ("recall/", "ccc_", "pearson_", "rmse_")
+LIMITS = ("--trainer.max_epochs", "--trainer.max_steps", "--trainer.max_time")
+
+Folds = tuple[int | None, ...] | Literal["all"]
+Seeds = tuple[int | None, ...]
+ONE: tuple[None] = (None,)  # the fold or seed that the configurations name
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Words of `fit`: those for all stages or strategies, and those for one, by its name."""
+
+    common: tuple[str, ...] = ()
+    special: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def all(self) -> list[str]:
+        """Every word."""
+        return [*self.common, *(word for words in self.special.values() for word in words)]
+
+
+@dataclass(frozen=True)
+class RunArguments:
+    """What `run` is asked for.
+
+    Args:
+        folder: The folder of the chain.
+        out: Where the stages' folders go.
+        folds: Folds to run; None stands for that of the configurations.
+        seeds: Seeds to run; None stands for those of the configurations.
+        overwrite: Whether to run everything again.
+        dry_run: Whether to run nothing, and say what would be.
+        options: Options of `fit`.
+    """
+
+    folder: Path
+    out: Path
+    folds: Folds = ONE
+    seeds: Seeds = ONE
+    overwrite: bool = False
+    dry_run: bool = False
+    options: FitOptions = field(default_factory=FitOptions)
+
+
+@dataclass(frozen=True)
+class CompareArguments:
+    """What `compare` is asked for.
+
+    Args:
+        strategies: What is compared, by name: a preset, a configuration or the folder of a chain, or the
+            words of `fit` that describe it.
+        out: The folder of the comparison.
+        words: The words as they were typed; none in Python.
+        folds: Folds to run; None stands for that of the configurations.
+        seeds: Seeds to run.
+        jobs: Runs at once; None is one for each GPU, or one.
+        budget: What every strategy may spend: `epochs`, `steps` or `seconds`, and how many; None leaves it to
+            the configurations.
+        patience: Validations without a better score after which a run stops; None never stops early.
+        deadline: Minutes after which a run is ended, and has failed; None waits for ever.
+        keep_checkpoints: Whether to keep the weights of finished runs.
+        retry: Whether to run again what has failed.
+        dry_run: Whether to run nothing, and say what would be.
+        score: The score that decides; None is the one that chooses epochs.
+        baseline: The strategy that all others are compared with; None compares all pairs.
+        allow_unfair: Whether strategies that differ in more may stand in one table.
+        options: Options of `fit`.
+    """
+
+    strategies: tuple[tuple[str, "str | Path | tuple[str, ...]"], ...]
+    out: Path
+    words: tuple[str, ...] = ()
+    folds: Folds = ONE
+    seeds: tuple[int, ...] = (0,)
+    jobs: int | None = None
+    budget: tuple[str, int] | None = None
+    patience: int | None = None
+    deadline: float | None = None
+    keep_checkpoints: bool = False
+    retry: bool = False
+    dry_run: bool = False
+    score: str | None = None
+    baseline: str | None = None
+    allow_unfair: bool = False
+    options: FitOptions = field(default_factory=FitOptions)
+
+    def __post_init__(self) -> None:
+        for name, value in (*filter(None, [self.budget]), ("patience", self.patience), ("jobs", self.jobs)):
+            if value is not None and value < 1:
+                msg = f"--{name} must be 1 or more, got {value}."
+                raise MistypedError(msg)
+        if self.deadline is not None and not self.deadline > 0:
+            msg = f"--deadline must be more than 0 minutes, got {self.deadline:g}."
+            raise MistypedError(msg)
+        twice = next((word for word in self.options.common if word.split("=")[0] in LIMITS), None)
+        if twice is not None and self.budget is not None:
+            msg = f"--{self.budget[0]} is the budget already: leave {twice.split('=')[0]} out."
+            raise MistypedError(msg)
+        if self.score is not None:
+            _check_score(self.score)
+
+
+def _check_score(name: str) -> None:
+    """Notices a slip before anything is trained; whether there is such a class or dimension shows later."""
+    bare = name.removeprefix("test/").removeprefix("val/")
+    if bare not in SCORES and not bare.startswith(SCORES_OF):
+        listed = ", ".join((*SCORES, *(f"{each}<name>" for each in SCORES_OF)))
+        near = difflib.get_close_matches(bare, SCORES, n=1)
+        hint = f"; did you mean {near[0]}?" if near else "."
+        msg = f"--score {name} is not known: expected one of {listed}{hint}"
+        raise MistypedError(msg)
+
+
+def as_numbers(option: str, text: str) -> tuple[int, ...]:
+    """The numbers that 2, 1,3 or 1..5 stand for; a mistake is told of the option."""
+    found: list[int] = []
+    for part in text.split(","):
+        span = SPAN.fullmatch(part.strip())
+        if span is None:
+            msg = f"{option} takes numbers such as 2, 1,3 or 1..5, got {text!r}."
+            raise MistypedError(msg)
+        first, last = int(span[1]), int(span[2] or span[1])
+        if last < first:
+            msg = f"{option} {text} counts down: give the smaller number first, as in {last}..{first}."
+            raise MistypedError(msg)
+        if last - first >= MOST:
+            msg = f"{option} {text} are {last - first + 1:,} numbers: expected {MOST:,} at most."
+            raise MistypedError(msg)
+        found.extend(range(first, last + 1))
+    twice = next((number for number in found if found.count(number) > 1), None)
+    if twice is not None:
+        msg = f"{option} {text} names {twice} twice: give each number once."
+        raise MistypedError(msg)
+    return tuple(found)
+
+
+def as_folds(option: str, text: str | None) -> Folds:
+    """The folds that all, 2, 1,3 or 1..5 stand for; None is the fold of the configurations."""
+    if text is None:
+        return ONE
+    return "all" if text == "all" else as_numbers(option, text)
+
+
+def as_seeds(option: str, text: str) -> tuple[int, ...]:
+    """The seeds that a text stands for: 3 is three of them, 0,7 and 3..5 are these."""
+    found = as_numbers(option, text)
+    if not text.strip().isdigit():
+        return found
+    if found[0] == 0:
+        msg = f"{option} 0 is no seed at all: give how many, as in {option} 3, or which, as in {option} 0,7."
+        raise MistypedError(msg)
+    return as_numbers(option, f"0..{found[0] - 1}")
+
+
+def share_out(words: Sequence[str], is_address: Callable[[str], bool]) -> tuple[list[str], FitOptions]:
+    """Words of a command: its own, and those of `fit`, each option with the values after it.
+
+    argparse cannot: it would take the value of an option that it does not know for a folder.
+
+    Args:
+        words: The words.
+        is_address: Whether options behind `--<this>.` are for one stage or strategy.
+    """
+    own: list[str] = []
+    common: list[str] = []
+    special: dict[str, list[str]] = {}
+    receiver = own
+    for word in words:
+        if not re.match(r"--|-[A-Za-z]", word):  # a value, which may be a negative number
+            receiver.append(word)
+            continue
+        name = word.split("=")[0]
+        group, stop, rest = name.partition(".")
+        if stop and rest and is_address(group):
+            receiver = special.setdefault(group[2:], [])
+            word = f"--{word.partition('.')[2]}"
+        else:
+            receiver = common if stop or name in (*GROUPS, *PLAIN) else own
+        receiver.append(word)
+    return own, FitOptions(tuple(common), {name: tuple(each) for name, each in special.items()})
+
+
+def refuse(command: str, words: Sequence[str], reasons: Mapping[str, str]) -> None:
+    """Raises MistypedError where an option is among those that a command decides itself."""
+    for word in words:
+        name = STAGE_ADDRESS.sub("--", word.split("=")[0].replace(".init_args", ""))
+        if name in reasons:
+            msg = f"{command} does not take {word.split('=')[0]}: {reasons[name]}."
+            raise MistypedError(msg)
