@@ -146,6 +146,18 @@ def test_a_public_name_is_the_object_of_its_home():
         assert getattr(ser_strategies, name) is getattr(import_module(f"{PACKAGE}.{home}"), name)
 
 
+def test_runs_import_nothing_that_only_one_system_has():
+    own = [
+        *inside("runs"),
+        *inside("common"),
+        ROOT / "cache/store.py",
+        ROOT / "cli/run.py",
+        ROOT / "cli/compare.py",
+    ]
+    posix = {"fcntl", "resource", "termios", "pwd", "grp", "msvcrt"}
+    assert breaches(own, lambda path: not outside(path) & posix) == []
+
+
 def test_a_name_that_does_not_exist_is_an_attribute_error():
     with pytest.raises(AttributeError, match="VanilaFineTuning"):
         _ = ser_strategies.VanilaFineTuning

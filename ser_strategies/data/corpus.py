@@ -1,6 +1,6 @@
 """What every corpus shares: splits, batches, and what it tells a strategy and a result."""
 
-import inspect
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -73,7 +73,7 @@ class Corpus(LightningDataModule, ABC):
         super().__init__()
         # What the constructors were given, by which another process can build the same corpus.
         self.arguments: dict[str, Any] = {}
-        for given in collect_init_args(inspect.currentframe(), [], classes=(Corpus,)):
+        for given in collect_init_args(sys._getframe(), [], classes=(Corpus,)):
             self.arguments |= given
         check_options(batch_size, batch_seconds, workers, order_seed, train_share)
         self.train_share = train_share

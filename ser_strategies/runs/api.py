@@ -94,14 +94,15 @@ def compare(
     if len(budgets) > 1:
         msg = f"{budgets[0][0]} and {budgets[1][0]} are two budgets: give one of them."
         raise ValueError(msg)
-    if not isinstance(strategies, Mapping):
-        strategies = {Path(each).stem if str(each) not in PRESETS else str(each): each for each in strategies}
-    if not strategies:
+    named: Mapping[str, Any] = (
+        strategies if isinstance(strategies, Mapping) else {Path(each).stem: each for each in strategies}
+    )
+    if not named:
         msg = f"nothing to compare: name strategies, such as some of {', '.join(PRESETS)}."
         raise ValueError(msg)
     with _mistakes_as_value_errors():
         asked = CompareArguments(
-            strategies=tuple((name, _source(name, each)) for name, each in strategies.items()),
+            strategies=tuple((name, _source(name, each)) for name, each in named.items()),
             out=Path(out).expanduser(),
             folds=_folds(folds),
             seeds=as_seeds("seeds", str(seeds)) if isinstance(seeds, (int, str)) else _listed("seeds", seeds),

@@ -39,7 +39,9 @@ class StoppedError(Exception):
 class _Child(Protocol):
     """A process that runs."""
 
-    pid: int | None
+    @property
+    def pid(self) -> int:
+        """Its number, which is that of its group, too."""
 
     def wait(self, seconds: float | None = None) -> int | None:
         """The exit code, negative for a signal; None if the process is still there after so many seconds."""
@@ -82,8 +84,11 @@ class Processes:
         with self._lock:
             if self._ended.is_set():
                 raise StoppedError
-            start: Callable[..., _Child] = self._forkserver.start if self._forkserver else _Spawned
-            child = start(words, log, variables)
+            child: _Child
+            if self._forkserver is not None:
+                child = self._forkserver.start(words, log, variables)
+            else:
+                child = _Spawned(words, log, variables)
             self._running.add(child)
         try:
             while (code := child.wait(BETWEEN)) is None:
@@ -141,7 +146,8 @@ class _Forked:
     """A process forked from the one that has imported everything."""
 
     def __init__(self, process: Any, lock: threading.Lock) -> None:
-        self._process, self._lock, self.pid = process, lock, process.pid
+        self._process, self._lock = process, lock
+        self.pid: int = process.pid
 
     def wait(self, seconds: float | None = None) -> int | None:
         if not wait([self._process.sentinel], seconds):
@@ -230,7 +236,7 @@ def _end(child: _Child, number: int | None = None) -> None:
     """Ends a process and those that it has started; None ends them at once."""
     with suppress(ProcessLookupError, psutil.NoSuchProcess):
         if hasattr(os, "killpg"):
-            os.killpg(child.pid or 0, number or signal.SIGKILL)
+            os.killpg(child.pid, number or signal.SIGKILL)
             return
         process = psutil.Process(child.pid)
         for each in [*process.children(recursive=True), process]:

@@ -1,10 +1,8 @@
 """Running a stage: the lock of its folder, the processes, and what is kept whatever happens."""
 
-import contextlib
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -27,29 +25,6 @@ def locked(folder):
 def done(here):
     """The folder of a finished and tested stage."""
     return fill(here / "stage")
-
-
-def test_a_folder_has_one_lock_and_keeps_nothing_of_it(here):
-    folder = here / "new" / "stage"
-    with locked(folder):
-        with pytest.raises(ValueError, match=rf"at work in .*stage \(process {os.getpid()}"), locked(folder):
-            pass
-        assert (folder / LOCK).exists()
-    assert not (here / "new").exists()
-    with locked(folder):
-        (folder / "result").touch()
-    assert [path.name for path in folder.iterdir()] == ["result"]
-    with locked(folder):
-        pass
-    assert folder.exists(), "what was there before is not taken away"
-
-
-def test_a_lock_that_was_left_behind_is_none(here):
-    folder = here / "stage"
-    folder.mkdir()
-    (folder / LOCK).write_text("1")
-    with locked(folder):
-        assert (folder / LOCK).read_text() == str(os.getpid())
 
 
 @pytest.fixture
@@ -123,31 +98,6 @@ def test_a_process_is_handed_the_lock(child, here):
     with locked(here / "stage") as lock:
         assert run_in_terminal(["fit", str(lock)], lock) == 0
         assert run_in_terminal(["fit", "99"], lock) == 1
-
-
-def test_a_lock_outlives_a_run_that_is_killed_until_what_it_started_has_ended(here):
-    script = (
-        "import subprocess; from pathlib import Path; from ser_strategies.common.locks import folder_lock\n"
-        f"with folder_lock(Path('stage'), '{LOCK}', '') as lock:\n"
-        "    child = subprocess.Popen(['sleep', '60'], pass_fds=(lock,))\n"
-        "    Path('pid').write_text(str(child.pid)), Path('began').touch(), child.wait()"
-    )
-    run = subprocess.Popen([sys.executable, "-c", script], cwd=here)
-    while not (here / "began").exists():
-        assert run.poll() is None
-        time.sleep(0.02)
-    run.kill()
-    run.wait()
-    try:
-        with pytest.raises(ValueError, match="another `run` is at work"), locked(here / "stage"):
-            pass
-    finally:
-        os.kill(int((here / "pid").read_text()), signal.SIGKILL)
-    for _ in range(100):  # it is no child of this process, so that its end can only be watched for
-        with contextlib.suppress(ValueError), locked(here / "stage"):
-            return
-        time.sleep(0.02)
-    pytest.fail("the lock is still held")
 
 
 @pytest.fixture

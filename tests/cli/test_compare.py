@@ -1,21 +1,28 @@
 """`compare` from beginning to end: processes, what is kept, what is gone on with, what is reported."""
 
+import contextlib
+import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
 import yaml
 
+from ser_strategies import PartialFineTuning, Synthetic, compare
 from ser_strategies.cli import main
 from ser_strategies.comparison import Comparison
-from tests.cli.conftest import ENCODER, EXAMPLES, everything_in, only_error
+from ser_strategies.runs import grid
+from tests.cli.conftest import ENCODER, EXAMPLES, contained, everything_in, only_error
 
 SMALL = (
     "--data=Synthetic",
@@ -42,20 +49,56 @@ def started(*words):
     )
 
 
-def test_what_fails_is_a_row_and_the_rest_is_compared(here, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    words = (*GRID[:4], "lora", *GRID[4:], "--lora.model.encoder=nobody/nothing")
-    with pytest.raises(SystemExit) as stop:
-        main(list(words))
+class Compared(NamedTuple):
+    """A comparison that was made: its folder, and what the command said."""
+
+    folder: Path
+    out: str
+    err: str
+    words: tuple[str, ...]
+
+    @property
+    def cells(self):
+        return cells(self.folder / "out")
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """Two strategies and a chain that finished, and one that failed; look, do not touch."""
+    folder = tmp_path_factory.mktemp("compared")
+    chain = ("--tapt.1-adapt.trainer.max_epochs=1", "--tapt.1-adapt.trainer.limit_train_batches=2")
+    words = (*GRID[:4], "lora", "tapt", *GRID[4:], "--lora.model.encoder=nobody/nothing", *chain, "--jobs=2")
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.chdir(folder), contained(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "200")
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            pytest.raises(SystemExit) as stop,
+        ):
+            main(list(words))
     assert stop.value.code == 1
-    said = capsys.readouterr()
-    assert only_error(said.err).startswith("error: 1 of 3 runs failed")
-    found = cells()
-    assert {name: each["status"] for (name, _), (_, each) in found.items()} == {
-        "frozen": "finished",
-        "vanilla": "finished",
-        "lora": "failed",
-    }
+    return Compared(folder, out.getvalue(), err.getvalue(), words)
+
+
+@pytest.fixture
+def copy(compared, here):
+    """A copy of the comparison to go on with."""
+    shutil.copytree(compared.folder, here, dirs_exist_ok=True)
+    return compared
+
+
+@pytest.fixture
+def no_report(monkeypatch):
+    """Leaves out the report, which takes longer than a small run, where it is not the point."""
+    monkeypatch.setattr(grid, "write_report", lambda asked, **_: Comparison.load(asked.out))
+
+
+def test_what_fails_is_a_row_and_the_rest_is_compared(compared):
+    assert only_error(compared.err).startswith("error: 1 of 4 runs failed")
+    found = compared.cells
+    states = {name: each["status"] for (name, _), (_, each) in found.items()}
+    assert states == dict.fromkeys(("frozen", "vanilla", "tapt"), "finished") | {"lora": "failed"}
     assert "nobody/nothing" in found["lora", 0][1]["error"]
     assert found["vanilla", 0][1]["git"] is None, "this folder is no repository"
     assert found["vanilla", 0][1]["mode"] == "1 epoch"
@@ -63,32 +106,89 @@ def test_what_fails_is_a_row_and_the_rest_is_compared(here, capsys, monkeypatch)
         kept = everything_in(found[name, 0][0])
         assert {"config.yaml", "costs.json", "fit.json", "test.json", "test.parquet", "log.txt"} <= kept
         assert not [each for each in kept if each.endswith(".ckpt")]
-    assert "[3/3]" in said.out
-    assert "report: out/report.html" in said.out
-    page = Path("out/report.html").read_text()
+    assert "[4/4]" in compared.out
+    assert "report: out/report.html" in compared.out
+    page = (compared.folder / "out/report.html").read_text()
     assert "nobody/nothing" in page
-    assert {"report.md", "report.json", "table.csv"} <= everything_in(Path("out"))
-    table = Comparison.load("out").table()
-    assert sorted(table.index[table["score"].notna()]) == ["frozen", "vanilla"]
+    assert {"report.md", "report.json", "table.csv"} <= everything_in(compared.folder / "out")
+    table = Comparison.load(compared.folder / "out").table()
+    assert sorted(table.index[table["score"].notna()]) == ["frozen", "tapt", "vanilla"]
     assert table.loc["frozen", "encoder"] == "frozen, verified"
     assert table.loc["vanilla", "encoder"].startswith("moved")
 
-    before = {folder: (folder / "cell.json").stat().st_mtime_ns for folder, _ in found.values()}
+
+def test_chains_cost_what_their_stages_cost(compared):
+    folder, facts = compared.cells["tapt", 0]
+    assert facts["stages"] == ["1-adapt", "2-finetune"]
+    parts = [json.loads((folder / stage / "costs.json").read_text()) for stage in facts["stages"]]
+    runs = Comparison.load(compared.folder / "out").runs.set_index("name")
+    run = runs.loc["tapt"]
+    assert run["cost/fit_seconds"] == pytest.approx(sum(part["fit_seconds"] for part in parts))
+    assert run["cost/peak_memory_bytes"] == max(part["peak_memory_bytes"] for part in parts)
+    assert run["encoder_source"] == "random:wav2vec2-tiny"
+
+
+def times_of_cells():
+    return {path: path.stat().st_mtime_ns for path in Path("out/cells").glob("*/cell.json")}
+
+
+def test_what_is_finished_or_failed_is_not_done_again(copy, no_report, capsys):
+    before = times_of_cells()
     with pytest.raises(SystemExit):
-        main(list(words))
-    assert {folder: (folder / "cell.json").stat().st_mtime_ns for folder in before} == before
-    assert "3 runs, 0 to do" in capsys.readouterr().out
+        main(list(copy.words))
+    assert "4 runs, 0 to do" in capsys.readouterr().out
+    assert times_of_cells() == before
 
 
-def test_a_grid_that_was_killed_goes_on(here):
+def test_a_run_whose_costs_are_lost_is_done_again(copy, no_report, capsys):
+    (cells()["frozen", 0][0] / "costs.json").unlink()
+    main(["compare", "--strategies", "frozen", *GRID[4:]])
+    assert "1 run, 1 to do" in capsys.readouterr().out
+    folder, facts = cells()["frozen", 0]
+    assert (facts["status"], (folder / "costs.json").exists()) == ("finished", True)
+
+
+def test_python_goes_on_where_the_command_was_and_says_nothing(copy, no_report, capsys):
+    before = times_of_cells()
+    corpus = Synthetic(speakers=10, utterances_per_speaker=4)
+    mine = PartialFineTuning(ENCODER, top_blocks=0, head_lr=0.01, num_classes=4)
+    given = {"frozen": "frozen", "vanilla": "vanilla", "mine": mine}
+    with ThreadPoolExecutor() as threads:  # as in a server of notebooks, where no signal can be caught
+        work = threads.submit(
+            compare, given, corpus, seeds=1, epochs=1, out="out", trainer={"accelerator": "cpu"}
+        )
+        comparison = work.result()
+    assert {path: time for path, time in times_of_cells().items() if path in before} == before
+    assert set(comparison.names) >= set(given)
+    folder, _ = cells()["mine", 0]
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["model"]["init_args"]["head_lr"] == 0.01
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_takes_too_long_is_ended_and_has_failed(here, no_report, capsys):
+    with pytest.raises(SystemExit):
+        main([*GRID[:3], *GRID[4:], "--deadline=0.001"])
+    ((_, facts),) = cells().values()
+    assert facts["status"] == "failed"
+    assert facts["error"] == "it took longer than 0.001 minutes (--deadline), and was ended"
+    assert "--retry" in only_error(capsys.readouterr().err)
+
+
+def test_a_grid_that_was_killed_goes_on(here, no_report):
     words = (*GRID, "--jobs=2", "--keep_checkpoints")
-    grid = started(*words)
+    process = started(*words)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list(Path("out").glob("cells/*/last.ckpt")):
         time.sleep(0.05)
-    runs = [each for each in psutil.Process(grid.pid).children(recursive=True) if each.is_running()]
-    grid.send_signal(signal.SIGKILL)
-    grid.communicate()
+    runs = [each for each in psutil.Process(process.pid).children(recursive=True) if each.is_running()]
+    # grid -> server of forks -> guard -> run: one that hangs must end, too
+    hanging = [each for each in runs if each.parent() in runs and each.parent().parent() in runs]
+    for each in hanging:
+        each.suspend()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert hanging
     gone, alive = psutil.wait_procs(runs, timeout=30)
     assert gone
     assert not alive, "what trains ends with the grid"
@@ -105,14 +205,14 @@ def test_a_grid_that_was_killed_goes_on(here):
 
 
 def test_ctrl_c_ends_what_trains_and_leaves_what_can_go_on(here):
-    grid = started(*GRID)
+    process = started(*GRID)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list(Path("out").glob("cells/*/logs")):
         time.sleep(0.05)
-    runs = psutil.Process(grid.pid).children(recursive=True)
-    grid.send_signal(signal.SIGINT)
-    said, _ = grid.communicate(timeout=60)
-    assert grid.returncode == 130, said
+    runs = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
     assert "Traceback" not in said
     _, alive = psutil.wait_procs(runs, timeout=30)
     assert not alive
@@ -121,28 +221,15 @@ def test_ctrl_c_ends_what_trains_and_leaves_what_can_go_on(here):
 
 
 def test_two_grids_share_the_runs_of_one_folder(here):
-    words = (*GRID[:-3], "--seeds=2", "--epochs=1", "--out=out")
-    both = [started(*words), started(*words)]
-    said = [grid.communicate(timeout=300)[0] for grid in both]
-    assert [grid.returncode for grid in both] == [0, 0], said
+    both = [started(*GRID), started(*GRID)]
+    said = [each.communicate(timeout=300)[0] for each in both]
+    assert [each.returncode for each in both] == [0, 0], said
     ran = sorted(found[1] for each in said for found in re.finditer(r"^\[\d/\d\] (.+?):", each, re.MULTILINE))
-    assert ran == ["frozen, seed 0", "frozen, seed 1", "vanilla, seed 0", "vanilla, seed 1"]
+    assert ran == ["frozen, seed 0", "vanilla, seed 0"]
     assert {each["status"] for _, each in cells().values()} == {"finished"}
 
 
-def test_chains_cost_what_their_stages_cost(here):
-    budget = ("--tapt.1-adapt.trainer.max_epochs=1", "--tapt.1-adapt.trainer.limit_train_batches=2")
-    main(["compare", "--strategies", "tapt", *SMALL, "--seeds=1", "--epochs=1", "--out=out", *budget])
-    ((folder, facts),) = cells().values()
-    assert facts["stages"] == ["1-adapt", "2-finetune"]
-    parts = [json.loads((folder / stage / "costs.json").read_text()) for stage in facts["stages"]]
-    run = Comparison.load("out").runs.iloc[0]
-    assert run["cost/fit_seconds"] == pytest.approx(sum(part["fit_seconds"] for part in parts))
-    assert run["cost/peak_memory_bytes"] == max(part["peak_memory_bytes"] for part in parts)
-    assert run["encoder_source"] == "random:wav2vec2-tiny"
-
-
-def test_a_run_on_two_processes_is_one_run(here):
+def test_a_run_on_two_processes_is_one_run(here, no_report):
     words = ("--trainer.devices=2", "--trainer.strategy=ddp")
     main([*GRID[:2], "frozen", *SMALL, *GRID[-3:], *words])
     ((folder, facts),) = cells().values()
@@ -150,7 +237,7 @@ def test_a_run_on_two_processes_is_one_run(here):
     assert json.loads((folder / "costs.json").read_text())["processes"] == 2
 
 
-def test_a_run_that_is_damaged_or_has_another_name_now(here):
+def test_a_run_that_is_damaged_or_has_another_name_now(here, no_report):
     config = yaml.safe_load((EXAMPLES / "vanilla.yaml").read_text())
     config["model"] = {"class_path": "PartialFineTuning", "init_args": {"encoder": ENCODER, "top_blocks": 0}}
     Path("aa.yaml").write_text(yaml.safe_dump(config))
@@ -194,8 +281,9 @@ def test_a_report_of_what_is_no_comparison_is_refused(files, expected, refused):
     assert expected in refused("compare", "--report", "out")
 
 
-def test_the_example_for_slurm_shares_a_grid(here):
+def test_the_example_for_slurm_shares_a_grid(copy):
     pytest.importorskip("submitit")
+    shutil.rmtree(cells()["frozen", 0][0])
     script = EXAMPLES / "slurm.py"
     environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}
     ran = subprocess.run(
@@ -216,5 +304,5 @@ def test_the_example_for_slurm_shares_a_grid(here):
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    assert {each["status"] for _, each in cells().values()} == {"finished"}
+    assert {cells()[name, 0][1]["status"] for name in ("frozen", "vanilla")} == {"finished"}
     assert "report: out/report.html" in ran.stdout

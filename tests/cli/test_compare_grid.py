@@ -9,11 +9,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ser_strategies.common.locks import folder_lock
 from ser_strategies.comparison.ledger import write_cell
-from ser_strategies.runs.cell import FAILED, FINISHED, RUNNING, Ended, status_of
-from ser_strategies.runs.claim import Claims
+from ser_strategies.comparison.ledger_cell import read_json
+from ser_strategies.runs.cell import FAILED, FINISHED, RUNNING, CellRunner, Ended, status_of
+from ser_strategies.runs.claim import Claims, LostError
+from ser_strategies.runs.fingerprints import DataPrint
 from ser_strategies.runs.grid import Grid, done, gpus, slots
 from ser_strategies.runs.plan import Cell
+from ser_strategies.runs.stage_run import BUSY, LOCK
 from tests.cli.test_chain_decide import step
 
 
@@ -218,3 +222,68 @@ def test_a_mistake_of_ours_ends_the_grid(here):
 
     with pytest.raises(RuntimeError, match="a bug"):
         grid([cell("a"), cell("b")], Broken()).run([{}])
+
+
+class TakenOver:
+    """Starts nothing: while it would run, somebody else takes the run over and finishes it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def run(self, words, log, environment, check):
+        (self.folder / ".claim-1").touch()
+        (self.folder / ".claim-0").unlink()
+        results_of(cell("a"))
+        write_cell(self.folder, {**cell("a").facts, "status": FINISHED, "error": "theirs"})
+        check()
+
+
+class Prints:
+    def take(self, config):
+        return DataPrint("T", "d", None, has_test=True)
+
+
+def test_a_holder_who_was_suspended_and_comes_back_writes_nothing(here):
+    each = cell("a")
+    runner = CellRunner(TakenOver(each.folder), Prints(), git=None, keep_checkpoints=False)
+    work = grid([each], runner)
+    work.run([{}])
+    assert read_json(each.folder / "cell.json")["error"] == "theirs"
+    assert work.watcher.said == [("started", each.hash), ("left", each.hash)]
+    with Claims().hold(here / "other") as claim:
+        claim.check()
+        (here / "other/.claim-1").touch()
+        with pytest.raises(LostError):
+            claim.check()
+
+
+def test_a_run_whose_folder_is_still_written_to_waits(here):
+    """Whoever has lost a claim may need a moment to notice."""
+    each = cell("a")
+    runner = CellRunner(Finishing(each.folder), Prints(), git=None, keep_checkpoints=True)
+    work = grid([each], runner)
+    taken, release = threading.Event(), threading.Event()
+
+    def hold():
+        with folder_lock(each.folder, LOCK, BUSY):
+            taken.set()
+            release.wait()
+
+    other = threading.Thread(target=hold)
+    other.start()
+    taken.wait()
+    threading.Timer(1.5, release.set).start()
+    work.run([{}])
+    other.join()
+    assert status_of(each) == FINISHED
+    assert [said for said, _ in work.watcher.said if said != "started"][-1] == "finished"
+    assert ("left", each.hash) in work.watcher.said
+
+
+class Finishing(TakenOver):
+    """Writes what a run would."""
+
+    def run(self, words, log, environment, check):
+        results_of(cell("a"))
+        (self.folder / "best.ckpt").touch()
+        return 0
