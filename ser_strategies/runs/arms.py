@@ -52,7 +52,8 @@ def find_arms(asked: CompareArguments) -> list[Arm]:
     for name in special:
         if name not in names:
             known = [*names, *(group[2:] for group in GROUPS)]
-            msg = f"--{name}. addresses no strategy: expected one of {', '.join(names)}{did_you_mean(name, known)}"
+            hint = did_you_mean(name, known)
+            msg = f"--{name}. addresses no strategy: expected one of {', '.join(names)}{hint}"
             raise MistypedError(msg)
     before = [*names, *map(str, read_comparison(asked.out).get("names", []))]
     if asked.baseline is not None and asked.baseline not in before:

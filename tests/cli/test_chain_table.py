@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 from ser_strategies.common.files import write_json
-from ser_strategies.fit.record import write_json
 from ser_strategies.runs.progress import summary, table_of
 from ser_strategies.runs.stage_run import Outcome
 from tests.cli.test_chain_decide import step
