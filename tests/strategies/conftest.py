@@ -227,8 +227,9 @@ VARIANTS: list[tuple[type, Row]] = [
         ),
     ),
 ]
-# Options decide which weights train, and not differently in every family: two kinds are enough for variants.
-KINDS_OF_VARIANTS = ["wav2vec2-tiny", "wavlm-tiny-prenorm"]
+# A CNN with group norm and one with layer norm, blocks with the norm after and before, with WavLM's gate and
+# without, sounds as they are and normalised: enough where a family could hardly matter.
+TWO_KINDS = ["wav2vec2-tiny", "wavlm-tiny-prenorm"]
 # Whatever is learnt, an encoder is adapted by the same weights: one kind is enough for these.
 KIND_OF_PRETRAINING = "wav2vec2-tiny"
 VARIANTS_OF_PRETRAINING: list[tuple[type, Row]] = [
@@ -255,22 +256,43 @@ VARIANTS_OF_PRETRAINING: list[tuple[type, Row]] = [
     (PTAPT, Row(above_cnn, AFTER_CNN, True, {"train_projection": True}, head=unit_heads)),
     (PTAPT, Row(lambda c: cnn(c) + above_cnn(c), AFTER_CNN, True, {"train_cnn": True}, head=unit_heads)),
 ]
-CASES = (
-    [
+CASES_OF_PRETRAINING = [
+    pytest.param(strategy, row, KIND_OF_PRETRAINING, id=f"{strategy.__name__}-{'-'.join(row.options)}")
+    for strategy, row in VARIANTS_OF_PRETRAINING
+]
+
+
+def cases(kinds: Sequence[str], kinds_of_variants: Sequence[Sequence[str]]) -> list[Any]:
+    """Every strategy on these kinds, and each variant on those that stand for it, in turn.
+
+    Args:
+        kinds: Kinds of encoders.
+        kinds_of_variants: Kinds of the first variant, of the second, and so on, round and round.
+    """
+    plain = [
         pytest.param(strategy, ROWS[strategy], kind, id=f"{kind}-{strategy.__name__}")
-        for kind in KINDS
+        for kind in kinds
         for strategy in STRATEGIES
         if strategy in ROWS
     ]
-    + [
+    return plain + [
         pytest.param(strategy, row, kind, id=f"{kind}-{strategy.__name__}-{'-'.join(row.options)}-{number}")
-        for kind in KINDS_OF_VARIANTS
         for number, (strategy, row) in enumerate(VARIANTS)
+        for kind in kinds_of_variants[number % len(kinds_of_variants)]
     ]
+
+
+# Where a family decides which weights there are, and where it costs little to ask.
+ALL_CASES = cases(KINDS, [TWO_KINDS]) + CASES_OF_PRETRAINING
+# Where a strategy decides: each on two kinds, one on all of them.
+CASES = (
+    cases(TWO_KINDS, [[kind] for kind in TWO_KINDS])
     + [
-        pytest.param(strategy, row, KIND_OF_PRETRAINING, id=f"{strategy.__name__}-{'-'.join(row.options)}")
-        for strategy, row in VARIANTS_OF_PRETRAINING
+        pytest.param(VanillaFineTuning, ROWS[VanillaFineTuning], kind, id=f"{kind}-VanillaFineTuning")
+        for kind in KINDS
+        if kind not in TWO_KINDS
     ]
+    + CASES_OF_PRETRAINING
 )
 RECOGNIZERS = [strategy for strategy in STRATEGIES if issubclass(strategy, Recognizer)]
 PRETRAININGS = [strategy for strategy in STRATEGIES if issubclass(strategy, Pretraining)]
@@ -284,7 +306,12 @@ every_strategy = every_one_of(STRATEGIES)
 every_recognizer = every_one_of(RECOGNIZERS)  # for what only makes sense where emotion is predicted
 every_pretraining = every_one_of(PRETRAININGS)  # for what takes its place where it is not
 every_kind = pytest.mark.parametrize("kind", KINDS)
+two_kinds = pytest.mark.parametrize("kind", TWO_KINDS)
 every_case = pytest.mark.parametrize(("strategy", "row", "kind"), CASES)
+every_case_of_every_kind = pytest.mark.parametrize(("strategy", "row", "kind"), ALL_CASES)
+every_kept_case = pytest.mark.parametrize(
+    "kept", [pytest.param(case.values, id=case.id) for case in CASES], indirect=True
+)
 
 
 def build(strategy: type, encoder: str, **options: Any) -> Any:
@@ -343,6 +370,9 @@ def batch(*samples: int, seed: int = 0, **fields: Any) -> Batch:
         labels=torch.arange(len(samples)) % CLASSES,
     )
     return made._replace(**fields)
+
+
+PAIR = batch(8_000, 6_000)
 
 
 def as_it_is(made: Batch) -> Batch:
@@ -472,6 +502,41 @@ def saved(model: Any, path: Path, *batches: Batch) -> Path:
     """The checkpoint of a model after a step on each batch."""
     fit(model, *(batches or (batch(4_800, 3_200),))).save_checkpoint(path)
     return path
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A model of a case after a step, and what was kept of it; look, do not touch.
+
+    Args:
+        model: The model, in eval mode; everything that trains was moved before the step.
+        row: The row of its strategy.
+        source: The folder of the encoder it was built from.
+        start: Frames of that encoder.
+        path: Its checkpoint.
+    """
+
+    model: Any
+    row: Row
+    source: Path
+    start: Tensor
+    path: Path
+
+
+@pytest.fixture(scope="module")
+def kept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    strategy, row, kind = request.param
+    folder = tmp_path_factory.mktemp("kept")
+    source = published(kind, folder / "published")
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
+        patch.setenv("SER_STRATEGIES_CACHE", str(folder / "frames"))
+        torch.manual_seed(SEED)
+        model = build(strategy, str(source), **row.options)
+        start = frames(model.encoder, PAIR)
+        model.train()
+        stir(model)
+        path = saved(model, folder / "trained.ckpt")
+    return Kept(model.eval(), row, source, start, path)
 
 
 class Losses(Callback):

@@ -2,7 +2,6 @@
 
 import inspect
 import math
-import shutil
 from copy import copy
 from typing import Any, get_type_hints
 
@@ -23,6 +22,7 @@ from ser_strategies.strategies.options import PretrainingOptions, RecognizerOpti
 from tests.strategies.conftest import (
     EAGER,
     MOVES,
+    PAIR,
     PRETRAININGS,
     RECOGNIZERS,
     ROWS,
@@ -34,6 +34,8 @@ from tests.strategies.conftest import (
     copied,
     error,
     every_case,
+    every_case_of_every_kind,
+    every_kept_case,
     every_kind,
     every_pretraining,
     every_recognizer,
@@ -41,15 +43,13 @@ from tests.strategies.conftest import (
     fit,
     frames,
     logits,
-    published,
-    saved,
     stir,
     trainable,
     trainer_for,
+    two_kinds,
 )
 
 pytestmark = WARNINGS
-PAIR = batch(8_000, 6_000)
 
 
 def test_every_listed_strategy_has_a_row():
@@ -65,7 +65,7 @@ def test_a_strategy_predicts_emotion_or_adapts_an_encoder():
 
 
 @every_recognizer
-@every_kind
+@two_kinds
 def test_a_strategy_fits_and_tests(strategy, kind, corpus):
     model = build(strategy, kind)
     trainer = trainer_for(model)
@@ -80,7 +80,7 @@ def test_a_strategy_fits_and_tests(strategy, kind, corpus):
 
 
 @every_pretraining
-@every_kind
+@two_kinds
 def test_a_pretraining_fits_and_validates(strategy, kind, corpus):
     model = build(strategy, kind)
     trainer = trainer_for(model)
@@ -153,7 +153,7 @@ def test_in_a_training_step_what_is_frozen_is_in_eval_mode_and_draws_nothing(str
     assert looked == [True, True]
 
 
-@every_case
+@every_case_of_every_kind
 def test_a_strategy_that_trains_blocks_drops_out_and_masks_in_them(strategy, row, kind):
     model = build(strategy, kind, **row.options)
     several = [model(PAIR.waveforms, PAIR.lengths) for _ in range(4)]
@@ -161,7 +161,7 @@ def test_a_strategy_that_trains_blocks_drops_out_and_masks_in_them(strategy, row
     assert differ == (row.options.get("top_blocks") != 0)
 
 
-@every_case
+@every_case_of_every_kind
 def test_as_many_weights_train_as_on_paper(strategy, row, kind):
     model = build(strategy, kind, **row.options)
     config = model.encoder.model.config
@@ -173,7 +173,7 @@ def test_as_many_weights_train_as_on_paper(strategy, row, kind):
 
 
 @every_recognizer
-@every_kind
+@two_kinds
 def test_eight_utterances_can_be_learned_by_heart(strategy, kind):
     model, eight = build(strategy, kind, **EAGER), batch(*[4_800] * 8)
     fit(model, *[eight] * 30)
@@ -195,7 +195,7 @@ def clear_frames(model: Any) -> None:
 
 
 @every_pretraining
-@every_kind
+@two_kinds
 def test_what_stands_behind_the_masks_of_eight_utterances_can_be_learned(strategy, kind):
     eager = {"encoder_lr": 3e-3, "head_lr": 3e-3, "encoder_dropout": 0.0, "mask_time_probability": 0.3}
     model, losses = build(strategy, kind, **eager), Losses()
@@ -207,7 +207,7 @@ def test_what_stands_behind_the_masks_of_eight_utterances_can_be_learned(strateg
 
 
 @every_strategy
-@every_kind
+@two_kinds
 def test_the_same_seed_gives_the_same_losses_bit_for_bit(strategy, kind):
     dropout = {"head_dropout": 0.2} if issubclass(strategy, Recognizer) else {}
 
@@ -239,7 +239,7 @@ def test_logits_of_a_clip_do_not_depend_on_the_others_in_its_batch(strategy, kin
 
 
 @every_pretraining
-@every_kind
+@two_kinds
 def test_the_validation_loss_does_not_depend_on_the_batches_or_the_epoch(strategy, kind, corpus):
     model = build(strategy, kind, encoder_lr=0.0, head_lr=0.0)
     stir(model)
@@ -275,43 +275,51 @@ def resized(corpus: Any, size: int) -> Any:
     return other
 
 
-@every_case
-def test_a_checkpoint_gives_the_same_logits_again(strategy, row, kind, tmp_path):
-    folder = published(kind, tmp_path / "published")
-    model = build(strategy, str(folder), **row.options)
-    stir(model)
-    path = saved(model, tmp_path / "trained.ckpt")
+@pytest.mark.smoke
+@every_kept_case
+def test_a_checkpoint_holds_what_trained_and_all_of_the_encoder_only_if_it_is_whole(kept):
+    model, names = kept.model, set(kept.model.state_dict())
+    found = set(torch.load(kept.path, weights_only=True)["state_dict"])
+    of_encoder = {name for name in found if name.startswith("encoder.")}
+    everything = {name for name in names if name.startswith("encoder.")}
+    assert model.whole == kept.row.whole
+    assert of_encoder == (everything if kept.row.whole else everything & set(trainable(model)))
+    if isinstance(model, Pretraining):
+        beside = {name for name in trainable(model) if name.startswith("adaptation.")}
+    else:
+        beside = {"head.1.weight", "head.1.bias", "objective.class_weights"}
+    assert found - of_encoder == beside | set(kept.row.beside)
+
+
+@every_kept_case
+def test_a_checkpoint_gives_the_same_logits_again(kept):
+    model, strategy = kept.model, type(kept.model)
     expected = logits(model, PAIR)
-    again = strategy.load_from_checkpoint(path)
+    again = strategy.load_from_checkpoint(kept.path)
     assert torch.equal(logits(again, PAIR), expected)
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
 
-    shutil.rmtree(folder)
-    assert model.whole == row.whole
-    if row.whole:
-        assert torch.equal(logits(strategy.load_from_checkpoint(path), PAIR), expected)
-        assert torch.equal(logits(load_strategy(path), PAIR), expected)
-    else:
-        with pytest.raises(FileNotFoundError, match=f"no encoder at {folder}: expected a folder with"):
-            strategy.load_from_checkpoint(path)
+    hidden = kept.source.rename(kept.source.with_name("hidden"))
+    try:
+        if kept.row.whole:
+            assert torch.equal(logits(load_strategy(kept.path), PAIR), expected)
+        else:
+            with pytest.raises(FileNotFoundError, match=f"no encoder at {kept.source}: expected a folder"):
+                strategy.load_from_checkpoint(kept.path)
+    finally:
+        hidden.rename(kept.source)
 
 
-@every_case
-def test_a_checkpoint_is_an_encoder_to_start_from(strategy, row, kind, tmp_path):
-    model = build(strategy, kind, **row.options)
-    stir(model)
-    path = saved(model, tmp_path / "trained.ckpt")
-    after = VanillaFineTuning(str(path), num_classes=2)
-    found, expected = frames(after.encoder, PAIR), frames(model.encoder, PAIR)
-    if model.encoder.adapter:
+@every_kept_case
+def test_a_checkpoint_is_an_encoder_to_start_from(kept):
+    after = VanillaFineTuning(str(kept.path), num_classes=2)
+    found, expected = frames(after.encoder, PAIR), frames(kept.model.encoder, PAIR)
+    if kept.model.encoder.adapter:
         assert error(found, expected) < TOLERANCE  # merging adds before it multiplies
     else:
         assert torch.equal(found, expected)
     assert all("lora" not in name for name in after.state_dict())
-    assert (
-        error(expected, frames(build(strategy, kind).encoder, PAIR)) > 0.01
-        or row.trained(model.encoder.model.config) == 0
-    )
+    assert error(expected, kept.start) > 0.01 or kept.row.trained(kept.model.encoder.model.config) == 0
 
 
 # Options ----------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from tests.strategies.conftest import (
     loader,
     trainable,
     trainer,
+    two_kinds,
 )
 
 pytestmark = WARNINGS
@@ -61,7 +62,7 @@ def test_adapters_that_stock_wavlm_attention_reads_around_stop_the_run(kind, mon
 @pytest.mark.parametrize(
     ("strategy", "options"), [(VanillaFineTuning, {}), (PartialFineTuning, {"top_blocks": 4})]
 )
-@every_kind
+@two_kinds
 def test_blocks_that_are_skipped_at_random_are_no_false_alarm(strategy, options, kind):
     model = build(strategy, kind, layerdrop=0.8, **options)
     ran = []
@@ -113,7 +114,7 @@ def test_the_guard_does_not_wait_for_what_is_frozen():
 # Losses -----------------------------------------------------------------------------------------------------
 
 
-@every_kind
+@two_kinds
 def test_a_waveform_that_is_no_number_stops_the_run_naming_step_and_utterance(kind):
     three = batch(4_800, 4_000, 3_200, seed=2)
     three.waveforms[1, 100] = torch.nan

@@ -20,13 +20,13 @@ from tests.strategies.conftest import (
     Rates,
     batch,
     build,
-    every_kind,
     every_recognizer,
     fit,
     loader,
     logits,
     stir,
     trainer,
+    two_kinds,
 )
 
 pytestmark = WARNINGS
@@ -147,7 +147,7 @@ def test_every_pooling_goes_with_every_head(pooling, head, layer_mix):
 
 
 @every_recognizer
-@every_kind
+@two_kinds
 def test_the_weights_of_a_layer_mix_get_gradients_and_move(strategy, kind):
     model = build(strategy, kind, layer_mix=True, **MOVES)
     assert len(model.mix.logits) == model.encoder.block_count + 1

@@ -22,6 +22,7 @@ from tests.strategies.conftest import (
     fit,
     stir,
     trainable,
+    two_kinds,
 )
 
 pytestmark = WARNINGS
@@ -101,7 +102,7 @@ def kept_bytes(model: Any) -> int:
     return sum(t.untyped_storage().nbytes() for where, t in found.items() if where not in weights)
 
 
-@every_kind
+@two_kinds
 @pytest.mark.parametrize("strategy", [VanillaFineTuning, PartialFineTuning, LoRAFineTuning])
 def test_less_is_kept(strategy, kind):
     kept, again = (kept_bytes(model) for model in twins(strategy, kind))

@@ -1,7 +1,7 @@
 """A run that was stopped goes on as if it had not been."""
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from torch.optim.lr_scheduler import ExponentialLR
 from ser_strategies.data.synthetic import Synthetic
 from ser_strategies.strategies import LoRAFineTuning, PartialFineTuning, Recognizer, VanillaFineTuning
 from tests.strategies.conftest import (
+    PRETRAININGS,
     WARNINGS,
     Listed,
     batch,
     build,
     copied,
+    every_one_of,
     every_pretraining,
     every_recognizer,
     every_strategy,
@@ -40,14 +42,13 @@ CHANCE = {
     "mask_channel_probability": 0.2,
     "mask_channel_length": 8,
 }
-QUIET = {"encoder_dropout": 0.0, "mask_time_probability": 0.0}
 
 
-def chance_of(strategy: type, options: dict[str, Any]) -> dict[str, Any]:
-    """The options as far as a strategy has them; what adapts an encoder always draws masks."""
-    if issubclass(strategy, Recognizer) or options is QUIET:
-        return options
-    return {name: value for name, value in options.items() if name != "head_dropout"} | {"mixing": 0.5}
+def chance_of(strategy: type) -> dict[str, Any]:
+    """As much of `CHANCE` as a strategy has."""
+    if issubclass(strategy, Recognizer):
+        return CHANCE
+    return {name: value for name, value in CHANCE.items() if name != "head_dropout"} | {"mixing": 0.5}
 
 
 class Steps(Callback):
@@ -109,11 +110,9 @@ def assert_same(found: Any, expected: Any) -> None:
         assert found == expected
 
 
-@pytest.mark.parametrize("chance", [QUIET, CHANCE], ids=["quiet", "chance"])
 @every_strategy
-def test_a_resumed_run_repeats_an_unbroken_one_bit_for_bit(strategy, chance, tmp_path):
-    options = chance_of(strategy, chance)
-    options = options | {"scheduler": partial(ExponentialLR, gamma=0.7), "warmup_steps": 3}
+def test_a_resumed_run_repeats_an_unbroken_one_bit_for_bit(strategy, tmp_path):
+    options = chance_of(strategy) | {"scheduler": partial(ExponentialLR, gamma=0.7), "warmup_steps": 3}
     unbroken, whole, seen = run(strategy, 3, seed=7, **options)
     _, begun, seen_first = run(strategy, 1, seed=7, **options)
     begun.save_checkpoint(tmp_path / "last.ckpt")
@@ -128,10 +127,16 @@ def test_a_resumed_run_repeats_an_unbroken_one_bit_for_bit(strategy, chance, tmp
         assert_same(found.scheduler.state_dict(), expected.scheduler.state_dict())
 
 
+@cache
+def unbroken_ids() -> list[tuple[str, ...]]:
+    """The utterances of each step of three epochs."""
+    _, _, seen = run(PartialFineTuning, 3, seed=7)
+    return seen.ids
+
+
 @pytest.mark.parametrize("how", ["by hand", "after validation"])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_resumed_run_goes_on_in_the_order_of_an_unbroken_one(workers, how, tmp_path):
-    _, _, seen = run(PartialFineTuning, 3, seed=7)
     path = tmp_path / "epoch" / "last.ckpt"
     keeping = how == "after validation"
     _, begun, seen_first = run(
@@ -141,7 +146,7 @@ def test_a_resumed_run_goes_on_in_the_order_of_an_unbroken_one(workers, how, tmp
         begun.save_checkpoint(path)
     again = [ModelCheckpoint(path.parent, "again")] if keeping else []
     _, _, seen_then = run(PartialFineTuning, 3, seed=7, workers=workers, callbacks=again, ckpt_path=path)
-    assert seen_first.ids + seen_then.ids == seen.ids
+    assert seen_first.ids + seen_then.ids == unbroken_ids()
 
 
 class SaveAt(Callback):
@@ -155,25 +160,20 @@ class SaveAt(Callback):
             trainer.save_checkpoint(self.path)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("step", [2, 8])  # of five in each epoch
-def test_a_run_resumed_within_an_epoch_repeats_an_unbroken_one(step, workers, tmp_path):
-    path = tmp_path / "last.ckpt"
-    unbroken, _, seen = run(PartialFineTuning, 3, seed=7, callbacks=[SaveAt(step, path)], **CHANCE)
-    resumed, _, rest = run(PartialFineTuning, 3, seed=99, workers=workers, ckpt_path=path, **CHANCE)
-    assert rest.ids == seen.ids[step:]
-    assert_same(copied(resumed), copied(unbroken))
+WITHIN = (2, 8)  # of five steps in each epoch
 
 
-@pytest.mark.parametrize("step", [2, 8])  # of five in each epoch
-@every_pretraining
-def test_a_pretraining_resumed_within_an_epoch_repeats_an_unbroken_one(strategy, step, tmp_path):
-    path, options = tmp_path / "last.ckpt", chance_of(strategy, CHANCE)
-    unbroken, _, seen = run(strategy, 2, seed=7, callbacks=[SaveAt(step, path)], **options)
-    resumed, _, rest = run(strategy, 2, seed=99, ckpt_path=path, **options)
-    assert rest.ids == seen.ids[step:]
-    assert rest.losses == seen.losses[step:]
-    assert_same(copied(resumed), copied(unbroken))
+@every_one_of([PartialFineTuning, *PRETRAININGS])
+def test_a_run_resumed_within_an_epoch_repeats_an_unbroken_one(strategy, tmp_path):
+    paths, options = {step: tmp_path / f"{step}.ckpt" for step in WITHIN}, chance_of(strategy)
+    saving = [SaveAt(step, path) for step, path in paths.items()]
+    unbroken, _, seen = run(strategy, 2, seed=7, callbacks=saving, **options)
+    for step, path in paths.items():
+        for workers in (0, 1) if strategy is PartialFineTuning else (0,):
+            resumed, _, rest = run(strategy, 2, seed=99, workers=workers, ckpt_path=path, **options)
+            assert rest.ids == seen.ids[step:]
+            assert rest.losses == seen.losses[step:]
+            assert_same(copied(resumed), copied(unbroken))
 
 
 def test_each_epoch_has_another_order_and_other_chance():
