@@ -1,20 +1,23 @@
-"""Two processes train, score and predict like one."""
+"""Two processes train, adapt, score and predict like one."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pytest
 import torch
+from safetensors import safe_open
 
 from ser_strategies import Synthetic
 from ser_strategies.cli import main
 from ser_strategies.data.batching import BatchPlan
 from ser_strategies.data.corpora.crema_d import CREMAD
-from tests.cli.conftest import CPU, VANILLA, only_error
+from tests.cli.conftest import CPU, ENCODER, VANILLA, contained, only_error
 from tests.contained import contained
 from tests.data import test_crema_d
 
@@ -35,12 +38,30 @@ WORDS = (
 ONE = ("--data.batch_size=8", "--trainer.devices=1")
 TWO = ("--data.batch_size=4", "--trainer.devices=2")
 # Lightning starts the second process with the words of the first, so that they must be the process' own.
-SCORE = """
-import sys
+COMMANDS = """
+import json, sys
 from ser_strategies.cli import main
-main(["test", *sys.argv[1:]])
-main(["predict", *sys.argv[1:], "--output=two.csv"])
+for words in json.loads(sys.argv[1]):
+    main(words)
 """
+# What adapts an encoder, from units and by contrast.
+DATA = ("--data=Synthetic", f"--data.speakers={SPEAKERS}", f"--data.utterances_per_speaker={EACH}")
+MASKED = (
+    f"--model.encoder={ENCODER}",
+    "--model.mask_time_probability=0.3",
+    "--trainer.max_epochs=1",
+    *CPU,
+    *DATA,
+)
+UNITS = ("--model=PTAPT", "--model.clusters=[4,8]", "--model.kmeans_passes=3", *MASKED)
+CONTRAST = ("--model=TAPT", "--model.fresh_quantiser=true", "--model.negatives=20", *MASKED)
+# A corpus on the disk, of which sounds can be spoilt.
+SOUNDS = (
+    *("--model=PartialFineTuning", f"--model.encoder={ENCODER}", *CPU),
+    *("--data=CREMAD", "--data.root=crema", "--data.fold=3", "--data.batch_size=4", "--trainer.devices=2"),
+    *("--trainer.max_epochs=2", "--trainer.num_sanity_val_steps=0"),
+)
+CACHED = ("--model=CachedFineTuning", *SOUNDS[1:], "--data.damaged=skip", "--model.cache=frames")
 
 
 def launched(folder: Path, *command: str, code: int = 0) -> str:
@@ -53,35 +74,73 @@ def launched(folder: Path, *command: str, code: int = 0) -> str:
         env=environment | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,  # against processes that wait for each other for ever
         check=False,
     )
     assert ran.returncode == code, ran.stderr
     return ran.stderr
 
 
+class Ran(NamedTuple):
+    """What was done by two processes, and the same by one; look, do not touch.
+
+    Args:
+        two: The folder in which two processes trained, tested and predicted.
+        one: The folder in which one process did so.
+        said: What the two said on stderr.
+        spoilt: Sounds of the corpus in `two` that cannot be read, each met by another process.
+    """
+
+    two: Path
+    one: Path
+    said: str
+    spoilt: set[Path]
+
+
+def kinds(folder: Path) -> dict[str, tuple[str, ...]]:
+    """The words of what adapts an encoder, once there is a teacher in a folder."""
+    return {"units": (*UNITS, f"--model.teacher={folder / 'teacher/best.ckpt'}"), "contrast": CONTRAST}
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A folder with the run `two`, trained, tested and predicted by two processes, and what they said."""
-    folder = tmp_path_factory.mktemp("ddp")
-    words = [*WORDS, *TWO, "--trainer.default_root_dir=two"]
-    said = launched(folder, "-m", "ser_strategies", "fit", *words)
-    (folder / "score.py").write_text(SCORE)
-    said += launched(folder, "score.py", *words)
-    return folder, said
+def ran(tmp_path_factory):
+    """Everything that two processes finish, in one pair of them, since it is the imports that take long."""
+    two, one = tmp_path_factory.mktemp("two"), tmp_path_factory.mktemp("one")
+    root = test_crema_d.write(two / "crema")
+    spoilt = {heard_by(rank, root) for rank in (0, 1)}
+    for path in spoilt:
+        spoil(path)
+    teacher = ["--model.frame_loss_weight=1", "--trainer.max_epochs=1"]
+    with contained():
+        main(["fit", *VANILLA, *DATA, *teacher, f"--trainer.default_root_dir={two / 'teacher'}"])
+    commands = [
+        ["fit", *WORDS, *TWO, "--trainer.default_root_dir=plain"],
+        ["test", *WORDS, *TWO, "--trainer.default_root_dir=plain"],
+        ["predict", *WORDS, *TWO, "--trainer.default_root_dir=plain", "--output=said.csv"],
+        *(
+            [command, *words, *TWO, f"--trainer.default_root_dir={name}"]
+            for name, words in kinds(two).items()
+            for command in ("fit", "validate")
+        ),
+        ["fit", *CACHED, "--trainer.default_root_dir=cached"],
+    ]
+    (two / "commands.py").write_text(COMMANDS)
+    said = launched(two, "commands.py", json.dumps(commands))
+    with contained(), pytest.MonkeyPatch.context() as patch:
+        patch.chdir(one)
+        main(["fit", *WORDS, *ONE, "--trainer.default_root_dir=plain"])
+        shutil.copy(two / "plain/best.ckpt", one / "best.ckpt")
+        main(["test", *WORDS, *ONE, "--ckpt_path=best.ckpt"])
+        main(["predict", *WORDS, *ONE, "--ckpt_path=best.ckpt", "--output=said.csv"])
+    return Ran(two, one, said, spoilt)
 
 
 def score_of(path: Path) -> dict:
     return json.loads(path.read_text())
 
 
-def test_two_processes_score_a_checkpoint_like_one(trained, here):
-    folder, _ = trained
-    two = score_of(folder / "two/test.json")
-    best = here / "best.ckpt"
-    best.write_bytes((folder / "two/best.ckpt").read_bytes())
-    main(["test", *WORDS, *ONE, f"--ckpt_path={best}"])
-    one = score_of(here / "test.json")
+def test_two_processes_score_a_checkpoint_like_one(ran):
+    two, one = score_of(ran.two / "plain/test.json"), score_of(ran.one / "test.json")
     assert two["metrics"] == pytest.approx(one["metrics"], abs=1e-6)
     assert two["confusion"] == one["confusion"]
     utterances = Synthetic(speakers=SPEAKERS, utterances_per_speaker=EACH).split("test")
@@ -89,33 +148,20 @@ def test_two_processes_score_a_checkpoint_like_one(trained, here):
     assert sum(map(sum, two["confusion"])) == len(utterances)
 
 
-def test_two_processes_predict_every_utterance_once_and_in_order(trained, here):
-    folder, _ = trained
-    two = pd.read_csv(folder / "two.csv")
+def test_two_processes_predict_every_utterance_once_and_in_order(ran):
+    two = pd.read_csv(ran.two / "said.csv")
     utterances = Synthetic(speakers=SPEAKERS, utterances_per_speaker=EACH).split("test")
     assert list(two["id"]) == list(utterances["id"])
-    main(["predict", *WORDS, *ONE, f"--ckpt_path={folder / 'two/best.ckpt'}", "--output=one.csv"])
-    pd.testing.assert_frame_equal(two, pd.read_csv("one.csv"), atol=1e-6)
+    pd.testing.assert_frame_equal(two, pd.read_csv(ran.one / "said.csv"), atol=1e-6)
 
 
-def test_two_processes_train_the_weights_of_one_with_twice_the_batch(trained, here):
-    folder, _ = trained
-    main(["fit", *WORDS, *ONE, "--trainer.default_root_dir=one"])
-    one, two = (torch.load(path / "last.ckpt", weights_only=True) for path in (here / "one", folder / "two"))
+def test_two_processes_train_the_weights_of_one_with_twice_the_batch(ran, here):
+    one, two = (torch.load(path / "plain/last.ckpt", weights_only=True) for path in (ran.one, ran.two))
     assert one["global_step"] == two["global_step"] > 0
-    moved = 0.0
-    with contained():
-        main(
-            [
-                "fit",
-                *WORDS,
-                *ONE,
-                "--trainer.default_root_dir=start",
-                "--trainer.max_epochs=1",
-                "--model.encoder_lr=0",
-            ]
-        )
+    still = ["--trainer.default_root_dir=start", "--trainer.max_epochs=1", "--model.encoder_lr=0"]
+    main(["fit", *WORDS, *ONE, *still])
     start = torch.load(here / "start/last.ckpt", weights_only=True)["state_dict"]
+    moved = 0.0
     for name, weight in one["state_dict"].items():
         torch.testing.assert_close(two["state_dict"][name], weight, atol=2e-6, rtol=1e-4, msg=name)
         if name.startswith("encoder."):
@@ -123,10 +169,8 @@ def test_two_processes_train_the_weights_of_one_with_twice_the_batch(trained, he
     assert moved > 1e-4, "weights that never move are the same in any number of processes"
 
 
-def test_two_processes_log_what_one_logs(trained, here):
-    folder, _ = trained
-    main(["fit", *WORDS, *ONE, "--trainer.default_root_dir=one"])
-    one, two = score_of(here / "one/fit.json"), score_of(folder / "two/fit.json")
+def test_two_processes_log_what_one_logs(ran):
+    one, two = (score_of(path / "plain/fit.json") for path in (ran.one, ran.two))
     assert two["best"] == pytest.approx(one["best"], abs=1e-6)
     epoch = {
         name: value for name, value in one["metrics"].items() if name not in {"train/loss", "train/loss_step"}
@@ -134,9 +178,8 @@ def test_two_processes_log_what_one_logs(trained, here):
     assert {name: two["metrics"][name] for name in epoch} == pytest.approx(epoch, abs=1e-5)
 
 
-def test_two_processes_cost_what_both_of_them_do(trained):
-    folder, _ = trained
-    costs = score_of(folder / "two/costs.json")
+def test_two_processes_cost_what_both_of_them_do(ran):
+    costs = score_of(ran.two / "plain/costs.json")
     corpus = Synthetic(speakers=SPEAKERS, utterances_per_speaker=EACH)
     heard = sum(len(corpus.waveform(row)) for row in corpus.split("train").to_dict("records"))
     assert costs["audio_seconds"] == 2 * heard / 16_000  # in two epochs
@@ -145,37 +188,71 @@ def test_two_processes_cost_what_both_of_them_do(trained):
     assert costs["train_flops_per_audio_second"] > costs["inference_flops_per_audio_second"] > 0
 
 
-def test_two_processes_leave_one_table_of_what_they_scored(trained, here):
-    folder, _ = trained
-    best = here / "best.ckpt"
-    best.write_bytes((folder / "two/best.ckpt").read_bytes())
-    main(["test", *WORDS, *ONE, f"--ckpt_path={best}"])
-    one, two = (pd.read_parquet(path / "test.parquet") for path in (here, folder / "two"))
+def test_two_processes_leave_one_table_of_what_they_scored(ran):
+    one, two = (pd.read_parquet(path / "test.parquet") for path in (ran.one, ran.two / "plain"))
     utterances = Synthetic(speakers=SPEAKERS, utterances_per_speaker=EACH).split("test")
     assert list(two["id"]) == list(utterances["id"])
     pd.testing.assert_frame_equal(two, one, atol=1e-6)
 
 
-def test_one_configuration_and_one_log_are_written(trained):
-    folder, _ = trained
-    assert len(list((folder / "two/logs").glob("*/metrics.csv"))) == 2  # one of fit, one of test
-    assert sorted(path.name for path in (folder / "two").glob("*.ckpt")) == ["best.ckpt", "last.ckpt"]
+def test_one_configuration_and_one_log_are_written(ran):
+    assert len(list((ran.two / "plain/logs").glob("*/metrics.csv"))) == 2  # one of fit, one of test
+    assert sorted(path.name for path in (ran.two / "plain").glob("*.ckpt")) == ["best.ckpt", "last.ckpt"]
 
 
-def test_two_processes_warn_of_nothing(trained):
-    _, said = trained
-    assert [
-        line for line in said.splitlines() if "Warning" in line or "recommended" in line or "aware" in line
-    ] == []
+def test_two_processes_warn_of_nothing(ran):
+    strange = ("Warning", "recommended", "aware")
+    assert [line for line in ran.said.splitlines() if any(word in line for word in strange)] == []
+
+
+def test_two_processes_leave_out_of_a_cache_what_either_cannot_read(ran):
+    unreadable = score_of(ran.two / "cached/fit.json")["data"]["unreadable"]
+    assert set(unreadable) == {path.stem for path in ran.spoilt}
+    assert len(unreadable) == 2
+
+
+# Adapting an encoder ----------------------------------------------------------------------------------------
+
+
+def stored(folder: Path) -> tuple[str, dict[str, list[list[int]]], dict]:
+    """Name of the store of a run, the units of every sound by its key, and the report."""
+    (store,) = (folder / "units").iterdir()
+    units: dict[str, list[list[int]]] = {}
+    for path in store.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as shard:
+            facts = json.loads(shard.metadata()["utterances"])
+            parts = shard.get_tensor("frames").split(facts["lengths"])
+        assert not set(units) & set(facts["keys"]), "no sound is stored twice"
+        units |= {key: part.tolist() for key, part in zip(facts["keys"], parts, strict=True)}
+    return store.name, units, score_of(store / "units.json")
+
+
+@pytest.mark.parametrize("kind", ["units", "contrast"])
+def test_two_processes_validate_like_one_and_on_the_same_units(kind, ran, here):
+    shutil.copy(ran.two / kind / "best.ckpt", here / "best.ckpt")
+    words = [*kinds(ran.two)[kind], *ONE, "--ckpt_path=best.ckpt", "--trainer.default_root_dir=one"]
+    main(["validate", *words])
+    one, two = (score_of(path)["metrics"] for path in (here / "val.json", ran.two / kind / "val.json"))
+    assert two == pytest.approx(one, abs=1e-5)
+    assert one["val/masked_frames"] > 100
+    fitted = score_of(ran.two / kind / "fit.json")
+    assert fitted["best"]["score"] == pytest.approx(one["val/loss"], abs=1e-5)
+    if kind == "units":
+        assert stored(ran.two / kind) == stored(here / "one")
+        assert len(list((ran.two / kind).rglob("*-of-002-*.safetensors"))) == 2
+        assert fitted["units"] == stored(here / "one")[2]
+
+
+def test_two_processes_train_on_every_masked_frame_together(ran):
+    """What is logged of training adds up over both, and the loss is that of all frames, not of one half."""
+    for kind in kinds(ran.two):
+        found = score_of(ran.two / kind / "fit.json")
+        assert found["steps"] == 3
+        assert found["metrics"]["train/masked_frames"] > 500  # a half has less
+        assert 0 < found["metrics"]["train/loss"] < 10
 
 
 # What goes wrong --------------------------------------------------------------------------------------------
-
-SOUNDS = (
-    *("--model=PartialFineTuning", "--model.encoder=random:wav2vec2-tiny", *CPU),
-    *("--data=CREMAD", "--data.root=crema", "--data.fold=3", "--data.batch_size=4", "--trainer.devices=2"),
-    *("--trainer.max_epochs=2", "--trainer.num_sanity_val_steps=0"),
-)
 
 
 def heard_by(rank: int, root: Path) -> Path:
@@ -208,13 +285,3 @@ def test_a_mistake_that_all_processes_make_is_told_once(tmp_path):
     next((root / "AudioWAV").glob("*.wav")).unlink()
     said = launched(tmp_path, "-m", "ser_strategies", "fit", *SOUNDS, code=1)
     assert "1 of the 59 sounds that CREMAD needs are missing" in only_error(said)
-
-
-def test_two_processes_leave_out_of_a_cache_what_either_cannot_read(tmp_path):
-    root = test_crema_d.write(tmp_path / "crema")
-    broken = {heard_by(rank, root) for rank in (0, 1)}
-    for path in broken:
-        spoil(path)
-    words = ("--model=CachedFineTuning", *SOUNDS[1:], "--data.damaged=skip", "--model.cache=frames")
-    launched(tmp_path, "-m", "ser_strategies", "fit", *words, "--trainer.default_root_dir=two")
-    assert set(score_of(tmp_path / "two/fit.json")["data"]["unreadable"]) == {path.stem for path in broken}

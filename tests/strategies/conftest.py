@@ -530,6 +530,7 @@ def kept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     source = published(kind, folder / "published")
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
         patch.setenv("SER_STRATEGIES_CACHE", str(folder / "frames"))
+        patch.chdir(folder)
         torch.manual_seed(SEED)
         model = build(strategy, str(source), **row.options)
         start = frames(model.encoder, PAIR)

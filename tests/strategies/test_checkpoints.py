@@ -130,6 +130,7 @@ def first(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("first")
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
         patch.setenv("SER_STRATEGIES_CACHE", str(folder / "frames"))
+        patch.chdir(folder)
         torch.manual_seed(SEED)
         model = build(request.param, KIND)
         stir(model)
