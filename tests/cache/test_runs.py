@@ -27,7 +27,7 @@ from tests.cache.conftest import (
 from tests.cache.test_frames import alone, error
 
 pytestmark = WARNINGS
-STEPS = 50
+STEPS = 25
 # Everything by which a training step draws random numbers.
 CHANCE = {
     "encoder_dropout": 0.1,
@@ -78,7 +78,7 @@ class Ran(NamedTuple):
 
 @cache
 def run(strategy: type, kind: str, *, seed: int = 5, workers: int = 0, **options: Any) -> Ran:
-    """Fifty steps of a model whose frozen weights are not as plain as fresh ones."""
+    """Twenty-five steps of a model whose frozen weights are not as plain as fresh ones."""
     torch.manual_seed(seed)
     model, curve = strategy(f"random:{kind}", **(RUN | options)), Curve()
     stir(model.encoder.model)
