@@ -17,7 +17,7 @@ from ser_strategies import Synthetic
 from ser_strategies.cli import main
 from ser_strategies.data.batching import BatchPlan
 from ser_strategies.data.corpora.crema_d import CREMAD
-from tests.cli.conftest import CPU, ENCODER, VANILLA, contained, only_error
+from tests.cli.conftest import CPU, ENCODER, VANILLA, only_error
 from tests.contained import contained
 from tests.data import test_crema_d
 
