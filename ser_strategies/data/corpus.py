@@ -17,6 +17,7 @@ from ser_strategies.data.augmentation import Augmentation
 from ser_strategies.data.batching import BatchPlan, PlannedBatch
 from ser_strategies.data.corpus_options import check_options
 from ser_strategies.data.heard import HeardGuard, Numberings, heard_in_fit, utterance_numbers
+from ser_strategies.data.label_map import LabelMap
 from ser_strategies.data.leakage import Leak
 from ser_strategies.data.loading import Batches, FrameSource, Loader, Sound, collate, hash_sound
 from ser_strategies.data.protocol import OWN, Protocol
@@ -40,6 +41,9 @@ class Corpus(LightningDataModule, ABC):
         workers: Processes that read ahead; 0 reads in the training process.
         order_seed: What the order of training, its augmentation and its share are drawn from.
         train_share: Share of each class of the train split to train on, such as 0.05; the rest is left out.
+        label_map: Other names for classes, as in {excitement: happiness, fear: null}: classes of one name are
+            merged, those of null are left out, those not named stay. To test on another corpus, give it the
+            names of the first one's classes.
         augmentation: Changes to the sound of training utterances; null leaves them as they are.
         allow_leakage: Go on although splits share speakers or more; the result is branded.
     """
@@ -67,6 +71,7 @@ class Corpus(LightningDataModule, ABC):
         workers: int = 0,
         order_seed: int = 0,
         train_share: float = 1.0,
+        label_map: dict[str, str | None] | None = None,
         augmentation: Augmentation | None = None,
         allow_leakage: bool = False,
     ) -> None:
@@ -77,6 +82,9 @@ class Corpus(LightningDataModule, ABC):
             self.arguments |= given
         check_options(batch_size, batch_seconds, workers, order_seed, train_share)
         self.train_share = train_share
+        self._renamed = dict(label_map or {})
+        self.label_map: LabelMap | None = None
+        self.learn_classes(type(self).labels)
         self.batch_size = batch_size
         self.batch_seconds = batch_seconds
         self.workers = workers
@@ -113,6 +121,17 @@ class Corpus(LightningDataModule, ABC):
     def audio_keys(self, table: pd.DataFrame) -> pd.Series | None:
         """For a complete table equal keys for equal sounds, as far as cheap to know; None compares none."""
         return None
+
+    def learn_classes(self, classes: tuple[str, ...]) -> None:
+        """Sets the classes of the corpus, which are learned under the names that the label map gives them."""
+        if self._renamed and (classes or type(self).labels):
+            self.label_map = LabelMap(classes, self._renamed)
+        self.labels = self.label_map.labels if self.label_map else classes
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes by the names of the corpus itself."""
+        return self.label_map.classes if self.label_map else self.labels
 
     # Splits ---------------------------------------------------------------------------------------------
 
@@ -156,7 +175,8 @@ class Corpus(LightningDataModule, ABC):
     def task(self) -> str:
         """The whole name of what is learned and scored here."""
         share = None if self.train_share == 1 else f"train-{self.train_share:g}"
-        return "/".join(filter(None, (type(self).__name__, self.label_set, self.split_name, share)))
+        mapped = self.label_map.name if self.label_map else None
+        return "/".join(filter(None, (type(self).__name__, self.label_set, mapped, self.split_name, share)))
 
     @property
     def split_name(self) -> str:
@@ -181,7 +201,8 @@ class Corpus(LightningDataModule, ABC):
             **self.splits.facts(),
             "brands": self.brands(),
             "differences": self.differences(),
-            "dropped": dict(self.dropped),
+            "dropped": self.dropped | self.splits.dropped,
+            "label_map": self._renamed or None,
             "unchecked": list(self.unchecked),
             "unreadable": dict(self.unreadable),
             "augmentation": None if self.augmentation is None else asdict(self.augmentation),

@@ -17,6 +17,7 @@ class CorpusOptions(TypedDict, total=False):
     workers: int
     order_seed: int
     train_share: float
+    label_map: dict[str, str | None] | None
     augmentation: Augmentation | None
     allow_leakage: bool
 

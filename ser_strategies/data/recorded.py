@@ -60,7 +60,7 @@ class RecordedCorpus(Corpus):
         super().__init__(**options)
         self.root = expanded("root", root)
         self.label_set = _choose(labels, self.label_sets)
-        self.labels = tuple(sorted(set(self.label_sets[labels].values())))
+        self.learn_classes(tuple(sorted(set(self.label_sets[labels].values()))))
         self.protocol = self.card.choose(protocol)
         self.protocol.check_fold(fold)
         self.fold = fold

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from ser_strategies.data.facts import summary
+from ser_strategies.data.facts import cautions, summary
+from ser_strategies.data.label_map import LabelMap
 from ser_strategies.data.leakage import Leak, check_leaks, find_leaks
 from ser_strategies.data.protocol import Protocol as SplitProtocol
 from ser_strategies.data.rules import SPLITS, Split
@@ -19,10 +20,15 @@ from ser_strategies.data.table import VOTE, check_labels, complete
 class Described(Protocol):
     """A corpus, as far as its splits depend on it; see `Corpus`."""
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes by the names of the corpus itself."""
+
     labels: tuple[str, ...]
     dimensions: tuple[str, ...]
     protocol: SplitProtocol
     fold: int
+    label_map: LabelMap | None
     train_share: float
     order_seed: int
     allow_leakage: bool
@@ -51,7 +57,11 @@ class Splits:
         self.labels, self.dimensions = corpus.labels, corpus.dimensions
         self.protocol, self.fold = corpus.protocol, corpus.fold
         name = type(corpus).__name__
-        table = _checked(corpus.table(), self.labels, self.dimensions, name)
+        table = _checked(corpus.table(), corpus.classes, self.dimensions, name)
+        self.dropped: dict[str, int] = {}
+        if corpus.label_map is not None:
+            table, left_out = corpus.label_map.apply(table)
+            self.dropped = {f"the label map leaves out {each}": count for each, count in left_out.items()}
         table["split"] = corpus.assign(table)
         audio = corpus.audio_keys(table)
         self.leaks = find_leaks(table if audio is None else table.assign(audio=audio))
@@ -92,6 +102,7 @@ class Splits:
             "words": self.protocol.words,
             "digest": self.protocol.digest(self.table, self.fold, [*self.dimensions, *votes]),
             "splits": {name: summary(self.rows(name), self.labels) for name in SPLITS},
+            "warnings": [each.words for each in cautions(self.table, self.labels, self.protocol.rule.folds)],
             "left_out": int(self.table["split"].isna().sum()),
             "sounds": {str(kind): int(count) for kind, count in kinds.value_counts().items()},
         }

@@ -40,6 +40,8 @@ def told(facts: dict[str, Any]) -> Iterator[str]:
         return
     sizes = ", ".join(f"{name} {split['utterances']:,}" for name, split in data["splits"].items())
     yield f"data: {data['task']} ({sizes}; digest {data['digest']})"
+    for warning in data["warnings"]:
+        yield f"note: {warning}"
     for brand in data["brands"]:
         yield f"note: {brand}"
     for reason, count in data["dropped"].items():

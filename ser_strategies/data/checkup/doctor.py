@@ -9,7 +9,7 @@ import pandas as pd
 
 from ser_strategies.data.audio import SUFFIXES
 from ser_strategies.data.checkup.inspection import PROBLEMS, AudioFacts, inspect_all
-from ser_strategies.data.facts import summary
+from ser_strategies.data.facts import cautions, summary
 from ser_strategies.data.leakage import find_leaks, is_declared
 from ser_strategies.data.listing import files_in, identical
 from ser_strategies.data.reading import odd_encoding
@@ -230,6 +230,8 @@ def _splits(corpus: RecordedCorpus, report: Report) -> Iterator[Finding]:
     name = corpus.protocol.name
     try:
         table = complete(corpus.table(), corpus.card.name)
+        if corpus.label_map is not None:
+            table, _ = corpus.label_map.apply(table)
         table["split"] = corpus.assign(table)
     except (ValueError, OSError) as error:
         yield Finding("protocol", "error", str(error), 1, (), "Correct that, or choose another protocol.")
@@ -239,6 +241,8 @@ def _splits(corpus: RecordedCorpus, report: Report) -> Iterator[Finding]:
         if not report.splits[split]["utterances"] and split in corpus.protocol.splits:
             words = f"the {split} split of {name} is empty"
             yield Finding("empty-split", "error", words, 1, (), "Fetch the rest, or choose other splits.")
+    for caution in cautions(table, corpus.labels, corpus.protocol.rule.folds):
+        yield Finding(caution.check, "warning", caution.words, 1, (), caution.advice)
     report.corpus = corpus.task
     # However many there are: this is where there is time for it.
     keys = identical(corpus.root, table[table["bytes"] > 0]).reindex(table.index)

@@ -120,7 +120,7 @@ class CREMAD(RecordedCorpus):
         votes = self._votes()
         table = table.join(votes, on="id").assign(rated=table["id"].isin(votes.index))
         table["code"] = self._winner(table)
-        asked = [f"{VOTE}{name}" for name in self.labels]
+        asked = [f"{VOTE}{name}" for name in self.classes]
         others = [column for column in table if str(column).startswith(VOTE) and column not in asked]
         # What raters said of fewer classes is a distribution over those.
         table[asked] = table[asked].div(table[asked].sum(axis=1).replace(0, float("nan")), axis=0)

@@ -152,7 +152,7 @@ class MSPPodcast(RecordedCorpus):
         """Which part of the raters who chose any of the classes chose each of them, for each segment."""
         said = self._said(self._labels("detailed"))
         counts = said.groupby(["id", "label"]).size().unstack(fill_value=0)
-        counts = counts.reindex(columns=list(self.labels), fill_value=0)
+        counts = counts.reindex(columns=list(self.classes), fill_value=0)
         return counts.div(counts.sum(axis=1), axis=0).add_prefix(VOTE)
 
     def _drop_unlabelled(self, table: pd.DataFrame, drop: Any) -> None:

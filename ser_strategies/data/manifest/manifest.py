@@ -98,7 +98,7 @@ class Manifest(RecordedCorpus):
         )
         self.label_sets = {named: {name: name for name in rows.classes}, NO_CLASSES: {}}
         super().__init__(str(folder), labels=named if rows.classes else NO_CLASSES, protocol=None, **options)
-        self.labels = rows.classes
+        self.learn_classes(rows.classes)
         self.dimensions = rows.dimensions
 
     def __getstate__(self) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class Manifest(RecordedCorpus):
 
     def codes(self) -> frozenset[str]:
         """The classes themselves."""
-        return frozenset(self.labels)
+        return frozenset(self.classes)
 
     def ratings(self) -> pd.DataFrame | None:
         """What single raters said, if there is a column raters."""
@@ -188,8 +188,8 @@ class Manifest(RecordedCorpus):
     @property
     def task(self) -> str:
         """The whole name of what is learned and scored; it names the manifest, with classes or without."""
-        without = "" if self.labels else NO_CLASSES
-        return "/".join(filter(None, (type(self).__name__, self.path.stem, without, self.split_name)))
+        classes = (self.label_map.name if self.label_map else "") if self.labels else NO_CLASSES
+        return "/".join(filter(None, (type(self).__name__, self.path.stem, classes, self.split_name)))
 
     @property
     def split_name(self) -> str:
