@@ -116,6 +116,26 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
+class ByFold:
+    """A column for each fold says it.
+
+    Args:
+        columns: The columns.
+    """
+
+    columns: tuple[str, ...]
+
+    @property
+    def folds(self) -> int:
+        """One for each column."""
+        return len(self.columns)
+
+    def assign(self, table: pd.DataFrame, fold: int) -> pd.Series:
+        """Reads the column of the fold."""
+        return table[self.columns[fold - 1]].astype(TEXT)
+
+
+@dataclass(frozen=True)
 class Drawn:
     """Utterances are drawn by chance, whoever speaks: from each class its share, rounded down.
 
@@ -169,11 +189,17 @@ class GroupFolds:
         folds: How many folds; three or more.
         column: What groups utterances, such as speaker.
         seed: What decides between groups of the same size.
+        balance: A column of which every group has a value, such as gender, that is shared out evenly too;
+            groups without one are shared out as they come.
+        steady: Whether counts are rounded to powers of two, so that an utterance more or less seldom moves
+            any other.
     """
 
     folds: int = 5
     column: str = "speaker"
     seed: int = 0
+    balance: str | None = None
+    steady: bool = False
 
     def __post_init__(self) -> None:
         """Refuses as many folds as leave nobody to train on."""
@@ -198,16 +224,26 @@ class GroupFolds:
             msg = f"{self.folds} folds need {self.folds} values of {self.column} or more, got {len(counts)}."
             raise ValueError(msg)
         groups = [str(group) for group in counts.index]
-        numbers = dict(zip(groups, self._share_out(groups, counts.to_numpy(np.float64)), strict=True))
+        sizes = counts.to_numpy(np.float64)
+        kinds = np.zeros((len(groups), 0))
+        if self.balance is not None and table[self.balance].notna().any():
+            found = pd.crosstab(table[self.column], table[self.balance])
+            kinds = (found.reindex(counts.index, fill_value=0) > 0).to_numpy(np.float64)
+        numbers = dict(zip(groups, self._share_out(groups, sizes, kinds), strict=True))
         names: dict[int, Split] = {fold % self.folds: "val", fold - 1: "test"}
         splits = {group: names.get(number, "train") for group, number in numbers.items()}
         return table[self.column].map(splits).astype(TEXT)
 
-    def _share_out(self, groups: Sequence[str], counts: NDArray[np.float64]) -> list[int]:
-        """The fold of each group."""
-        shares = counts / np.maximum(counts.sum(axis=0), 1)  # a rare class counts as much as a common one
-        order = sorted(range(len(groups)), key=lambda g: (-counts[g].sum(), _hash(self.seed, groups[g])))
-        filled = np.zeros((self.folds, counts.shape[1]))
+    def _share_out(
+        self, groups: Sequence[str], counts: NDArray[np.float64], kinds: NDArray[np.float64]
+    ) -> list[int]:
+        """The fold of each group, by its count of each class and by what it is."""
+        rounded = _power_of_two if self.steady else np.asarray
+        whole, total = rounded(counts.sum(axis=1)), rounded(counts.sum(axis=0))
+        # A rare class counts as much as a common one.
+        shares = np.hstack([rounded(counts) / np.maximum(total, 1), kinds / np.maximum(kinds.sum(axis=0), 1)])
+        order = sorted(range(len(groups)), key=lambda g: (-whole[g], _hash(self.seed, groups[g])))
+        filled = np.zeros((self.folds, shares.shape[1]))
         sizes = np.zeros(self.folds)
         chosen = [0] * len(groups)
         for group in order:
@@ -216,7 +252,7 @@ class GroupFolds:
             imbalance = after.var(axis=1).sum(axis=-1)
             best = int(np.lexsort((sizes, np.round(imbalance, 12)))[0])
             filled[best] += shares[group]
-            sizes[best] += counts[group].sum()
+            sizes[best] += whole[group]
             chosen[group] = best
         return chosen
 
@@ -224,6 +260,12 @@ class GroupFolds:
 def _part(count: int, share: float) -> int:
     """A share of a count, rounded down; in fractions, since 100 * 0.29 is less than 29 in floats."""
     return int(count * Fraction(str(share)))
+
+
+def _power_of_two(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The nearest powers of two by ratio; 0 stays."""
+    nearest: NDArray[np.float64] = np.exp2(np.round(np.log2(np.maximum(counts, 1))))
+    return np.where(counts > 0, nearest, 0.0)
 
 
 def _hash(seed: int, name: str) -> int:

@@ -320,7 +320,7 @@ def test_dimensions_alone_will_do(manifest):
     corpus = manifest(table)
     assert corpus.labels == ()
     assert corpus.dimensions == ("activation", "valence")  # nobody filled in dominance
-    assert corpus.task.startswith("Manifest/mine/none/speaker-folds-v1/")
+    assert corpus.task.startswith("Manifest/mine/none/speaker-folds-v2/")
     corpus = manifest(table, dimensions=("tension", "arousal"))
     assert corpus.dimensions == ("tension", "activation")
     assert manifest(rows().assign(valence=1.0), classes=()).everything()["label"].isna().all()
@@ -584,7 +584,7 @@ def test_a_task_changes_with_what_its_splits_go_by(manifest):
     assert manifest(table.assign(text="other words")).task == task
     assert manifest(table.assign(split=["test"] * 4 + ["val"] * 4 + ["train"] * 16)).task != task
     assert re.fullmatch(
-        r"Manifest/mine/speaker-folds-v1/\w{8}/fold-2-of-6", manifest(rows(), folds=6, fold=2).task
+        r"Manifest/mine/speaker-folds-v2/\w{8}/fold-2-of-6", manifest(rows(), folds=6, fold=2).task
     )
 
 
@@ -644,9 +644,9 @@ MISTAKES = {
         'path,label,text,valence\na.wav,x,"two\nlines",1\n\nb.wav,y,hello,much\n',
         "mine.csv, line 5: valence is 'much', expected a number.",
     ),
-    "a decimal comma": case(
-        "path;label;Arousal\na.wav;x;1,5\nb.wav;y;2,5\n",
-        "mine.csv, line 2: Arousal is '1,5' (and 1 more like it), expected a number, with a "
+    "a comma of thousands": case(
+        "path;label;Arousal\na.wav;x;1,500\nb.wav;y;2,250\n",
+        "mine.csv, line 2: Arousal is '1,500' (and 1 more like it), expected a number, with a "
         "decimal point in place of the comma.",
     ),
     "an endless number": case("path,valence,split\na.wav,inf,test\n", "valence is 'inf', expected a number."),
@@ -780,7 +780,9 @@ MISTAKES = {
         "mine.csv has no column speaker, by which the protocol speaker-folds goes: add it, or choose another",
         protocol="speaker-folds",
     ),
-    "a protocol that is none": case(GOOD, "protocol must be one of own, speaker-folds, ", protocol="kfold"),
+    "a protocol that is none": case(
+        GOOD, "protocol must be one of own, own-folds, speaker-folds, ", protocol="kfold"
+    ),
     "a speaker unknown": case(
         GOOD + "f.wav,x,\n",
         "line 7: speaker is empty, expected who speaks, as folds go by speaker: name all, or choose another",
@@ -798,6 +800,7 @@ MISTAKES = {
         "path,label,speaker,session\na.wav,x,s1,1\nb.wav,y,s2,1\nc.wav,x,s3,2\nd.wav,y,s4,2\ne.wav,x,s5,3\n",
         "has 5 speakers in 3 groups by session and dialogue, too few for 5 folds, which take 3 "
         "or more: give --data.folds 3; a number that starts again for each speaker is no session.",
+        folds=5,
     ),
 }
 

@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ MARKS = (
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 NOTHING = "".join(DELIMITERS) + " \r\n"
 LONGEST = 40
+# The first line that Excel needs, and writes, to know the delimiter.
+SEPARATOR = re.compile(r'"?sep=([,;\t|])"?(?=\r?\n)', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,10 @@ def _decode(path: Path, encoding: str | None) -> str:
 
 def _read_csv(path: Path, text: str, known: Collection[str]) -> Raw:
     """Python's own reader, which knows the line of every row and guesses nothing."""
-    delimiter = _delimiter(path, text, known)
+    said = SEPARATOR.match(text)
+    # An empty line takes its place, so that lines keep their numbers.
+    text = text[said.end() :] if said else text
+    delimiter = said[1] if said else _delimiter(path, text, known)
     lines = io.StringIO(text, newline="")
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     rows: list[list[str]] = []

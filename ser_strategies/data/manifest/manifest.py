@@ -20,7 +20,15 @@ from ser_strategies.data.leakage import Leak
 from ser_strategies.data.loading import Sound
 from ser_strategies.data.manifest.rows import Rows, understand
 from ser_strategies.data.manifest.sheet import canonical, read_sheet
-from ser_strategies.data.manifest.splits import FOLD, SPLIT, TEST_ONLY, ProtocolName, choose_protocol
+from ser_strategies.data.manifest.splits import (
+    EMPTY_ADVICE,
+    FOLD,
+    SPLIT,
+    TEST_ONLY,
+    ProtocolName,
+    ValName,
+    choose_protocol,
+)
 from ser_strategies.data.paths import expanded
 from ser_strategies.data.protocol import OWN, Card, Protocol
 from ser_strategies.data.recorded import NO_CLASSES, RecordedCorpus
@@ -40,11 +48,12 @@ class Manifest(RecordedCorpus):
 
     Args:
         path: The table: .csv, .tsv, .jsonl, .ndjson or .parquet. Its columns, others being left alone: path
-            (or file, filename, audio), the sound, relative to the root; label (or emotion), without which the
-            label is what most raters say; raters, what each rater said, as in anger;anger;neutral or
-            r1=anger|r2=neutral; activation (or arousal), valence, dominance; speaker (or spk, speaker_id);
-            split, which is train, val (or valid, validation, dev, development) or test; gender (or sex),
-            female or male; text (or transcript, transcription); session and dialogue, what was recorded in
+            (or file, filename, audio and other usual names), the sound, relative to the root; label (or
+            emotion and others), without which the label is what most raters say; raters, what each rater
+            said, as in anger;anger;neutral or r1=anger|r2=neutral; activation (or arousal), valence,
+            dominance; speaker (or spk, speaker_id, actor and others); split, which is train, val (or valid,
+            validation, dev, development) or test; fold, which is tested together; gender (or sex), female or
+            male; text (or transcript, transcription); session and dialogue, what was recorded in
             one go or said to each other, which is not split up, so that a number that starts again for each
             speaker is neither; start and end, where the utterance is in a longer recording, in seconds,
             recordings being sessions if there is no column session; seconds (or duration), estimated if it
@@ -54,10 +63,15 @@ class Manifest(RecordedCorpus):
             sorted; [] goes without classes.
         dimensions: Columns of numbers to learn, in their order; null takes activation, valence and dominance,
             as far as they are there.
-        protocol: own (by the column split), speaker-folds (nobody is in two splits, classes are balanced),
-            random (by chance, for tables without speakers) or test-only. Null takes own if there is a column
-            split, else speaker-folds if there are speakers.
-        folds: How many folds speaker-folds makes: one tests, the next validates, the others train.
+        protocol: own (by the column split), own-folds (by the column fold), speaker-folds (nobody is in two
+            splits, classes and genders are balanced), speaker-folds-v1 (as it was before it looked at
+            gender), random (by chance, for tables without speakers) or test-only. Null takes own if there is
+            a column split, else own-folds if there is a column fold, else speaker-folds if there are
+            speakers.
+        folds: How many folds speaker-folds makes: one tests, the next validates, the others train. Null makes
+            five, or as many as there are speakers.
+        val: Who validates where the column split names nobody, or with own-folds: share (a fifth of those
+            who train, by speaker if known), or next-fold. Null takes next-fold where there are three folds.
         columns: What you call a column, if it has none of the names above, as in {label: mood}.
         encoding: What a text table is written in, such as cp1252; null takes UTF-8, or UTF-16 that says so.
     """
@@ -72,7 +86,8 @@ class Manifest(RecordedCorpus):
         classes: tuple[str, ...] | None = None,
         dimensions: tuple[str, ...] | None = None,
         protocol: ProtocolName | None = None,
-        folds: int = 5,
+        folds: int | None = None,
+        val: ValName | None = None,
         columns: dict[str, str] | None = None,
         encoding: str | None = None,
         **options: Unpack[RecordedOptions],
@@ -87,6 +102,7 @@ class Manifest(RecordedCorpus):
             "encoding": encoding,
             "protocol": protocol,
             "folds": folds,
+            "val": val,
         }
         self._read: tuple[Rows, Protocol] | None = None
         rows, chosen = self._contents()
@@ -180,10 +196,11 @@ class Manifest(RecordedCorpus):
         """What to do about the leaks that were found, as the start of a sentence."""
         if {leak.relation for leak in leaks} & {"audio", "span"}:
             return f"Leave one row of each such group in {self.path}, or put them in one split"
-        if self.protocol.name == "speaker-folds" or "speaker" not in self.annotations():
+        if self.protocol.name.startswith("speaker-folds") or "speaker" not in self.annotations():
             return f"Correct {self.path}"
-        own = f"Correct the column split of {self.path}, or choose"
-        return f"{own if self.protocol is OWN else 'Choose'} --data.protocol speaker-folds"
+        column = {OWN.name: SPLIT, "own-folds": FOLD}.get(self.protocol.name.removesuffix("-val-share"))
+        own = f"Correct the column {column} of {self.path}, or choose"
+        return f"{own if column else 'Choose'} --data.protocol speaker-folds"
 
     @property
     def task(self) -> str:
@@ -235,15 +252,11 @@ class Manifest(RecordedCorpus):
 
     def _refuse_empty(self, name: str) -> None:
         sizes = ", ".join(f"{split} {len(self.split(split)):,}" for split in SPLITS)
-        advice = {
-            "own": f"mark the utterances of some speakers as {name} in its column split, or choose "
-            f"--data.protocol speaker-folds",
-            "test-only": "choose another one to train",
-            "random": "there are too few to draw from, so mark them in a column split",
-            "speaker-folds": "give another number of --data.folds, or mark them in a column split",
-        }
         lost = self.dropped.get("the sound is missing")
-        what = f"{lost:,} sounds are missing, so see to them" if lost else advice[self.protocol.name]
+        advice = EMPTY_ADVICE[self.protocol.name].format(name=name)
+        if self.protocol is OWN and name == "val":
+            advice = f"{advice}, or give --data.val share to take a fifth of train"
+        what = f"{lost:,} sounds are missing, so see to them" if lost else advice
         msg = f"{self.path} has no {name} under the protocol {self.protocol.name} ({sizes}): {what}."
         raise ValueError(msg)
 
@@ -257,12 +270,13 @@ def _read(
     columns: dict[str, str],
     encoding: str | None,
     protocol: str | None,
-    folds: int,
+    folds: int | None,
+    val: str | None,
 ) -> tuple[Rows, Protocol]:
     dimensions = _names("dimensions", dimensions and tuple(map(canonical, dimensions)))
     sheet = read_sheet(path, columns=columns, dimensions=dimensions or (), encoding=encoding)
     rows = understand(sheet, root, classes=classes, dimensions=dimensions)
-    chosen = choose_protocol(sheet, rows.table, protocol, folds)
+    chosen = choose_protocol(sheet, rows.table, protocol, folds=folds, val=val)
     # From here on the index tells where an utterance stands, for messages.
     rows.table.index = pd.Index(sheet.places, name=sheet.unit)
     return rows, chosen

@@ -21,6 +21,8 @@ ABSOLUTE = r"^(?:/|[A-Za-z]:/)"
 # Paths that must be resolved: absolute ones, and those with a part that is empty, `.` or `..`.
 ODD_PATH = rf"{ABSOLUTE}|(?:^|/)\.{{0,2}}(?:/|$)"
 
+# What programs write where they have no label, unless it is among the classes that the user names.
+NO_LABEL = frozenset({"nan", "na", "n/a", "<na>", "none", "null"})
 # Columns that the table of a corpus has beside those of a manifest.
 OURS = ("recording", "code", "fold", "bytes", "official")
 
@@ -59,6 +61,10 @@ def understand(
     dimensions = _dimensions(sheet, dimensions)
     for name in dimensions:
         table[name] = sheet.cells[name]
+    if "label" in sheet.cells:
+        said = sheet.cells["label"]
+        nothing = said.str.strip().str.lower().isin(NO_LABEL) & ~said.isin(classes or ())
+        sheet.cells["label"] = said.mask(nothing)
     votes = None if classes == () else _votes(sheet)
     classes = _classes(sheet, votes, classes, bool(dimensions))
     if votes is not None:

@@ -13,7 +13,7 @@ from ser_strategies.data.manifest.file import ENDINGS, LONGEST, read_file
 from ser_strategies.data.table import TEXT
 
 DIMENSIONS = ("activation", "valence", "dominance")
-WORDS = ("path", "label", "speaker", "split", "gender", "text", "session", "dialogue", "id", "raters")
+WORDS = ("path", "label", "speaker", "split", "gender", "text", "session", "dialogue", "id", "raters", "fold")
 NUMBERS = ("seconds", "start", "end")
 # What else a column may be called.
 ALIASES = {
@@ -29,7 +29,15 @@ ALIASES = {
     "duration": "seconds",
     "arousal": "activation",
 }
+# The same, where no column has a better name: what else these words may mean is left alone then.
+SECOND_NAMES = {
+    **dict.fromkeys(("file_name", "wav", "file_path", "filepath", "audio_path", "wav_path"), "path"),
+    **dict.fromkeys(("emo", "labels", "class", "category", "target"), "label"),
+    **dict.fromkeys(("spk_id", "spkrid", "actor", "subject", "speakerid"), "speaker"),
+}
 MOST_LISTED = 12
+# Numbers with a decimal comma; of those with three digits behind it nobody knows whether it is one.
+COMMA, THOUSANDS = r"[-+]?\d+(?:,\d+)?", r"[-+]?\d{1,3}(?:,\d{3})?"
 # What spreadsheet programs and pandas write where they have no number.
 NO_NUMBER = ("nan", "na", "n/a", "none", "null")
 
@@ -92,7 +100,7 @@ def read_sheet(
     """
     _check_there(path)
     wanted = (*WORDS, *NUMBERS, *dict.fromkeys((*DIMENSIONS, *dimensions)))
-    known = {*wanted, *ALIASES, *map(str.lower, columns.values())}
+    known = {*wanted, *ALIASES, *SECOND_NAMES, *map(str.lower, columns.values())}
     raw = read_file(path, known=known, encoding=encoding)
     found = _match(path, raw.header, columns, wanted)
     if not len(raw.places):
@@ -152,6 +160,12 @@ def _match(
         column = canonical(name)
         if column in wanted and column not in columns:
             found.setdefault(column, []).append(index)
+    second: dict[str, list[int]] = {}
+    for index, name in enumerate(header):
+        column = SECOND_NAMES.get(name.strip().lower(), "")
+        if column and column not in found:
+            second.setdefault(column, []).append(index)
+    found |= second
     for column, indices in found.items():
         if len(indices) > 1:
             names = listed((header[index] for index in indices), "and")
@@ -182,6 +196,9 @@ def _to_numbers(sheet: Sheet, column: str) -> pd.Series:
     values = cells
     if cells.dtype == TEXT:
         cells = cells.mask(cells.str.strip().str.lower().isin(NO_NUMBER))
+        said = cells.dropna().str.strip()
+        if said.str.fullmatch(COMMA).all() and not said.str.fullmatch(THOUSANDS).all():
+            cells = cells.str.replace(",", ".", regex=False)
         values = pd.to_numeric(cells, errors="coerce").astype("float64")
     wrong = (values.isna() & cells.notna()) | np.isinf(values)
     commas = wrong.any() and "," in str(cells[wrong].iloc[0])
