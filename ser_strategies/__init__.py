@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ser_strategies.data.recorded import RecordedCorpus
     from ser_strategies.data.synthetic import Synthetic
     from ser_strategies.encoder import Encoder
+    from ser_strategies.estimates.estimating import estimate
+    from ser_strategies.fit.frame_cache import build_cache, estimate_cache
+    from ser_strategies.fit.predicting import predict
     from ser_strategies.parts.objectives import Classes, ClassesAndDimensions, Dimensions
     from ser_strategies.parts.pooling import (
         AttentiveStatisticsPooling,
@@ -64,8 +67,12 @@ _HOMES = {
     "Synthetic": "data.synthetic",
     "TAPT": "strategies",
     "VanillaFineTuning": "strategies",
+    "build_cache": "fit.frame_cache",
     "compare": "runs.api",
+    "estimate": "estimates.estimating",
+    "estimate_cache": "fit.frame_cache",
     "load_strategy": "strategies",
+    "predict": "fit.predicting",
     "run": "runs.api",
 }
 
@@ -98,8 +105,12 @@ __all__ = [
     "Synthetic",
     "VanillaFineTuning",
     "__version__",
+    "build_cache",
     "compare",
+    "estimate",
+    "estimate_cache",
     "load_strategy",
+    "predict",
     "run",
 ]
 

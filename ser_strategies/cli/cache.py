@@ -29,14 +29,51 @@ def run(command: str, arguments: list[str]) -> None:
         return
     action, *words = arguments
     if action in {"estimate", "build"}:
-        from ser_strategies.runs.cache_plan import build, estimate
-
-        (estimate if action == "estimate" else build)(words)
+        (_estimate if action == "estimate" else _build)(words)
     elif action in ACTIONS:
         _manage(action, words)
     else:
         msg = f"cache has no action {action!r}: expected one of {', '.join(ACTIONS)}."
         raise MistypedError(msg)
+
+
+def _estimate(words: list[str]) -> None:
+    from ser_strategies.fit.configured import configured
+    from ser_strategies.fit.frame_cache import estimate_with
+
+    made = configured(words)
+    found = estimate_with(made.trainer, made.model, made.datamodule)
+    for damage in found.damage:
+        print(damage)
+    missing = found.missing
+    print(
+        f"cache {found.store.folder}: {found.sounds - missing.utterances:,} of the {found.sounds:,} sounds "
+        f"are there"
+    )
+    if missing.utterances:
+        print(
+            f"missing: {missing.utterances:,} sounds, {missing.seconds / 3600:.2f} hours, "
+            f"{missing.needed / 1e9:.3f} GB ({missing.free / 1e9:.1f} GB free), "
+            f"about {missing.minutes:.1f} minutes on {found.device}"
+        )
+
+
+def _build(words: list[str]) -> None:
+    from ser_strategies.costs.meter import CostMeter
+    from ser_strategies.fit.configured import configured
+    from ser_strategies.fit.datafacts import unreadable_told
+    from ser_strategies.fit.frame_cache import build_with
+    from ser_strategies.fit.record import RunRecord
+
+    made = configured(words)
+    trainer: Any = made.trainer
+    trainer.callbacks = [each for each in trainer.callbacks if not isinstance(each, (RunRecord, CostMeter))]
+    trainer.loggers = []
+    store = build_with(trainer, made.model, made.datamodule)
+    if trainer.is_global_zero:
+        print(f"cache {store.folder}: {len(store.keys()):,} sounds, {store.size() / 1e9:.3f} GB")
+        for line in unreadable_told(made.datamodule.unreadable):
+            print(line)
 
 
 def _manage(action: str, words: list[str]) -> None:

@@ -4,7 +4,8 @@ import json
 import sys
 
 from ser_strategies.common.errors import PROGRAM
-from ser_strategies.estimate.estimating import estimate
+from ser_strategies.estimates.dry_run import PlannedRun
+from ser_strategies.estimates.estimating import estimate_run
 from ser_strategies.fit.configured import configured
 
 JSON = "--json"
@@ -20,7 +21,9 @@ def run(command: str, arguments: list[str]) -> None:
     if not arguments or arguments[0] in {"-h", "--help"}:
         print(_help(command))
         return
-    figures = estimate(configured([word for word in arguments if word != JSON]))
+    made = configured([word for word in arguments if word != JSON])
+    options = made.config_init["fit"].trainer
+    figures = estimate_run(PlannedRun(made.model, made.datamodule, made.trainer, options))
     if JSON in arguments:
         print(json.dumps(figures.as_dict(), indent=2))
     else:

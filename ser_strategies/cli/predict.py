@@ -23,68 +23,22 @@ def run(command: str, arguments: list[str]) -> None:
         run_on_corpus(command, arguments)
         return
     options = _parser().parse_args(arguments)
-    predict_files(
+    check_torch()
+    from ser_strategies.fit.predicting import predict
+
+    table = predict(
         options.ckpt_path,
         options.paths,
-        output=options.output,
+        options.output,
         batch_size=options.batch_size,
         accelerator=options.accelerator,
         encoder=options.encoder,
         trust=tuple(options.trust),
+        progress=True,
     )
-
-
-def predict_files(
-    checkpoint: str,
-    paths: list[str],
-    *,
-    output: str,
-    batch_size: int = 8,
-    accelerator: str = "auto",
-    encoder: str | None = None,
-    trust: tuple[str, ...] = (),
-) -> None:
-    """Writes one row per sound file.
-
-    Args:
-        checkpoint: A .ckpt file of a strategy that predicts emotion.
-        paths: Files, and folders to search.
-        output: The table to write, .csv or .parquet.
-        batch_size: Files in a batch.
-        accelerator: cpu, gpu or auto.
-        encoder: Where the encoder is, if it has moved since training.
-        trust: Packages whose code the checkpoint may import.
-    """
-    check_torch()
-    from lightning.pytorch import Trainer
-    from lightning.pytorch.callbacks import RichProgressBar
-
-    from ser_strategies.data.files import AudioFiles
-    from ser_strategies.fit.lightning_cli import quiet
-    from ser_strategies.fit.record import PredictionTable
-    from ser_strategies.strategies import Recognizer, load_strategy
-
-    quiet()
-    table = PredictionTable(output)
-    files = AudioFiles(paths, batch_size=batch_size)
-    strategy = load_strategy(checkpoint, trust=trust, **({"encoder": encoder} if encoder else {}))
-    if not isinstance(strategy, Recognizer):
-        msg = (
-            f"{checkpoint} is from {type(strategy).__name__}, which predicts no emotion: fine-tune it first."
-        )
-        raise ValueError(msg)
-    trainer = Trainer(
-        accelerator=accelerator,
-        precision=strategy.required_precision,  # type: ignore[arg-type]  # one of the Literal's words
-        devices=1,
-        logger=False,
-        callbacks=[table, RichProgressBar()],
-        enable_checkpointing=False,
-    )
-    trainer.predict(strategy, files, return_predictions=False)
-    lost = len(files.unreadable)
-    why = f"; {lost} of {len(files.paths)} files could not be read: see its column error" if lost else ""
-    print(f"{len(files.paths) - lost} predictions in {output}{why}")
+    lost = int(table["error"].notna().sum()) if "error" in table else 0
+    why = f"; {lost} of {len(table)} files could not be read: see its column error" if lost else ""
+    print(f"{len(table) - lost} predictions in {options.output}{why}")
 
 
 def _parser() -> argparse.ArgumentParser:

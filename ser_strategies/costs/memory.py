@@ -1,6 +1,5 @@
 """The most memory that a run has held at once."""
 
-import resource
 import sys
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -47,15 +46,20 @@ def peak_memory(device: torch.device) -> Peak:
     return Peak(resident_peak(), None, "resident")
 
 
-def resident_peak() -> int | None:
-    """Bytes of this process in main memory at most; processes that it started are not counted.
+def resident_peak() -> int:
+    """Bytes of this process in main memory at most, by the system's own high-water mark.
 
-    Linux' own high-water mark where there is one: getrusage's is at first that of the process which started
-    this one, however little this one takes.
+    Processes that it started are not counted.
     """
     if STATUS.exists():
         for line in STATUS.read_text(encoding="utf-8").splitlines():
             if line.startswith(HIGH_WATER):
                 return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return int(psutil.Process().memory_info()._asdict()["peak_wset"])
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest if sys.platform == "darwin" else largest * 1024

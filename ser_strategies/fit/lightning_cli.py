@@ -27,14 +27,13 @@ from ser_strategies.fit.mistakes import check_configs, explained, unwrapped
 from ser_strategies.fit.record import PredictionTable, RunRecord
 from ser_strategies.fit.scored import ScoredTable
 from ser_strategies.fit.together import ending_as_one
+from ser_strategies.fit.trainer_options import EPOCHS, check_trainer, no_limit
 from ser_strategies.strategies import STRATEGIES, Strategy
 
 COMMANDS = ("fit", "validate", "test", "predict")
 # What a model takes from the corpus, and what the option holds as long as nobody gives it.
 LINKED = {"labels": None, "dimensions": ("activation", "valence", "dominance")}
 BEST, LAST = "best", "last"
-# Of a fit that is told no limit, as `compare` has from a published encoder; Lightning would go on for 1,000.
-EPOCHS = 15
 # Each is true, known and no news to the user; the reason stands beside it.
 NOISE = (
     "LightningCLI's args parameter is intended",  # the front door hands the arguments over on purpose
@@ -138,10 +137,14 @@ class StrategyCLI(LightningCLI):
         config.trainer.enable_autolog_hparams = False  # RunRecord does so once every check has passed
         if self.subcommand != "fit":
             config.trainer.enable_checkpointing = False
-        else:
-            _set_up_fit(config.trainer)
+        elif no_limit(config.trainer):
+            config.trainer.max_epochs = EPOCHS
+        check_trainer(str(self.subcommand), config.trainer)
         if config.patience is not None and config.patience < 1:
             msg = f"--patience must be 1 or more, got {config.patience}: how many validations to wait."
+            raise MistypedError(msg)
+        if config.output is not None and self.subcommand != "predict":
+            msg = f"--output is an option of predict: {self.subcommand} writes into the folder of the run."
             raise MistypedError(msg)
         for what, default in LINKED.items():
             given = config.model.init_args.get(what)
@@ -216,19 +219,6 @@ class StrategyCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would merge a checkpoint's options into the configuration without a word."""
-
-
-def _set_up_fit(trainer: Namespace) -> None:
-    """Refuses a fit that would not train on the corpus, and ends one that nobody has told when to end."""
-    if trainer.overfit_batches:
-        msg = "overfit_batches would replace the batches of the corpus: use limit_train_batches instead."
-        raise ValueError(msg)
-    if trainer.limit_train_batches == 0:
-        msg = "limit_train_batches is 0, so nothing would train: give more, or use `validate`."
-        raise ValueError(msg)
-    steps = None if trainer.max_steps == -1 else trainer.max_steps
-    if (trainer.max_epochs, steps, trainer.max_time) == (None, None, None):
-        trainer.max_epochs = EPOCHS
 
 
 def _apply_trainer_options(config: Namespace, name: str) -> None:

@@ -143,13 +143,14 @@ class PredictionTable(BasePredictionWriter):
     where there is one.
 
     Args:
-        output: The table, .csv or .parquet.
+        output: The table, .csv or .parquet; None keeps it only in `rows`.
     """
 
-    def __init__(self, output: str | Path) -> None:
+    def __init__(self, output: str | Path | None) -> None:
         super().__init__(write_interval="epoch")
-        self.output = Path(output)
-        if self.output.suffix not in {".csv", ".parquet"}:
+        self.output = None if output is None else Path(output)
+        self.rows = pd.DataFrame()
+        if self.output is not None and self.output.suffix not in {".csv", ".parquet"}:
             msg = f"--output must end in .csv or .parquet, got {output}."
             raise ValueError(msg)
 
@@ -180,8 +181,9 @@ class PredictionTable(BasePredictionWriter):
                 if name in unreadable
             ]
             rows.sort(key=lambda row: position[row["id"], row["path"]])
-        if trainer.is_global_zero:
-            write_table(self.output, pd.DataFrame(rows))
+        self.rows = pd.DataFrame(rows)
+        if trainer.is_global_zero and self.output is not None:
+            write_table(self.output, self.rows)
             print("\n".join(told(data)))
 
 

@@ -66,7 +66,7 @@ def test_on_the_cpu_the_peak_is_that_of_the_process():
 def test_without_linux_the_peak_is_that_of_getrusage(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "STATUS", tmp_path / "nowhere")
     usage = SimpleNamespace(ru_maxrss=123)
-    monkeypatch.setattr(memory.resource, "getrusage", lambda who: usage)
+    monkeypatch.setattr("resource.getrusage", lambda who: usage)
     monkeypatch.setattr(memory.sys, "platform", "linux")
     assert resident_peak() == 123 * 1024
     monkeypatch.setattr(memory.sys, "platform", "darwin")

@@ -1,24 +1,27 @@
-"""An estimate: what a configuration would train on, a dry run of it, and what follows for the whole."""
+"""An estimate: what a run would train on, a dry run of it, and what follows for the whole."""
 
 import shutil
+from collections.abc import Mapping
+from copy import copy, deepcopy
 from pathlib import Path
 from typing import Any
 
+import psutil
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
 from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.costs.machine import device_name
-from ser_strategies.estimate.course import course_of, planned_epochs
-from ser_strategies.estimate.dry_run import dry_run, gradient_bytes
-from ser_strategies.estimate.figures import Figures
-from ser_strategies.estimate.free_memory import free_memory
-from ser_strategies.estimate.prepared import Cache, makes_units, stand_in
-from ser_strategies.estimate.programme import programme
-from ser_strategies.estimate.timing import times
-from ser_strategies.estimate.watch import Watch
-from ser_strategies.estimate.workload import EPOCHS_LOOKED_AT, Workload, used
-from ser_strategies.fit.configured import Configured
+from ser_strategies.data.corpus import Corpus
+from ser_strategies.estimates.course import course_of, planned_epochs, times
+from ser_strategies.estimates.dry_run import PlannedRun, Watch, dry_run, gradient_bytes
+from ser_strategies.estimates.figures import Figures
+from ser_strategies.estimates.stand_ins import Cache, makes_units, stand_in
+from ser_strategies.estimates.workload import EPOCHS_LOOKED_AT, Workload, programme, used
+from ser_strategies.fit.lightning_cli import quiet
+from ser_strategies.fit.trainer_options import planned_trainer
+from ser_strategies.strategies import Strategy
 
 UNTIMED = {
     "epoch_train_seconds": None,
@@ -28,15 +31,23 @@ UNTIMED = {
 }
 
 
-def estimate(all_of_it: Configured) -> Figures:
-    """What a run will take; the model has taken a few steps then, and nothing is written.
+def estimate(strategy: Strategy, data: Corpus, trainer: Mapping[str, Any] | None = None) -> Figures:
+    """What a fit will take, found by a few of its steps; nothing is written, what is given stays as it is.
 
     Args:
-        all_of_it: Model, corpus and trainer of the run.
+        strategy: What would be trained. A copy of it takes the steps, which counts as memory on the CPU.
+        data: The corpus.
+        trainer: Options that the trainer would be made with, such as max_epochs and accelerator.
     """
-    model: Any = all_of_it.model
-    corpus: Any = all_of_it.datamodule
-    planned: Trainer = all_of_it.trainer
+    planned, options = planned_trainer(strategy, trainer or {})
+    quiet()
+    return estimate_run(PlannedRun(deepcopy(strategy), copy(data), planned, options))
+
+
+def estimate_run(run: PlannedRun) -> Figures:
+    """What a run will take; its strategy has taken a few steps then, and nothing is written."""
+    model: Any = run.strategy
+    corpus, planned = run.data, run.trainer
     corpus.prepare_data()
     corpus.setup("fit")
     train, val = _workloads(planned, corpus, model.encoder.max_samples)
@@ -55,12 +66,12 @@ def estimate(all_of_it: Configured) -> Figures:
     )
     device = planned.strategy.root_device
     free = free_memory(device)
-    peak = watch.peak if dry_run(all_of_it, watch, todo) else None
+    peak = watch.peak if dry_run(run, watch, todo) else None
     again = gradient_bytes(model) if isinstance(planned.strategy, DDPStrategy) else 0
     used_at_most = None if peak is None or peak.used is None else peak.used + again
     reserved = None if peak is None or peak.reserved is None else peak.reserved + again
     needed = used_at_most if reserved is None else reserved
-    fits = None if free is None or needed is None else needed <= free
+    fits = None if needed is None else needed <= free
     sizes = [load.size(batch) for load in (train, val) if load for batch in load.biggest]
     return Figures(
         strategy=type(model).__name__,
@@ -105,3 +116,10 @@ def _existing(folder: Path) -> Path:
     """The folder, or the nearest one above it that is there."""
     folder = folder.absolute()
     return next(path for path in (folder, *folder.parents) if path.is_dir())
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that this process may have in all, with those it has."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    return psutil.virtual_memory().available + psutil.Process().memory_info().rss

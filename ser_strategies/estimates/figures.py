@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from ser_strategies.estimate.prepared import Cache
-from ser_strategies.estimate.workload import Size
+from ser_strategies.estimates.stand_ins import Cache
+from ser_strategies.estimates.workload import Size
 
 # best.ckpt and last.ckpt.
 CHECKPOINTS = 2
@@ -42,7 +42,7 @@ class Figures:
     processes: int
     precision: str
     fits: bool | None
-    free_memory_bytes: int | None
+    free_memory_bytes: int
     peak_memory_bytes: int | None
     peak_memory_reserved_bytes: int | None
     memory_kind: Literal["cuda", "resident"]
@@ -93,8 +93,8 @@ class Figures:
             yield "units: they are made before training, which takes time, memory and disk beyond this"
         if self.fits is not None:
             where = "on the GPU" if self.memory_kind == "cuda" else "in main memory"
-            free = "what is" if self.free_memory_bytes is None else f"the {_bytes(self.free_memory_bytes)}"
-            yield f"it {'fits' if self.fits else 'does not fit'} into {free} free {where}"
+            free = _bytes(self.free_memory_bytes)
+            yield f"it {'fits' if self.fits else 'does not fit'} into the {free} free {where}"
 
     def _memory(self) -> str:
         size = self.biggest_batch

@@ -1,20 +1,24 @@
-"""Watches a dry run: how long its steps take, and the most memory it holds."""
+"""A dry run: a few steps on the real device, in one process, watched, with nothing written."""
 
 import tempfile
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import nn
 
 from ser_strategies.costs.memory import Peak, forget_peak, peak_memory
 from ser_strategies.data.batching import PlannedBatch
-from ser_strategies.estimate.programme import Programme
+from ser_strategies.estimates.workload import Programme
+from ser_strategies.fit.lightning_cli import in_plain_words
+from ser_strategies.strategies import Strategy
 
 # No more steps are timed after so many seconds, if there were a few.
 ENOUGH_SECONDS, AT_LEAST = 10.0, 3
@@ -129,3 +133,78 @@ class _Counting(TorchCheckpointIO):
         # A full or forbidden disk is for `fit` to report; the size is known without it.
         with suppress(OSError), tempfile.TemporaryFile(dir=self.folder) as file:
             file.write(buffer.getvalue())
+
+
+class PlannedRun(NamedTuple):
+    """A run that has not begun.
+
+    Args:
+        strategy: What would be trained.
+        data: The corpus.
+        trainer: What would train it.
+        options: What the trainer was made with.
+    """
+
+    strategy: Strategy
+    data: Any
+    trainer: Trainer
+    options: Mapping[str, Any]
+
+
+# What its trainer has otherwise than that of the run: one process, nothing written, no end but its own.
+DRY: dict[str, Any] = {
+    "strategy": "auto",
+    "num_nodes": 1,
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "profiler": None,
+    "fast_dev_run": False,
+    "max_epochs": 1,
+    "min_epochs": None,
+    "max_steps": -1,
+    "min_steps": None,
+    "max_time": None,
+    "limit_train_batches": None,
+    "val_check_interval": None,
+    "check_val_every_n_epoch": 1,
+    "num_sanity_val_steps": 0,
+}
+
+
+def dry_run(run: PlannedRun, watch: Watch, todo: Programme) -> bool:
+    """Runs the programme; tells whether there was memory enough for it."""
+    corpus = run.data
+    # The corpus itself stays what the strategy asks about labels and counts; only its batches are chosen.
+    corpus.train_dataloader = lambda: corpus.load_batches("train", todo.train, shuffle=True)
+    corpus.val_dataloader = lambda: corpus.load_batches("val", todo.val, shuffle=False)
+    with in_plain_words(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a few batches may lack what the whole has, such as a class
+        trainer = _trainer(run, watch, validates=bool(todo.val))
+        try:
+            trainer.fit(run.strategy, datamodule=corpus)
+        except torch.OutOfMemoryError:
+            return False
+    return True
+
+
+def _trainer(run: PlannedRun, watch: Watch, *, validates: bool) -> Trainer:
+    device = run.trainer.strategy.root_device
+    return Trainer(
+        **dict(run.options)
+        | DRY
+        | {
+            "devices": [device.index or 0] if device.type == "cuda" else 1,
+            "limit_val_batches": None if validates else 0,
+            "callbacks": [watch],
+        }
+    )
+
+
+def gradient_bytes(model: nn.Module) -> int:
+    """Bytes of the gradients, which DistributedDataParallel keeps a second time.
+
+    Args:
+        model: The model.
+    """
+    return sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)

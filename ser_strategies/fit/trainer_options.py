@@ -1,0 +1,88 @@
+"""What a run gives its trainer unless told otherwise, and what it refuses to give it."""
+
+import math
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+
+from ser_strategies.common.errors import MistypedError
+from ser_strategies.strategies import Strategy
+
+# Of a fit that is told no limit, as `compare` has from a published encoder; Lightning would go on for 1,000.
+EPOCHS = 15
+
+
+def planned_trainer(strategy: Strategy, options: Mapping[str, Any]) -> tuple[Trainer, dict[str, Any]]:
+    """The trainer that a fit from Python would have, and all its options; it writes no log."""
+    given = {name: strategy.hparams[name] for name in strategy.trainer_options} | dict(options)
+    if no_limit(given):
+        given["max_epochs"] = EPOCHS
+    check_trainer("fit", given)
+    given |= {"use_distributed_sampler": False, "logger": False, "enable_progress_bar": False}
+    try:
+        return Trainer(**given), given
+    except (TypeError, MisconfigurationException) as error:
+        msg = f"the trainer cannot be set up so: {' '.join(str(error).split())}"
+        raise ValueError(msg) from error
+
+
+def no_limit(options: Mapping[str, Any]) -> bool:
+    """Whether a trainer is told no end."""
+    steps = options.get("max_steps")
+    limits = (options.get("max_epochs"), None if steps == -1 else steps, options.get("max_time"))
+    return limits == (None, None, None)
+
+
+def check_trainer(command: str, options: Mapping[str, Any]) -> None:
+    """Raises `MistypedError` where a trainer would do nothing, or something that nobody can want."""
+    given = options.get
+    if command == "fit":
+        _check_fit(options)
+    splits = {"validate": "val", "test": "test", "predict": "predict"}
+    limit = f"limit_{splits.get(command)}_batches"
+    if given(limit) == 0:
+        msg = f"--trainer.{limit} is 0, so nothing would be scored: leave it out, or give 1 or more."
+        raise MistypedError(msg)
+
+
+def _check_fit(options: Mapping[str, Any]) -> None:
+    given = options.get
+    if given("overfit_batches"):
+        msg = "overfit_batches would replace the batches of the corpus: use limit_train_batches instead."
+        raise MistypedError(msg)
+    if given("limit_train_batches") == 0:
+        msg = "limit_train_batches is 0, so nothing would train: give more, or use `validate`."
+        raise MistypedError(msg)
+    for name in ("accumulate_grad_batches", "val_check_interval", "check_val_every_n_epoch"):
+        value = given(name)
+        if isinstance(value, (int, float)) and (value <= 0 or not math.isfinite(value)):
+            msg = f"--trainer.{name} must be more than 0, got {value}."
+            raise MistypedError(msg)
+    epochs, every = given("max_epochs"), given("check_val_every_n_epoch")
+    if isinstance(epochs, float) or (epochs is not None and epochs < -1):
+        msg = f"--trainer.max_epochs must be a whole number, or -1 for a run without end; got {epochs}."
+        raise MistypedError(msg)
+    if epochs and every and 0 < epochs < every:
+        msg = (
+            f"--trainer.check_val_every_n_epoch is {every}, but the run has {epochs} epochs, so it "
+            f"would never validate: give {epochs} or less, or --trainer.limit_val_batches 0 to train without."
+        )
+        raise MistypedError(msg)
+    if (clip := given("gradient_clip_val")) is not None and not clip >= 0:
+        msg = f"--trainer.gradient_clip_val must be 0 (no clipping) or more, got {clip}."
+        raise MistypedError(msg)
+    if _is_over_at_once(given("max_time")):
+        got = given("max_time")
+        msg = f"--trainer.max_time is {got}, so nothing would train: give DD:HH:MM:SS, as 00:02:00:00."
+        raise MistypedError(msg)
+
+
+def _is_over_at_once(limit: Any) -> bool:
+    if isinstance(limit, str):
+        return not any(character in "123456789" for character in limit)
+    if isinstance(limit, Mapping):
+        return not timedelta(**limit)
+    return isinstance(limit, timedelta) and limit <= timedelta()
