@@ -24,7 +24,7 @@ def predict(
     batch_size: int = 8,
     accelerator: str = "auto",
     encoder: str | None = None,
-    trust: Sequence[str] = (),
+    trust: str | tuple[str, ...] = (),
     progress: bool = False,
 ) -> pd.DataFrame:
     """One row for each sound file, or for each utterance of a corpus' test split.
