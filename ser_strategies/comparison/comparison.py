@@ -2,19 +2,22 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 
 from ser_strategies.comparison import fairness
-from ser_strategies.comparison.choosing import decisive, score_of
-from ser_strategies.comparison.ledger import Ledger, Problem
-from ser_strategies.comparison.predictions import Predictions
+from ser_strategies.comparison.ledger import Ledger, LedgerProblem
+from ser_strategies.comparison.predictions import RunPredictions
 from ser_strategies.comparison.stats.aligned import Aligned
+from ser_strategies.comparison.stats.clusters import counted
 from ser_strategies.comparison.stats.differences import Difference, differences
 from ser_strategies.comparison.stats.fronts import Front, pareto
-from ser_strategies.comparison.stats.scores import Score
-from ser_strategies.comparison.table import marks_of, table_of
+from ser_strategies.comparison.stats.scores import Score, score_named
+from ser_strategies.comparison.summary import marks_of, table_of
+
+if TYPE_CHECKING:
+    from ser_strategies.comparison.report.picture import Picture
 
 COST = "cost/fit_seconds"
 
@@ -40,12 +43,12 @@ class Comparison:
         allow_unfair: bool = False,
         baseline: str | None = None,
         runs: pd.DataFrame | None = None,
-        predictions: Predictions | None = None,
+        predictions: RunPredictions | None = None,
     ) -> None:
         self.ledger = ledger
         self.allow_unfair = allow_unfair
         self.runs = ledger.runs if runs is None else runs
-        self._predictions = predictions or Predictions(ledger)
+        self._predictions = predictions or RunPredictions(ledger)
         finished = self.runs[self.runs["status"] == "finished"]
         whole = self._predictions.whole(finished["hash"])
         self.finished = finished[finished["hash"].isin(whole)].reset_index(drop=True)
@@ -121,7 +124,7 @@ class Comparison:
         """The strategies in groups that may stand in one table, the largest first."""
         return [self.only(*names) for names in fairness.alike(self.finished)]
 
-    def unfairness(self) -> list[fairness.Difference]:
+    def unfairness(self) -> list[fairness.Mismatch]:
         """In what the strategies are not alike, beside their strategy."""
         return list(self._unlike)
 
@@ -217,26 +220,30 @@ class Comparison:
         return known
 
     @property
-    def problems(self) -> tuple[Problem, ...]:
+    def problems(self) -> tuple[LedgerProblem, ...]:
         """What is not whole: of the ledger, and of the predictions."""
         return (*self.ledger.problems, *self._predictions.problems, *self._read[1])
 
-    # What is written ------------------------------------------------------------------------------------
+    # What is shown --------------------------------------------------------------------------------------
 
-    def plot(self, path: str | Path, picture: str = "pareto", **options: Any) -> Path:
-        """Writes one picture of the report.
+    def plot(self, path: str | Path | None = None, picture: str = "pareto", **options: Any) -> "Picture":
+        """Draws one picture of the report; a notebook shows it.
 
         Args:
-            path: A file; its ending says how: .svg, .png or .pdf.
+            path: A file to write it to, too; its ending says how: .svg, .png or .pdf.
             picture: pareto, curves, differences, confusion, reliability, speakers or times.
             **options: For pareto `cost`, a column of costs; `width` in pixels.
-        """
-        from ser_strategies.comparison.report.pictures import plot
 
-        return plot(self, Path(path), picture, **options)
+        Returns:
+            A figure of matplotlib.
+        """
+        # The one import that leads up: a report is made of findings, and these of comparisons.
+        from ser_strategies.comparison.report import writing
+
+        return writing.plot(self, path, picture, **options)
 
     def report(self, folder: str | Path | None = None) -> Path:
-        """Writes the report: report.html, report.md, table.csv, report.json and the pictures.
+        """Writes the report: report.html, report.md, table.csv, table.tex, report.json and the pictures.
 
         It is about what may be compared: the largest group of strategies that are alike, on the folds and
         with the seeds that all of them have; it says what is left out, and why.
@@ -247,20 +254,32 @@ class Comparison:
         Returns:
             The page, report.html.
         """
-        from ser_strategies.comparison.report.writing import write_report
+        from ser_strategies.comparison.report import writing
 
-        return write_report(self, Path(folder) if folder else self.ledger.folder)
+        return writing.write_report(self, Path(folder) if folder else self.ledger.folder)
+
+    def __repr__(self) -> str:
+        many = f"{counted(len(self.finished), 'finished run')} of {', '.join(self.names)}"
+        return f"<Comparison by {self.score}: {many}; in {self.ledger.folder}>"
+
+    def _repr_html_(self) -> str | None:
+        from ser_strategies.comparison.report import writing
+
+        try:
+            return writing.table_html(self)
+        except ValueError:  # not to be shown in one table
+            return None
 
     # How ------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _read(self) -> tuple[dict[str, Aligned], tuple[Problem, ...]]:
+    def _read(self) -> tuple[dict[str, Aligned], tuple[LedgerProblem, ...]]:
         found, problems = {}, []
         for name in self.names:
             try:
                 found[name] = self._predictions.aligned(name, self.finished[self.finished["name"] == name])
             except ValueError as error:
-                problems.append(Problem(name, f"cannot be scored: {error}"))
+                problems.append(LedgerProblem(name, f"cannot be scored: {error}"))
         return found, tuple(problems)
 
     @property
@@ -274,7 +293,7 @@ class Comparison:
         return score_of(score or self.score, self.finished)
 
     @cached_property
-    def _unlike(self) -> list[fairness.Difference]:
+    def _unlike(self) -> list[fairness.Mismatch]:
         return fairness.differences(self.finished)
 
     def _known(self, name: str) -> str:
@@ -294,3 +313,32 @@ class Comparison:
             runs=runs.reset_index(drop=True),
             predictions=self._predictions,
         )
+
+
+def score_of(name: str, finished: pd.DataFrame) -> Score:
+    """The score of a name, of what most runs predict.
+
+    Args:
+        name: Such as ua or ccc_valence; "test/" or "val/" before it is ignored.
+        finished: Runs that predict something.
+
+    Raises:
+        ValueError: There is no such score, with a list of those there are.
+    """
+    outputs = list(zip(finished["labels"], finished["dimensions"], strict=True))
+    labels, dimensions = max(dict.fromkeys(outputs), key=outputs.count)
+    return score_named(name.removeprefix("test/").removeprefix("val/"), labels, dimensions)
+
+
+def decisive(finished: pd.DataFrame, wanted: str | None = None) -> Score:
+    """The score that is wanted, if there is one of that name; else the one that chose most epochs."""
+    chosen = finished["monitor"].dropna().mode()
+    # `val/mean`, the mean of both tasks, has no counterpart on the test set, and no loss has.
+    for name in (wanted, *chosen, "ua", "ccc"):
+        try:
+            if name is not None:
+                return score_of(str(name), finished)
+        except ValueError:
+            continue
+    msg = f"expected runs that predict classes or dimensions, got {finished['label_set'].iloc[0]!r}."
+    raise ValueError(msg)

@@ -20,7 +20,7 @@ SHOWN = 6
 
 
 @dataclass(frozen=True)
-class Difference:
+class Mismatch:
     """Something in which strategies that are compared are not alike.
 
     Args:
@@ -39,29 +39,29 @@ class Difference:
         return f"{self.what} ({'; '.join(parts)}{more})"
 
 
-def differences(runs: pd.DataFrame) -> list[Difference]:
+def differences(runs: pd.DataFrame) -> list[Mismatch]:
     """In what the strategies of finished runs are not alike, so that they do not belong in one table.
 
     Args:
         runs: Finished runs, as a ledger has them.
     """
-    found = [_difference(words, _values(runs, column)) for column, words in TASK.items()]
-    found.append(_difference("who is in which split (protocol digest)", _digests(runs)))
-    found.append(_difference(CELLS, _cells(runs)))
+    found = [_mismatch(words, _values(runs, column)) for column, words in TASK.items()]
+    found.append(_mismatch("who is in which split (protocol digest)", _digests(runs)))
+    found.append(_mismatch(CELLS, _cells(runs)))
     return [each for each in found if each is not None]
 
 
-def cost_differences(runs: pd.DataFrame) -> list[Difference]:
+def cost_differences(runs: pd.DataFrame) -> list[Mismatch]:
     """In what the strategies' costs were not measured alike: machine, number format, kind of memory.
 
     Args:
         runs: Finished runs.
     """
-    found = [_difference(words, _values(runs, column)) for column, words in OF_COSTS.items()]
+    found = [_mismatch(words, _values(runs, column)) for column, words in OF_COSTS.items()]
     return [each for each in found if each is not None]
 
 
-def check(found: Sequence[Difference]) -> None:
+def check(found: Sequence[Mismatch]) -> None:
     """Raises ValueError that names what differs between strategies.
 
     Args:
@@ -207,11 +207,11 @@ def _values(runs: pd.DataFrame, column: str) -> dict[str, str]:
     return found
 
 
-def _difference(what: str, found: Mapping[str, str]) -> Difference | None:
+def _mismatch(what: str, found: Mapping[str, str]) -> Mismatch | None:
     groups: dict[str, list[str]] = {}
     for name, value in found.items():
         groups.setdefault(value, []).append(name)
     if len(groups) < 2 and " and " not in next(iter(groups), ""):
         return None
     ordered = sorted(groups.values(), key=len, reverse=True)
-    return Difference(what, dict(found), tuple(tuple(names) for names in ordered))
+    return Mismatch(what, dict(found), tuple(tuple(names) for names in ordered))

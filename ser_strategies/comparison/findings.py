@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,17 +11,19 @@ import numpy as np
 import pandas as pd
 
 from ser_strategies.comparison import fairness
-from ser_strategies.comparison.comparison import Comparison
-from ser_strategies.comparison.ledger import Problem
+from ser_strategies.comparison.comparison import Comparison, score_of
+from ser_strategies.comparison.ledger import Ledger, LedgerProblem
 from ser_strategies.comparison.ledger_cell import number
-from ser_strategies.comparison.report.scorewords import ScoreWords
+from ser_strategies.comparison.stats.aligned import Aligned
 from ser_strategies.comparison.stats.calibration import Calibration, calibration
 from ser_strategies.comparison.stats.clusters import counted
 from ser_strategies.comparison.stats.confusion import confusion, recalls
 from ser_strategies.comparison.stats.differences import Difference
 from ser_strategies.comparison.stats.fronts import Front
 from ser_strategies.comparison.stats.groups import Groups, by_group
-from ser_strategies.comparison.stats.intervals import Interval
+from ser_strategies.comparison.stats.intervals import LEVEL, Interval
+from ser_strategies.comparison.stats.student import exceeded_by
+from ser_strategies.comparison.wording import ScoreWords
 
 FRONTS = ("cost/fit_seconds", "cost/peak_memory_bytes", "cost/trainable_parameters")
 PARTS = {
@@ -34,25 +36,42 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Curve:
-    """The best validation score so far, mean over runs.
+    """The best validation score so far, mean over runs, with its interval.
 
     Args:
         seconds: Since the run was started.
         scores: By then.
+        low: Lower ends of the 95 % intervals, runs taken as independent; none of a single run.
+        high: Upper ends.
     """
 
     seconds: tuple[float, ...]
     scores: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class OtherTable:
+    """Strategies that may not stand in the table, with one of their own."""
+
+    names: list[str]
+    score: str
+    table: pd.DataFrame
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a report tells.
+    """What a report tells, as plain data.
 
     Args:
-        comparison: What is compared.
-        whole: The comparison it was chosen from.
-        words: How the score that decides is called and written.
+        ledger: What was compared, as it lies on the disk.
+        runs: Every run of the ledger.
+        finished: The runs that the table stands on.
+        broken: How many finished runs have predictions that cannot be read.
+        score: The score that decides.
+        higher_is_better: Of that score.
+        baseline: The strategy that all others are compared with, if there is one.
         table: One row a strategy, the best first.
         differences: Of all pairs.
         fronts: By cost.
@@ -62,17 +81,25 @@ class Findings:
         calibration: By strategy.
         recalls: By strategy and class.
         groups: By gender or speaker, then by strategy.
+        genders: Of the speakers, where known.
         times: By strategy: mean seconds of each part of a run.
         data: What the runs say of their data, by fold.
-        others: Comparisons of strategies that may not stand in this table, group by group.
+        configurations: By strategy: the configuration of each stage of its first run.
+        environment: Where the first run ran: versions, processor.
+        encoder: The encoder that was tested first: its source, revision and family.
+        others: Strategies that may not stand in this table, group by group.
         left_out: What of the ledger is not in the table although it is whole, in words.
         unfair: In what the strategies of the table are not alike, where that was allowed.
         problems: What is not whole.
     """
 
-    comparison: Comparison
-    whole: Comparison
-    words: ScoreWords
+    ledger: Ledger
+    runs: pd.DataFrame
+    finished: pd.DataFrame
+    broken: int
+    score: str
+    higher_is_better: bool
+    baseline: str | None
     table: pd.DataFrame
     differences: tuple[Difference, ...]
     fronts: Mapping[str, Front]
@@ -82,12 +109,16 @@ class Findings:
     calibration: Mapping[str, Calibration]
     recalls: Mapping[str, Mapping[str, Interval]]
     groups: Mapping[str, Mapping[str, Groups]]
+    genders: Mapping[str, str]
     times: Mapping[str, Mapping[str, float]]
     data: Mapping[str, Mapping[str, Any]]
-    others: tuple[Comparison, ...] = ()
+    configurations: Mapping[str, Sequence[Mapping[str, Any]]]
+    environment: Mapping[str, Any]
+    encoder: Mapping[str, Any]
+    others: tuple[OtherTable, ...] = ()
     left_out: tuple[str, ...] = ()
-    unfair: tuple[fairness.Difference, ...] = ()
-    problems: tuple[Problem, ...] = field(default=())
+    unfair: tuple[fairness.Mismatch, ...] = ()
+    problems: tuple[LedgerProblem, ...] = field(default=())
 
     @property
     def names(self) -> list[str]:
@@ -95,15 +126,20 @@ class Findings:
         return [str(name) for name in self.table.index[self.table["score"].notna()]]
 
     @property
+    def words(self) -> ScoreWords:
+        """How the score that decides is called and written."""
+        return ScoreWords(self.score)
+
+    @property
     def monitor(self) -> ScoreWords:
         """The score that chose the epochs."""
-        said = self.comparison.finished["monitor"].dropna()
+        said = self.finished["monitor"].dropna()
         return ScoreWords(str(said.mode().iloc[0]) if len(said) else "val/loss")
 
     @property
     def chance(self) -> float | None:
         """The score of a guess, where that is known: for UA one in as many as the test has classes."""
-        if not self.labels or self.words.name != "ua":
+        if not self.labels or self.score != "ua":
             return None
         counts = next(iter(self.confusion.values()), None)
         occurring = len(self.labels) if counts is None else int((counts.sum(axis=1) > 0).sum())
@@ -114,17 +150,9 @@ class Findings:
         """The rows of the table, by strategy."""
         return {str(row["name"]): row for row in records(self.table.reset_index())}
 
-    def position(self, name: str) -> int:
-        """The place of a strategy in the table, which gives it its colour and shape."""
-        return list(self.table.index).index(name)
-
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a frame.
-
-    Args:
-        frame: The frame.
-    """
+    """The rows of a frame."""
     return [{str(column): value for column, value in row.items()} for row in frame.to_dict("records")]
 
 
@@ -142,10 +170,16 @@ def find(whole: Comparison, fronts: Collection[str] = FRONTS) -> Findings:
     aligned = {name: chosen.aligned(name) for name in names}
     labels = next((each.labels for each in aligned.values() if each.labels), ())
     of_classes = {name: each for name, each in aligned.items() if each.labels}
+    finished = int((whole.runs["status"] == "finished").sum())
+    first = chosen.finished["hash"].iloc[0]
     return Findings(
-        comparison=chosen,
-        whole=whole,
-        words=ScoreWords(chosen.score),
+        ledger=whole.ledger,
+        runs=whole.runs,
+        finished=chosen.finished,
+        broken=finished - len(whole.finished),
+        score=chosen.score,
+        higher_is_better=score_of(chosen.score, chosen.finished).higher_is_better,
+        baseline=chosen.baseline,
         table=table,
         differences=pairs,
         fronts=_fronts(chosen, fronts),
@@ -155,9 +189,13 @@ def find(whole: Comparison, fronts: Collection[str] = FRONTS) -> Findings:
         calibration=_calibrations(of_classes),
         recalls={name: recalls(each) for name, each in of_classes.items()},
         groups={by: _groups(aligned, chosen.score, by) for by in ("gender", "speaker")},
+        genders=_genders(aligned.values()),
         times=_times(chosen, names),
         data=_data(chosen),
-        others=tuple(others),
+        configurations=_configurations(chosen, names),
+        environment=whole.ledger.environment(first),
+        encoder=whole.ledger.encoder(first),
+        others=tuple(OtherTable(each.names, each.score, each.table()) for each in others),
         left_out=tuple(left_out),
         unfair=tuple(chosen.unfairness()) if whole.allow_unfair else (),
         problems=tuple(dict.fromkeys((*whole.ledger.problems, *chosen.problems))),
@@ -219,7 +257,7 @@ def _fronts(chosen: Comparison, costs: Collection[str]) -> dict[str, Front]:
     return found
 
 
-def _calibrations(aligned: Mapping[str, Any]) -> dict[str, Calibration]:
+def _calibrations(aligned: Mapping[str, Aligned]) -> dict[str, Calibration]:
     found = {}
     for name, each in aligned.items():
         try:
@@ -229,7 +267,7 @@ def _calibrations(aligned: Mapping[str, Any]) -> dict[str, Calibration]:
     return found
 
 
-def _groups(aligned: Mapping[str, Any], score: str, by: str) -> dict[str, Groups]:
+def _groups(aligned: Mapping[str, Aligned], score: str, by: str) -> dict[str, Groups]:
     found = {}
     for name, each in aligned.items():
         try:
@@ -237,6 +275,19 @@ def _groups(aligned: Mapping[str, Any], score: str, by: str) -> dict[str, Groups
         except ValueError:  # nobody's gender, or nobody's name, is known
             continue
     return found
+
+
+def _genders(aligned: Iterable[Aligned]) -> dict[str, str]:
+    """The gender of each speaker where it is known."""
+    for each in aligned:
+        known = each.table[["speaker", "gender"]].dropna().drop_duplicates("speaker")
+        return {str(who): str(gender) for who, gender in known.to_numpy()}
+    return {}
+
+
+def _configurations(chosen: Comparison, names: list[str]) -> dict[str, list[dict[str, Any]]]:
+    first = chosen.finished.drop_duplicates("name").set_index("name")["hash"]
+    return {name: chosen.ledger.configurations(first[name]) for name in names}
 
 
 def _curves(chosen: Comparison, names: list[str]) -> dict[str, Curve]:
@@ -259,12 +310,17 @@ def _curves(chosen: Comparison, names: list[str]) -> dict[str, Curve]:
 def _mean_curve(runs: list[tuple[np.ndarray, np.ndarray]]) -> Curve:
     """The mean over runs; from when all have a score until the last of them ends."""
     if len({len(seconds) for seconds, _ in runs}) == 1:
-        seconds = np.mean([seconds for seconds, _ in runs], axis=0)
-        return Curve(tuple(seconds.tolist()), tuple(np.mean([best for _, best in runs], axis=0).tolist()))
-    first, last = max(seconds[0] for seconds, _ in runs), max(seconds[-1] for seconds, _ in runs)
-    times = np.linspace(first, last, 40)
-    held = [best[np.searchsorted(seconds, times, side="right") - 1] for seconds, best in runs]
-    return Curve(tuple(times.tolist()), tuple(np.mean(held, axis=0).tolist()))
+        times = np.mean([seconds for seconds, _ in runs], axis=0)
+        held = np.array([best for _, best in runs])
+    else:
+        first, last = max(seconds[0] for seconds, _ in runs), max(seconds[-1] for seconds, _ in runs)
+        times = np.linspace(first, last, 40)
+        held = np.array([best[np.searchsorted(seconds, times, side="right") - 1] for seconds, best in runs])
+    mean = held.mean(axis=0)
+    if len(runs) < 2:
+        return Curve(tuple(times.tolist()), tuple(mean.tolist()))
+    half = exceeded_by((1 - LEVEL) / 2, len(runs) - 1) * held.std(axis=0, ddof=1) / math.sqrt(len(runs))
+    return Curve(*(tuple(each.tolist()) for each in (times, mean, mean - half, mean + half)))
 
 
 def _times(chosen: Comparison, names: list[str]) -> dict[str, dict[str, float]]:

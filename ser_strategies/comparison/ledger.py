@@ -28,6 +28,7 @@ from ser_strategies.comparison.ledger_cell import (
     STATUSES,
     Stages,
     check_schema,
+    configuration,
     number,
     read_cell,
     read_json,
@@ -45,7 +46,7 @@ COLUMNS = (
 )
 
 
-class Problem(NamedTuple):
+class LedgerProblem(NamedTuple):
     """Something of a ledger that is not whole.
 
     Args:
@@ -75,7 +76,7 @@ class Ledger:
     folder: Path
     facts: Mapping[str, Any]
     runs: pd.DataFrame
-    problems: tuple[Problem, ...] = field(default=())
+    problems: tuple[LedgerProblem, ...] = field(default=())
     earlier: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -90,12 +91,12 @@ class Ledger:
         """
         folder = Path(folder).expanduser()
         cells = _cells(folder)
-        problems: list[Problem] = []
+        problems: list[LedgerProblem] = []
         facts: dict[str, Any] = {}
         if (folder / COMPARISON).exists():
             facts = _comparison(folder, problems)
         else:
-            problems.append(Problem(COMPARISON, f"unreadable: {COMPARISON} is missing"))
+            problems.append(LedgerProblem(COMPARISON, f"unreadable: {COMPARISON} is missing"))
         rows = []
         earlier: dict[str, int] = {}
         wanted = facts.get("cells")
@@ -112,7 +113,7 @@ class Ledger:
                     _check_predictions(_predictions_path(cell))
                 rows.append(row)
             except ValueError as error:
-                problems.append(Problem(cell.name, f"unreadable: {error}"))
+                problems.append(LedgerProblem(cell.name, f"unreadable: {error}"))
         return cls(folder, facts, _table(rows), tuple(problems), earlier)
 
     def predictions(self, run: str, columns: Collection[str] | None = None) -> pd.DataFrame:
@@ -167,6 +168,18 @@ class Ledger:
         """
         test = read_json(self._stages(run).last / "test.json", missing={})
         return dict(test.get("data") or {})
+
+    def configurations(self, run: str) -> list[dict[str, Any]]:
+        """The configuration of each stage of a run; empty where it cannot be read."""
+        return [configuration(folder) for folder in self._stages(run).folders]
+
+    def environment(self, run: str) -> dict[str, Any]:
+        """Where a run ran: versions of packages, processor."""
+        return read_json(self._stages(run).last / "environment.json", missing={})
+
+    def encoder(self, run: str) -> dict[str, Any]:
+        """The encoder that a finished run was tested with: source, revision, family."""
+        return dict(read_json(self._stages(run).last / "test.json", missing={}).get("encoder") or {})
 
     def _stages(self, run: str) -> Stages:
         cell = self.folder / CELLS / run
@@ -265,11 +278,11 @@ def _visible(path: Path) -> bool:
     return path.is_dir() and not path.name.startswith(".")
 
 
-def _comparison(folder: Path, problems: list[Problem]) -> dict[str, Any]:
+def _comparison(folder: Path, problems: list[LedgerProblem]) -> dict[str, Any]:
     try:
         facts = read_json(folder / COMPARISON)
     except ValueError as error:
-        problems.append(Problem(COMPARISON, f"unreadable: {error}"))
+        problems.append(LedgerProblem(COMPARISON, f"unreadable: {error}"))
         return {}
     try:
         check_schema(facts, COMPARISON)

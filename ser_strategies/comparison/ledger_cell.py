@@ -225,13 +225,21 @@ def _start(stages: Stages, test: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _configured_encoder(folder: Path) -> str | None:
+def configuration(folder: Path) -> dict[str, Any]:
+    """What a stage was configured with; empty where that cannot be read."""
     try:
         text = (folder / "config.yaml").read_text(encoding="utf-8")
         # The C parser where there is one: 1,000 configurations take Python's own the better part of a minute.
         config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        return str(config["model"]["init_args"]["encoder"])
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _configured_encoder(folder: Path) -> str | None:
+    try:
+        return str(configuration(folder)["model"]["init_args"]["encoder"])
+    except (KeyError, TypeError):
         return None
 
 

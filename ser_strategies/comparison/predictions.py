@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ser_strategies.comparison.ledger import Ledger, Problem
+from ser_strategies.comparison.ledger import Ledger, LedgerProblem
 from ser_strategies.comparison.stats.aligned import PROBABILITY, TRUE, Aligned, Run, align
 
 
-class Predictions:
+class RunPredictions:
     """The predictions of the runs of a ledger.
 
     Args:
@@ -23,9 +23,9 @@ class Predictions:
         self._broken: dict[str, str] = {}
 
     @property
-    def problems(self) -> tuple[Problem, ...]:
+    def problems(self) -> tuple[LedgerProblem, ...]:
         """The runs whose predictions are not whole, and why."""
-        return tuple(Problem(run, f"unreadable: {why}") for run, why in self._broken.items())
+        return tuple(LedgerProblem(run, f"unreadable: {why}") for run, why in self._broken.items())
 
     def whole(self, runs: Iterable[str]) -> set[str]:
         """Those of the runs whose predictions are whole.

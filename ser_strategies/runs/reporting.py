@@ -7,7 +7,7 @@ from rich.table import Table
 
 from ser_strategies.comparison.comparison import Comparison
 from ser_strategies.comparison.findings import Findings, find
-from ser_strategies.comparison.report.grids import overview
+from ser_strategies.comparison.report.tables import overview
 from ser_strategies.comparison.report.verdict import verdict, warnings
 from ser_strategies.comparison.report.writing import write_findings
 from ser_strategies.runs.arguments import CompareArguments

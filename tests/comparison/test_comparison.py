@@ -1,11 +1,13 @@
 """The comparison as a Python object: table, differences, front and pictures."""
 
 import json
+import re
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from ser_strategies.comparison.comparison import Comparison
 from ser_strategies.comparison.ledger import CELLS, Ledger, write_cell, write_comparison
@@ -132,7 +134,8 @@ def test_a_score_without_a_column_of_its_own_has_a_front(small):
 
 @pytest.mark.parametrize("ending", [".svg", ".png", ".pdf"])
 def test_a_picture_is_written_in_the_format_of_its_name(ending, small, tmp_path):
-    path = small.plot(tmp_path / "new" / f"front{ending}")
+    path = tmp_path / "new" / f"front{ending}"
+    small.plot(path)
     start = path.read_bytes()[:5]
     assert start.startswith({".svg": b"<svg ", ".png": b"\x89PNG", ".pdf": b"%PDF-"}[ending])
 
@@ -149,6 +152,22 @@ def test_any_picture_and_any_cost_can_be_asked_for(small, tmp_path):
         small.plot(tmp_path / "c.svg", "times", cost="cost/steps")
     with pytest.raises(ValueError, match="got 'beauty'"):
         small.plot(tmp_path / "c.svg", cost="beauty")
+
+
+def test_a_notebook_shows_pictures_and_tables(small):
+    figure = small.plot()
+    assert isinstance(figure, Figure)
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert "plt" not in repr(figure)
+    assert re.search(r">vanilla</th><td[^>]*>\d\d\.\d \[", small._repr_html_())
+    assert repr(small).startswith("<Comparison by ua: 6 finished runs of frozen, lora, vanilla; in ")
+
+
+def test_what_may_not_stand_in_one_table_is_shown_without_one(shared_ledger):
+    comparison = Comparison.load(shared_ledger)
+    assert comparison.unfairness()
+    assert comparison._repr_html_() is None
+    assert "104 finished runs" in repr(comparison)
 
 
 def test_a_picture_of_nothing_is_refused(ledger, tmp_path):

@@ -4,10 +4,13 @@ import csv
 import json
 import re
 import shutil
+import subprocess
+import sys
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.resources import files
-from itertools import combinations, pairwise
+from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -15,23 +18,35 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
+from matplotlib.text import Text as PlainText
+from matplotlib.transforms import Bbox
+from scipy import stats
 
 from ser_strategies.comparison.comparison import Comparison
 from ser_strategies.comparison.findings import find
 from ser_strategies.comparison.ledger import CELLS
-from ser_strategies.comparison.report import grids, html, labels, svg
-from ser_strategies.comparison.report.axes import NARROW, WIDE
-from ser_strategies.comparison.report.canvas import Canvas, Mark, Text, clipped, text_width
-from ser_strategies.comparison.report.citation import AUTHORS, TITLE, bibtex
-from ser_strategies.comparison.report.labels import Area, Point
+from ser_strategies.comparison.report import html, tables
+from ser_strategies.comparison.report.citation import AUTHORS, TITLE, bibliography, bibtex
 from ser_strategies.comparison.report.markdown import document
-from ser_strategies.comparison.report.methods import methods, protocol
-from ser_strategies.comparison.report.pictures import DRAWINGS, MORE_FRONTS, pictures_of
-from ser_strategies.comparison.report.quantities import MISSING, count, duration, energy, milliseconds, size
-from ser_strategies.comparison.report.scales import Scale, spanning
-from ser_strategies.comparison.report.scorewords import ScoreWords, chance
-from ser_strategies.comparison.report.theme import DARK, LIGHT
+from ser_strategies.comparison.report.methods import methods, protocol, settings
+from ser_strategies.comparison.report.picture import limits
+from ser_strategies.comparison.report.pictures import HALF, NAMES, PHONE, WIDE, caption, draw, pictures_of
+from ser_strategies.comparison.report.theme import DARK, LIGHT, styles_of
 from ser_strategies.comparison.report.verdict import verdict, warnings
+from ser_strategies.comparison.report.writing import table_csv
+from ser_strategies.comparison.summary import FIT
+from ser_strategies.comparison.wording import (
+    MISSING,
+    ScoreWords,
+    chance,
+    count,
+    duration,
+    energy,
+    milliseconds,
+    size,
+)
 from tests.comparison.conftest import ARMS, build
 
 pytestmark = pytest.mark.smoke
@@ -64,7 +79,7 @@ def ledger(small_ledger, tmp_path):
 class Elements(HTMLParser):
     """Every element of a page with its attributes, checked for being closed in order."""
 
-    EMPTY = ("meta", "br", "link", "img")
+    EMPTY = ("meta", "br", "link", "img", "input")
 
     def __init__(self, text):
         super().__init__()
@@ -142,7 +157,7 @@ def test_what_is_wrong_stands_beside_the_verdict(shared):
 
 def test_a_comparison_that_is_whole_has_nothing_to_warn_of(small):
     assert warnings(small) == []
-    assert "Every run of this ledger finished" in html.page(small)
+    assert "Every run of this ledger finished" in html.page(small, {})
 
 
 def test_brands_of_the_protocol_stand_beside_the_verdict(ledger):
@@ -167,7 +182,7 @@ def test_strategies_that_may_not_be_compared_get_a_table_of_their_own(ledger):
     assert found.names == ["vanilla", "frozen"]
     assert [other.names for other in found.others] == [["lora"]]
     assert "Not in this table, since they differ in more than their strategy: lora." in warnings(found)
-    assert "Not comparable with the table: lora" in html.page(found)
+    assert "Not comparable with the table: lora" in html.page(found, {})
     allowed = find(Comparison.load(ledger, allow_unfair=True))
     assert sorted(allowed.names) == ["frozen", "lora", "vanilla"]
     assert warnings(allowed)[0].startswith("Not alike in the score that chooses the epoch (")
@@ -190,10 +205,10 @@ def test_a_strategy_that_only_failed_is_a_row_with_its_error(ledger):
             failed = {"status": "failed", "error": "boom | <b>"}
             (cell / "cell.json").write_text(json.dumps(facts | failed))
     found = find(Comparison.load(ledger))
-    row = next(row for row in grids.overview(found.table, found.words).rows if row[0] == "lora")
+    row = next(row for row in tables.overview(found.table, found.words).rows if row[0] == "lora")
     assert row[1] == MISSING
-    assert ("lora", "fold 1, seed 0", "failed", "boom | <b>") in grids.failures(found).rows
-    assert "boom | &lt;b&gt;" in html.page(found)
+    assert ("lora", "fold 1, seed 0", "failed", "boom | <b>") in tables.failures(found).rows
+    assert "boom | &lt;b&gt;" in html.page(found, {})
     assert "boom \\| \\<b\\>" in document(found, [])
 
 
@@ -204,7 +219,7 @@ def test_a_report_is_made_of_what_is_whole(ledger):
     (third / "costs.json").unlink()
     found = find(Comparison.load(ledger))
     assert found.names
-    states = [row[2] for row in grids.failures(found).rows]
+    states = [row[2] for row in tables.failures(found).rows]
     assert states.count("not whole") == 2
     assert "2 cannot be read" in " ".join(warnings(found))
 
@@ -225,35 +240,34 @@ def test_any_comparison_has_a_report(grid, tmp_path):
     plain = {"arms": ("vanilla", "frozen"), "folds": 1, "seeds": 2, "speakers": 4, "failed": None}
     folder = build(tmp_path / "runs", **(plain | grid))
     found = find(Comparison.load(folder))
-    Elements(html.page(found))
-    assert "nan" not in re.sub(r"<style>.*?</style>", "", html.page(found), flags=re.DOTALL).lower()
-    assert document(found, list(DRAWINGS)).startswith("# ")
+    Elements(html.page(found, {}))
+    assert "nan" not in re.sub(r"<style>.*?</style>", "", html.page(found, {}), flags=re.DOTALL).lower()
+    assert document(found, list(NAMES)).startswith("# ")
 
 
 def test_costs_nobody_knows_are_missing_and_not_zero(ledger):
     for path in ledger.rglob("costs.json"):
         path.unlink()
     found = find(Comparison.load(ledger))
-    names = {picture.name for picture in pictures_of(found)}
-    assert names == {"differences", "confusion", "reliability", "speakers"}
-    for row in grids.overview(found.table, found.words).rows:
+    assert set(pictures_of(found)) == {"differences", "confusion", "reliability", "speakers"}
+    for row in tables.overview(found.table, found.words).rows:
         assert row[3:-1] == (MISSING,) * 4
         assert row[-1] == "not measured"
 
 
 def test_a_missing_cost_is_a_dash_and_no_point(shared):
-    rows = {row[0]: row for row in grids.overview(shared.table, shared.words).rows}
-    headings = grids.overview(shared.table, shared.words).headings
+    rows = {row[0]: row for row in tables.overview(shared.table, shared.words).rows}
+    headings = tables.overview(shared.table, shared.words).headings
     assert rows["lora"][headings.index("peak memory")] == MISSING
-    (costs,) = grids.costs(shared)
+    (costs,) = tables.costs(shared)
     energies = next(row for row in costs.rows if row[0] == "energy")
     assert set(energies[1:]) == {MISSING}
     assert shared.fronts["cost/peak_memory_bytes"].unplaced.keys() == {"lora"}
-    assert "not known: lora" in html.page(shared)
+    assert "not known: lora" in caption("pareto-peak-memory-bytes", shared)
 
 
 def test_marks_are_footnotes(shared):
-    grid = grids.overview(shared.table, shared.words)
+    grid = tables.overview(shared.table, shared.words)
     assert any(row[0].startswith("cached [") for row in grid.rows)
     assert any("costs on other number format: bf16-mixed" in note for note in grid.notes)
     assert any("its runs share a cache; one that builds it alone takes" in note for note in grid.notes)
@@ -262,7 +276,7 @@ def test_marks_are_footnotes(shared):
 def test_the_methods_can_be_pasted(shared):
     text = methods(shared)
     for words in (
-        "We compared 7 strategies for fine-tuning facebook/wav2vec2-base (fingerprint f4efe23f045e)",
+        "We compared 7 strategies for fine-tuning facebook/wav2vec2-base (revision 0b5b8e8; fingerprint f4e",
         "IEMOCAP/4-class/session-5fold-v1",
         "2 seeds on each of 5 folds",
         "best unweighted accuracy (UA) on validation",
@@ -271,6 +285,116 @@ def test_the_methods_can_be_pasted(shared):
         "A chain costs the sum of its stages. A cache that runs share is charged to each in part.",
     ):
         assert words in text
+
+
+CONFIGURATION = """
+trainer: {max_epochs: 15, max_steps: -1, accumulate_grad_batches: 2, gradient_clip_val: 1.0}
+model:
+  class_path: ser_strategies.LoRAFineTuning
+  init_args:
+    encoder: facebook/wav2vec2-base
+    rank: %d
+    label_smoothing: 0.0
+    mask_time_length: 15
+    mask_time_probability: 0.0
+    encoder_lr: 0.0001
+    head_lr: 0.001
+    optimizer: {class_path: torch.optim.AdamW, init_args: {weight_decay: 0.01}}
+    scheduler: null
+    warmup_steps: 30
+data: {class_path: ser_strategies.IEMOCAP, init_args: {batch_size: 16}}
+"""
+
+
+def test_the_settings_that_a_reviewer_asks_for_are_told(ledger):
+    packages = {"ser-strategies": "0.0.9", "torch": "2.12.1"}
+    for cell in (ledger / CELLS).iterdir():
+        name = json.loads((cell / "cell.json").read_text())["name"]
+        (cell / "config.yaml").write_text(CONFIGURATION % (4 if name == "lora" else 8))
+        (cell / "environment.json").write_text(
+            json.dumps({"python": "3.12.1", "cores": 2, "packages": packages})
+        )
+    found = find(Comparison.load(ledger))
+    table = settings(found)
+    lora = dict(zip(table.headings, next(row for row in table.rows if row[0] == "lora"), strict=True))
+    assert lora == {
+        "strategy": "lora",
+        "epochs": "15",
+        "batch": "2 x 16 utterances",
+        "optimizer": "AdamW",
+        "encoder rate": "0.0001",
+        "head rate": "0.001",
+        "weight decay": "0.01",
+        "warm-up": "30 steps",
+        "clipping": "1",
+        "options": "rank 4",
+    }
+    text = methods(found)
+    for words in (
+        "Training: epochs 15, batch 2 x 16 utterances, AdamW, encoder rate 0.0001, head rate 0.001",
+        "lora: rank 4",
+        "(revision 0b5b8e8; fingerprint f4efe23f045e)",
+        "with ser_strategies 0.0.9.",
+        "Python 3.12.1, torch 2.12.1",
+    ):
+        assert words in text
+    assert '<td class="number">rank 4</td>' in html.page(found, {})
+
+
+def test_a_configuration_that_is_no_configuration_is_left_out(ledger):
+    for number, cell in enumerate((ledger / CELLS).iterdir()):
+        (cell / "config.yaml").write_text(
+            ("[1, 2]", "model: {", "model: vanilla\ndata: 3\ntrainer: null\n")[number % 3]
+        )
+    found = find(Comparison.load(ledger))
+    assert settings(found).rows == ()
+    assert "Training:" not in methods(found)
+
+
+def test_what_was_used_is_cited(shared, small):
+    keys = re.findall(r"@\w+\{(\w+),", bibliography(shared))
+    assert keys[0] == "ser_strategies"
+    assert set(keys[1:]) == {
+        *("chen2023exploring", "sampath2025efficient", "hu2022lora"),
+        *("baevski2020wav2vec", "busso2008iemocap"),
+    }
+    made_up = replace(small, encoder={"source": "random:wav2vec2-tiny", "family": "wav2vec2"})
+    assert "baevski" not in bibliography(made_up)
+    assert bibliography(shared).count("{") == bibliography(shared).count("}")
+
+
+def test_names_are_words_in_every_file(ledger):
+    bad = {"lora": "=2+3|<b>_$x$ [a](b)", "frozen": "@SUM(1) & 5 % #1 ~x^2 \\y"}
+    for cell in (ledger / CELLS).iterdir():
+        facts = json.loads((cell / "cell.json").read_text())
+        (cell / "cell.json").write_text(json.dumps(facts | {"name": bad.get(facts["name"], facts["name"])}))
+    found = find(Comparison.load(ledger))
+    text = document(found, [])
+    assert "=2+3\\|\\<b\\>\\_$x$ [a]\\(b)" in text
+    assert "\\~x^2 \\\\y" in text
+    names = [row["name"] for row in csv.DictReader(table_csv(found).splitlines())]
+    assert sorted(names) == sorted(["vanilla", *(f"'{name}" for name in bad.values())])
+    rows = tables.latex(tables.overview(found.table, found.words))
+    assert r"=2+3|\textless{}b\textgreater{}\_\$x\$ [a](b) &" in rows
+    assert r"@SUM(1) \& 5 \% \#1 \textasciitilde{}x\textasciicircum{}2 \textbackslash{}y &" in rows
+    assert "<b>" not in html.page(found, {})
+
+
+def test_the_table_for_latex_has_every_cell(small):
+    table = tables.overview(small.table, small.words)
+    lines = tables.latex(table).splitlines()
+    body = lines[lines.index(r"\midrule") + 1 : lines.index(r"\bottomrule")]
+    assert [line.removesuffix(r" \\").split(" & ")[0] for line in body] == [row[0] for row in table.rows]
+    assert all(line.count(" & ") == len(table.headings) - 1 for line in body)
+
+
+def test_an_interval_that_tells_nothing_is_left_out(shared):
+    recalls = {name: dict(each) for name, each in shared.recalls.items()}
+    recalls["lora"]["anger"] = replace(recalls["lora"]["anger"], point=0.5, low=0.0, high=1.0)
+    table = tables.recall(replace(shared, recalls=recalls))
+    row = next(row for row in table.rows if row[0] == "lora")
+    assert row[1] == f"50.0 [{MISSING}]"
+    assert table.notes == (f"[{MISSING}]: the interval is wider than half of the scale",)
 
 
 def test_the_citation_is_that_of_the_repository():
@@ -293,13 +417,14 @@ def test_the_protocol_is_told_in_words(shared):
 
 
 def test_every_file_is_there(written):
-    pictures = {f"{name}{ending}" for name in DRAWINGS | MORE_FRONTS for ending in (".svg", ".png")}
+    pictures = {f"{name}{ending}" for name in NAMES for ending in (".svg", ".png")}
     assert {path.name for path in (written / "pictures").iterdir()} == pictures
     assert {path.name for path in written.iterdir()} == {
         "report.html",
         "report.md",
         "report.json",
         "table.csv",
+        "table.tex",
         "pictures",
     }
 
@@ -311,7 +436,7 @@ def test_the_page_needs_nothing_but_itself(written):
     for tag, attributes in elements:
         assert "src" not in attributes
         assert attributes.get("href", "#").startswith("#"), (tag, attributes)
-    assert re.findall(r"url\(|@import|https?://(?!www\.w3\.org/2000/svg)", text) == []
+    assert re.findall(r"url\((?!#)|@import|https?://(?!www\.w3\.org/(?:2000/svg|1999/xlink)\")", text) == []
     assert "default-src 'none'" in text
 
 
@@ -323,10 +448,11 @@ def test_the_page_has_its_parts_in_order(written):
         if tag == "section" and "id" in attributes
     ]
     assert ids == [
-        "table",
         "pareto",
+        "table",
+        "costs-and-scores",
         "curves",
-        "differences",
+        "pairs",
         "classes",
         "groups",
         "costs",
@@ -334,7 +460,7 @@ def test_the_page_has_its_parts_in_order(written):
         "problems",
         "methods",
     ]
-    assert text.index('class="verdict"') < text.index('id="table"')
+    assert text.index("<svg") < text.index('class="verdict"') < text.index('id="table"')
 
 
 def test_links_lead_to_parts_of_the_page(written):
@@ -361,7 +487,7 @@ def test_pictures_are_well_formed_and_follow_the_viewer(written):
 def test_the_markdown_shows_pictures_that_are_there(written):
     text = (written / "report.md").read_text(encoding="utf-8")
     shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    assert len(shown) == len(DRAWINGS)
+    assert [path.split("/")[1] for path in shown] == [f"{name}.png" for name in NAMES[:7]]
     assert all((written / each).exists() for each in shown)
     widths = {line.count(" | ") for line in text.splitlines() if line.startswith("| vanilla | ")}
     assert widths
@@ -390,112 +516,163 @@ def test_the_template_is_in_the_package():
 # The pictures -------------------------------------------------------------------------------------------
 
 
-def area_of(text):
-    """The room of a text, by the widest letters there may be, less a little air."""
-    width, height = text_width(text.words, text.size) * 0.95, text.size
-    if text.turned:
-        top = {"start": text.y - width, "middle": text.y - width / 2, "end": text.y}[text.anchor]
-        return Area(text.x - 0.75 * height, top, text.x + 0.2 * height, top + width)
-    left = {"start": text.x, "middle": text.x - width / 2, "end": text.x - width}[text.anchor]
-    return Area(left, text.y - 0.75 * height, left + width, text.y + 0.2 * height)
-
-
-def collisions(canvas):
+def collisions(picture):
     """Texts that cover one another or a mark, or leave the picture."""
-    texts = [(shape.words, area_of(shape)) for shape in canvas.shapes if isinstance(shape, Text)]
-    marks = [
-        ("a mark", Area(m.x - 0.8 * m.size, m.y - 0.8 * m.size, m.x + 0.8 * m.size, m.y + 0.8 * m.size))
-        for m in canvas.shapes
-        if isinstance(m, Mark)
+    picture.draw_without_rendering()
+    texts = [
+        text for text in picture.findobj(Annotation) + picture.findobj(PlainText) if text.get_text().strip()
     ]
-    page = Area(-2, -2, canvas.width + 2, canvas.height + 2)
-    found = [(words, "the edge") for words, area in texts if not area.within(page)]
-    found += [(a[0], b[0]) for a, b in combinations(texts, 2) if a[1].overlap(b[1]) > 2]
-    found += [(text[0], mark[0]) for text in texts for mark in marks if text[1].overlap(mark[1]) > 2]
-    return found
+    texts = [text for text in dict.fromkeys(texts) if text.get_visible() and in_sight(text)]
+    areas = [(text.get_text(), text.get_window_extent().padded(-1)) for text in texts]
+    page = picture.bbox.padded(2)
+    found = [(words, "the edge") for words, area in areas if not inside(area, page)]
+    found += [(a, b) for (a, first), (b, second) in combinations(areas, 2) if first.overlaps(second)]
+    marks = [mark for line in picture.findobj(Line2D) if line.axes for mark in marks_of(line)]
+    return found + [(words, "a mark") for words, area in areas for mark in marks if area.overlaps(mark)]
 
 
-@pytest.mark.parametrize("width", [NARROW, html.HALF, WIDE])
-@pytest.mark.parametrize("name", [*DRAWINGS, *MORE_FRONTS])
+def in_sight(text):
+    """Whether a text is drawn; ticks beyond the ends of an axis are not."""
+    axis = [axis for axes in text.figure.axes for axis in (axes.xaxis, axes.yaxis)]
+    labels = {
+        label: axis_
+        for axis_ in axis
+        for tick in axis_.get_major_ticks()
+        for label in (tick.label1, tick.label2)
+    }
+    if text not in labels:
+        return True
+    low, high = sorted(labels[text].get_view_interval())
+    place = text.get_position()[0 if labels[text].axis_name == "x" else 1]
+    return low <= place <= high
+
+
+def inside(area, page):
+    return page.x0 <= area.x0 and area.x1 <= page.x1 and page.y0 <= area.y0 and area.y1 <= page.y1
+
+
+def marks_of(line):
+    """What the marks of a line cover."""
+    if line.get_marker() in ("None", "", "|"):
+        return []
+    size = 0.4 * line.get_markersize()
+    places = line.get_transform().transform(np.column_stack(line.get_data()))
+    return [Bbox([place - size, place + size]) for place in places]
+
+
+@pytest.mark.parametrize("width", [PHONE, HALF, WIDE])
+@pytest.mark.parametrize("name", NAMES)
 def test_nothing_in_a_picture_covers_anything_else(name, width, shared, small):
     for findings in (shared, small):
-        canvas = (DRAWINGS | MORE_FRONTS)[name](findings, width)
-        assert collisions(canvas) == []
-        assert min(shape.size for shape in canvas.shapes if isinstance(shape, Text)) >= 11
+        picture = draw(name, findings, width)
+        assert collisions(picture) == []
+        sizes = [text.get_fontsize() for text in picture.findobj(PlainText) if text.get_text().strip()]
+        assert min(sizes) >= 11
 
 
-@pytest.mark.parametrize("width", [NARROW, WIDE])
-def test_names_of_many_strategies_find_their_places(width):
-    draw = np.random.default_rng(3)
-    points = [Point(*draw.uniform(60, width - 30, 2), f"strategy-{n}") for n in range(12)]
-    taken = [Area(p.x - 7, p.y - 7, p.x + 7, p.y + 7) for p in points]
-    canvas = Canvas(width, width, "many")
-    places = labels.place(points, taken, Area(0, 0, width, width))
-    labels.write(canvas, points, places)
-    named = [area for area in places if area is not None]
-    assert len(named) >= 10
-    assert all(a.overlap(b) == 0 for a, b in combinations(named, 2))
-    assert all(a.overlap(b) == 0 for a in named for b in taken)
+def test_no_name_vanishes_where_strategies_lie_in_one_place(small):
+    rows = small.table.loc[["vanilla"] * 12].set_axis([f"strategy-{n}" for n in range(12)])
+    rows.index.name = "name"
+    costs = dict.fromkeys(rows.index, 400.0)
+    front = replace(small.fronts[FIT], costs=costs, dominated={}, unplaced={})
+    picture = draw("pareto", replace(small, table=rows, fronts={FIT: front}), PHONE)
+    said = {text.get_text() for text in picture.findobj(Annotation)}
+    key = dict(text.get_text().split() for text in picture.legends[-1].get_texts())
+    assert len(key) >= 5
+    named = said - {""} - set(key)
+    assert named | set(key.values()) == set(rows.index)
+    assert set(key) <= said
+    assert not named & set(key.values())
 
 
-def test_points_in_one_place_are_all_named_or_left_to_the_table():
-    points = [Point(100, 100, f"s{n}") for n in range(60)]
-    places = labels.place(points, [Area(93, 93, 107, 107)], Area(60, 60, 140, 140))
-    named = [area for area in places if area is not None]
-    assert 0 < len(named) < 60
-    assert all(a.overlap(b) == 0 for a, b in combinations(named, 2))
+def test_a_strategy_has_its_colour_from_its_name(shared, small):
+    every = styles_of([*ARMS, "mine", "yours"])
+    assert len({(style.role, style.marker) for style in every.values()}) == len(every)
+    for some in (["mine", "lora"], ["tapt", "vanilla", "mine"], ["mine"]):
+        assert {name: style.role for name, style in styles_of(some).items()} == {
+            name: every[name].role for name in some
+        }
+    for findings in (shared, small):
+        for name in ("pareto", "curves", "reliability", "speakers"):
+            drawn = {line.get_color() for line in draw(name, findings).findobj(Line2D) if line.axes}
+            assert {every[strategy].colour for strategy in findings.names} - drawn <= {every["lora"].colour}
 
 
-def test_labels_are_spread_in_order():
-    found = labels.spread([10, 11, 12, 90], 17, 0, 100)
-    assert all(b - a >= 17 - 1e-9 for a, b in pairwise(sorted(found)))
-    assert found == sorted(found)
-    assert min(found) >= 0
-    assert max(found) <= 100
-    crowded = labels.spread([50] * 30, 17, 0, 100)
-    assert min(crowded) >= -1e-9
-    assert max(crowded) <= 100 + 1e-9
+def test_many_strategies_differ_in_colour_or_shape():
+    names = [f"my-{n}" for n in range(24)]
+    assert len(set(styles_of(names).values())) >= 20
 
 
-def test_a_name_too_long_is_cut():
-    assert clipped("short", 100) == "short"
-    cut = clipped("a-strategy-with-a-very-long-name", 100)
-    assert cut.endswith("…")
-    assert text_width(cut) <= 100
+def test_colours_stand_for_one_role_each():
+    assert len(set(LIGHT.values())) == len(LIGHT)
 
 
-def test_words_in_pictures_and_pages_are_escaped():
-    canvas = Canvas(10, 10, "<&>")
-    canvas.text(1, 1, "a < b & c")
-    canvas.mark(1, 1, tip='"<tip>"')
-    ElementTree.fromstring(svg.inline(canvas))
-    ElementTree.fromstring(svg.standalone(canvas))
+def test_the_front_and_guessing_are_lines(shared):
+    picture = draw("pareto", shared)
+    key = [text.get_text() for text in picture.legends[0].get_texts()]
+    assert "guessing, 25.0 %: below the picture" in key
+    stairs = [line for line in picture.axes[0].lines if line.get_drawstyle() == "steps-post"]
+    assert list(stairs[0].get_xdata()) == sorted(shared.rows[name][FIT] for name in shared.fronts[FIT].on)
+    assert list(stairs[0].get_ydata()) == sorted(stairs[0].get_ydata())
+    near = replace(shared, table=shared.table.assign(score=shared.table["score"] - 0.2))
+    picture = draw("pareto", near)
+    level = [line for line in picture.axes[0].lines if list(line.get_ydata()) == [0.25, 0.25]]
+    assert len(level) == 1
+    assert "guessing, 25.0 %" in [text.get_text() for text in picture.legends[0].get_texts()]
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "log", "time"),
-    [
-        (0, 1, False, False),
-        (0.3, 0.8, False, False),
-        (61, 944, True, True),
-        (3e3, 9e7, True, False),
-        (0, 950, False, True),
-    ],
-)
-def test_ticks_are_round_and_on_the_axis(low, high, log, time):
-    scale = Scale(low, high, 0, 600, log)
-    ticks = scale.ticks(60, time=time)
-    assert 2 <= len(ticks) <= 11
-    assert all(low * 0.99 - 1e-9 <= tick <= high * 1.01 for tick in ticks)
-    places = [scale.at(tick) for tick in ticks]
-    assert all(b - a >= 30 for a, b in pairwise(places))
+def test_curves_have_intervals_over_runs(shared):
+    curve = shared.curves["vanilla"]
+    best = []
+    for run in shared.finished.query("name == 'vanilla'")["hash"]:
+        best.append([row["val/ua"] for row in shared.ledger.trace(run)][-1])
+    ends = stats.t.interval(0.95, len(best) - 1, np.mean(best), stats.sem(best))
+    assert (curve.low[-1], curve.high[-1]) == pytest.approx(ends)
 
 
-@pytest.mark.parametrize("values", [[], [5.0], [0.0, 0.0], [float("nan"), 2.0]])
-def test_an_axis_of_few_values_has_a_width(values):
-    scale = spanning(values, 0, 100, log=True)
-    assert scale.high > scale.low
-    assert np.isfinite(scale.at(1.0))
+def test_intervals_that_tell_nothing_do_not_flatten_an_axis():
+    low, high = limits([0.6, 0.7], [0.0, 1.0])
+    assert 0.4 < low < 0.6
+    assert 0.7 < high < 0.9
+    assert limits([0.6, 0.7], [0.58, 0.72]) == pytest.approx((0.573, 0.727))
+    assert limits([0.5], [None])[0] < 0.5 < limits([0.5], [None])[1]
+
+
+def test_names_are_words_in_pictures(small):
+    name = '<a> & $x$ "b"'
+    table = small.table.rename(index={"vanilla": name})
+    front = small.fronts[FIT]
+    front = replace(front, costs={name if each == "vanilla" else each: c for each, c in front.costs.items()})
+    picture = draw("pareto", replace(small, table=table, fronts={FIT: front}))
+    for text in (picture.svg(), picture.svg("wide-pareto-")):
+        root = ElementTree.fromstring(text)
+        assert any(name in "".join(each.itertext()) for each in root.iter("{http://www.w3.org/2000/svg}text"))
+        tips = [each.text for each in root.iter("{http://www.w3.org/2000/svg}title")]
+        assert any(each.startswith(f"{name}: ") for each in tips)
+
+
+def test_ids_of_a_page_are_its_own(written):
+    text = (written / "report.html").read_text(encoding="utf-8")
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    for pair in re.findall(r'url\(#([^)]+)\)|xlink:href="#([^"]+)"', text):
+        assert "".join(pair) in ids
+
+
+def test_the_same_report_has_the_same_bytes(written, small_ledger, tmp_path):
+    Comparison.load(small_ledger).report(tmp_path)
+    for path in sorted(written.rglob("*")):
+        if path.is_file():
+            assert path.read_bytes() == (tmp_path / path.relative_to(written)).read_bytes(), path.name
+
+
+def test_matplotlib_is_loaded_where_a_picture_is_drawn_and_not_before():
+    code = (
+        "import sys, ser_strategies.comparison.report.writing\n"
+        "print('matplotlib' in sys.modules, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
 
 
 # Numbers in words ---------------------------------------------------------------------------------------
@@ -574,7 +751,7 @@ def test_mixed_tasks_are_told_apart_each_by_its_own_score(ledger):
     found = find(Comparison.load(ledger, score="ua"))
     assert found.names == ["vanilla", "frozen"]
     assert [other.score for other in found.others] == ["ccc"]
-    assert "CCC [95 %]" in html.page(found)
+    assert "CCC [95 %]" in html.page(found, {})
 
 
 def test_mixed_tasks_in_one_table_have_no_score_in_common(ledger):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ser_strategies.comparison.table import IN_SOFTWARE
+from ser_strategies.comparison.summary import IN_SOFTWARE
 from ser_strategies.costs import energy, memory
 from ser_strategies.costs.energy import EnergyMeter
 from ser_strategies.costs.machine import device_name, short_format_factor

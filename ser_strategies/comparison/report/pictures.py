@@ -1,109 +1,128 @@
-"""The pictures of a report, and how each is written to a file."""
+"""The pictures and tables of a report: which there are, and how to read each."""
 
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
-from ser_strategies.common.files import write_text
-from ser_strategies.comparison.comparison import Comparison
-from ser_strategies.comparison.findings import FRONTS, Findings, find
-from ser_strategies.comparison.report import curves, matrices, pareto, raster, speakers, svg, timebars
-from ser_strategies.comparison.report import forest as intervals
-from ser_strategies.comparison.report.axes import WIDE
-from ser_strategies.comparison.report.canvas import Canvas
+from ser_strategies.comparison.findings import FRONTS, Findings
+from ser_strategies.comparison.summary import FIT
 
-Drawing = Callable[[Findings, float], Canvas | None]
-DRAWINGS: dict[str, Drawing] = {
-    "pareto": pareto.draw,
-    "curves": curves.draw,
-    "differences": intervals.draw,
-    "confusion": matrices.confusion,
-    "reliability": matrices.reliability,
-    "speakers": speakers.draw,
-    "times": timebars.draw,
-}
-MORE_FRONTS: dict[str, Drawing] = {
-    f"pareto-{cost.removeprefix('cost/').replace('_', '-')}": partial(pareto.draw, cost=cost)
-    for cost in FRONTS[1:]
-}
+if TYPE_CHECKING:
+    from ser_strategies.comparison.report.picture import Picture
+
+WIDE, HALF, PHONE = 960.0, 466.0, 350.0
 FORMATS = (".svg", ".png", ".pdf")
+MORE_FRONTS = {f"pareto-{cost.removeprefix('cost/').replace('_', '-')}": cost for cost in FRONTS[1:]}
+NAMES = ("pareto", "curves", "differences", "confusion", "reliability", "speakers", "times", *MORE_FRONTS)
+CAPTIONS = {
+    "table": (
+        "The interval says where the score would be with other speakers and other seeds. Costs are "
+        "medians over runs; — is not known."
+    ),
+    "pareto": (
+        "Up and to the left is better. A strategy is on the front unless another is shown to be better at "
+        "no more cost; strategies that cannot be told apart all stay on it."
+    ),
+    "curves": (
+        "What a run has reached if it is stopped early: the best validation score so far, the mean over "
+        "runs. Time counts from the start of the run, with start-up, cache and the earlier stages of a "
+        "chain."
+    ),
+    "differences": (
+        "The first less the second, on the same utterances, with 95 % intervals. The verdict is corrected "
+        "for the number of pairs, the intervals are not: one may leave out zero where the verdict is "
+        "open."
+    ),
+    "confusion": (
+        "Rows are the true class, columns what was said; percent of the utterances of the true class, "
+        "over all runs."
+    ),
+    "reliability": (
+        "How often a strategy is right, in percent, among answers that are equally sure. Under the dashed "
+        "line it is surer than right. Larger dots stand for more utterances."
+    ),
+    "speakers": (
+        "A mark for each speaker with enough utterances. The worst of many speakers is bad by chance "
+        "alone; p says how often speakers that are all alike would lie this far apart."
+    ),
+    "groups": (
+        "A gap is the best less the worst group. The interval of a gender is over its speakers, that of a "
+        "speaker over their utterances."
+    ),
+    "times": (
+        "Means over runs. A cache that runs share is charged to each in part; the table has a run that "
+        "builds it alone."
+    ),
+    "costs": (
+        "A chain costs the sum of its stages; its peak memory is that of the greediest stage, and — is "
+        "not known."
+    ),
+}
 
 
-class Picture(NamedTuple):
-    """A picture of a report, by the name of its files."""
-
-    name: str
-    canvas: Canvas
-
-
-def pictures_of(findings: Findings, width: float = WIDE) -> Iterator[Picture]:
-    """Every picture that there is something to show in.
+def draw(name: str, findings: Findings, width: float = WIDE, cost: str | None = None) -> "Picture | None":
+    """A picture of a report; None where there is nothing to show in it.
 
     Args:
+        name: Which.
         findings: What was found.
-        width: Of each, in pixels.
-    """
-    for name, draw in (DRAWINGS | MORE_FRONTS).items():
-        canvas = draw(findings, width)
-        if canvas is not None:
-            yield Picture(name, canvas)
-
-
-def write_picture(canvas: Canvas, path: Path) -> None:
-    """Writes a picture in the format that the name of the file ends in.
-
-    Args:
-        canvas: The picture.
-        path: The file: .svg, .png or .pdf.
-
-    Raises:
-        ValueError: It ends otherwise.
-    """
-    if path.suffix.lower() not in FORMATS:
-        msg = f"expected a file that ends in {', '.join(FORMATS)}; got {path.name!r}."
-        raise ValueError(msg)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix.lower() == ".svg":
-        write_text(path, svg.standalone(canvas))
-    else:
-        raster.save(canvas, path)
-
-
-def plot(
-    comparison: Comparison, path: Path, picture: str, *, cost: str | None = None, width: float = WIDE
-) -> Path:
-    """Writes one picture of a comparison.
-
-    Args:
-        comparison: The comparison.
-        path: The file: .svg, .png or .pdf.
-        picture: Which, by its name.
-        cost: For the Pareto picture, a column of costs.
         width: In pixels.
-
-    Raises:
-        ValueError: There is no such picture, or nothing to show in it.
+        cost: For the Pareto picture, the column of a cost.
     """
-    known = DRAWINGS | MORE_FRONTS
-    if picture not in known:
-        msg = f"expected a picture, one of {', '.join(known)}; got {picture!r}."
+    # Imported here, so that matplotlib is loaded only where a picture is drawn.
+    from ser_strategies.comparison.report import classes, pareto, picture, rows, times
+
+    drawings = {
+        "curves": times.curves,
+        "differences": rows.differences,
+        "confusion": classes.confusion,
+        "reliability": classes.reliability,
+        "speakers": rows.speakers,
+        "times": times.shares,
+    }
+    front = partial(pareto.draw, cost=cost or MORE_FRONTS.get(name, FIT))
+    with picture.our_style():
+        drawn = drawings.get(name, front)(findings, width)
+    if drawn is not None:
+        drawn.settle()
+    return drawn
+
+
+def pictures_of(findings: Findings) -> "dict[str, Picture]":
+    """Every picture that there is something to show in, by its name, for a desk."""
+    drawn = {name: draw(name, findings, HALF if name in MORE_FRONTS else WIDE) for name in NAMES}
+    return {name: picture for name, picture in drawn.items() if picture is not None}
+
+
+def check_picture(name: str, cost: str | None, path: Path | None) -> None:
+    """Raises ValueError for a picture or a format that there is not."""
+    if name not in NAMES:
+        msg = f"expected a picture, one of {', '.join(NAMES)}; got {name!r}."
         raise ValueError(msg)
-    if path.suffix.lower() not in FORMATS:
+    if path is not None and path.suffix.lower() not in FORMATS:
         msg = f"expected a file that ends in {', '.join(FORMATS)}; got {path.name!r}."
         raise ValueError(msg)
-    draw = known[picture]
-    if cost is not None:
-        if picture != "pareto":
-            msg = f"cost belongs to the picture pareto, not to {picture}: leave it out."
-            raise ValueError(msg)
-        front = comparison.pareto(cost)
-        found = find(comparison, fronts=(front.cost,))
-        canvas = pareto.draw(found, width, front.cost)
-    else:
-        canvas = draw(find(comparison), width)
-    if canvas is None:
-        msg = f"there is nothing to show in the picture {picture}: no run knows it."
+    if cost is not None and name != "pareto":
+        msg = f"cost belongs to the picture pareto, not to {name}: leave it out."
         raise ValueError(msg)
-    write_picture(canvas, path)
-    return path
+
+
+def caption(name: str, findings: Findings) -> str:
+    """How to read a picture or a table.
+
+    Args:
+        name: Which.
+        findings: What was found; what is missing in a picture is named.
+    """
+    text = CAPTIONS.get(name, "")
+    if name == "table" and findings.table["fold_lowest"].notna().any():
+        text += " Under folds are the lowest and the highest fold."
+    shown = {"curves": findings.curves, "times": findings.times}.get(name)
+    if shown is not None and len(shown) < len(findings.names):
+        missing = [each for each in findings.names if each not in shown]
+        text += f" Not in the picture, since it is not known: {', '.join(missing)}."
+    cost = FIT if name == "pareto" else MORE_FRONTS.get(name, "")
+    unplaced = findings.fronts[cost].unplaced if cost in findings.fronts else ()
+    if unplaced:
+        text += f" Not in the picture, since it is not known: {', '.join(unplaced)}."
+    return text.strip()

@@ -1,10 +1,16 @@
 """Colours by the role they play, light and dark; one table for the page, its pictures and their files.
 
-The series begin with Okabe and Ito's blue and vermilion; the others were searched for, so that any two differ
-by 22 or more in CIELAB to normal, protan, deutan and tritan eyes alike, and each stands 3:1 or better from
-the ground. No picture tells by colour alone: every mark is labelled, or has a shape of its own.
+A strategy has the same colour and shape in every picture of every report, from its name. The series begin
+with Okabe and Ito's blue and vermilion; the others were searched for, so that any two differ by 22 or more
+in CIELAB to normal, protan, deutan and tritan eyes alike, and each stands 3:1 or better from the ground. No
+picture tells by colour alone: every mark is labelled, or has a shape of its own.
 """
 
+from collections.abc import Iterable
+from typing import NamedTuple
+from zlib import crc32
+
+# No colour stands for two roles, since pictures are drawn in these and the roles are put in their place.
 LIGHT = {
     "ground": "#ffffff",
     "surface": "#f4f6f8",
@@ -15,8 +21,8 @@ LIGHT = {
     "accent": "#0b5cad",
     "warn": "#9a4200",
     "warn-ground": "#fdf3e7",
-    "heat": "#0b5cad",
-    "on-heat": "#ffffff",
+    "heat": "#0b5cae",
+    "on-heat": "#fefefe",
     "series-1": "#0072b2",
     "series-2": "#c44e00",
     "series-3": "#607848",
@@ -30,7 +36,7 @@ LIGHT = {
     "time-validation": "#4f9fd6",
     "time-cache": "#b87a00",
     "time-startup": "#7b8494",
-    "time-other": "#c2c9d3",
+    "time-other": "#c3cad4",
 }
 DARK = {
     "ground": "#11151b",
@@ -60,22 +66,36 @@ DARK = {
     "time-other": "#39424f",
 }
 SERIES = 8
-SHAPES = ("circle", "square", "triangle", "diamond", "down")
+SHAPES = ("o", "s", "^", "D", "v", "P", "X")
+PRESETS = ("vanilla", "partial", "lora", "mixed-precision", "cached", "tapt", "ptapt", "frozen")
 
 
-def style_of(position: int) -> tuple[str, str]:
-    """Colour and shape of a strategy; together they repeat after forty.
+class Style(NamedTuple):
+    """Colour, as a role, and marker of a strategy."""
 
-    Args:
-        position: Its place in the table.
+    role: str
+    marker: str
+
+    @property
+    def colour(self) -> str:
+        """As pictures are drawn: the light one."""
+        return LIGHT[self.role]
+
+
+def styles_of(names: Iterable[str]) -> dict[str, Style]:
+    """The style of each strategy: the presets have their own, all others one from a hash of the name.
+
+    Where two have the same, the later of them in the alphabet takes the next shape.
     """
-    return f"series-{position % SERIES + 1}", SHAPES[position % len(SHAPES)]
+    found: dict[str, Style] = {}
+    for name in sorted(names, key=lambda each: (each not in PRESETS, each)):
+        number = PRESETS.index(name) if name in PRESETS else crc32(name.encode())
+        role, shape = f"series-{number % SERIES + 1}", number % len(SHAPES)
+        turns = (Style(role, SHAPES[(shape + turn) % len(SHAPES)]) for turn in range(len(SHAPES)))
+        found[name] = next((each for each in turns if each not in found.values()), Style(role, SHAPES[shape]))
+    return found
 
 
 def variables(colours: dict[str, str]) -> str:
-    """The colours as custom properties of CSS.
-
-    Args:
-        colours: LIGHT or DARK.
-    """
+    """The colours as custom properties of CSS."""
     return " ".join(f"--{name}: {value};" for name, value in colours.items())

@@ -7,10 +7,10 @@ from typing import Any
 from ser_strategies.common.wording import listed
 from ser_strategies.comparison.findings import Findings
 from ser_strategies.comparison.ledger import COMPARISON
-from ser_strategies.comparison.report.quantities import duration, known
 from ser_strategies.comparison.stats.clusters import counted
 from ser_strategies.comparison.stats.differences import Difference
-from ser_strategies.comparison.table import FIT
+from ser_strategies.comparison.summary import FIT
+from ser_strategies.comparison.wording import duration, known
 
 SHOWN = 6
 
@@ -49,7 +49,7 @@ def warnings(findings: Findings) -> list[str]:
 
 def _earlier(findings: Findings) -> list[str]:
     """Runs whose strategy has been given other options since."""
-    earlier = findings.whole.ledger.earlier
+    earlier = findings.ledger.earlier
     if not earlier:
         return []
     runs = counted(sum(earlier.values()), "run")
@@ -58,17 +58,15 @@ def _earlier(findings: Findings) -> list[str]:
 
 def _missing(findings: Findings) -> list[str]:
     """How many runs are not in the table since they are not whole, or not there."""
-    whole = findings.whole
-    torn = [each for each in whole.ledger.problems if each.cell != COMPARISON]
-    states = whole.runs["status"].value_counts()
-    broken = int(states.get("finished", 0)) - len(whole.finished)
-    there = len(whole.runs) + len(torn)
-    wanted = _wanted(whole.ledger.facts)
+    torn = [each for each in findings.ledger.problems if each.cell != COMPARISON]
+    states = findings.runs["status"].value_counts()
+    there = len(findings.runs) + len(torn)
+    wanted = _wanted(findings.ledger.facts)
     counts = {
         "failed": int(states.get("failed", 0)),
         "not finished": int(states.get("running", 0)),
         "not begun": max(wanted - there, 0),
-        "cannot be read": len(torn) + broken,
+        "cannot be read": len(torn) + findings.broken,
     }
     found = [f"{count:,} {words}" for words, count in counts.items() if count]
     total = max(wanted, there)
@@ -99,7 +97,7 @@ def _leader(findings: Findings) -> str:
 
 def _reference(findings: Findings) -> str:
     """Whom all others are compared with: the baseline, if there is one; else the best."""
-    baseline = findings.comparison.baseline
+    baseline = findings.baseline
     return baseline if baseline in findings.names else findings.names[0]
 
 

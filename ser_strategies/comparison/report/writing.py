@@ -1,9 +1,9 @@
-"""Writes a report into a folder: page, markdown, table, facts and pictures."""
+"""Writes a report into a folder: page, markdown, tables, facts and pictures."""
 
 import math
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,19 +11,22 @@ import pandas as pd
 from ser_strategies.common.files import write_json, write_text
 from ser_strategies.comparison.comparison import Comparison
 from ser_strategies.comparison.findings import Findings, find
-from ser_strategies.comparison.report.html import page
+from ser_strategies.comparison.report.html import page, table_of
 from ser_strategies.comparison.report.markdown import document
 from ser_strategies.comparison.report.methods import methods, protocol
-from ser_strategies.comparison.report.pictures import pictures_of, write_picture
+from ser_strategies.comparison.report.pictures import WIDE, check_picture, draw, pictures_of
+from ser_strategies.comparison.report.tables import latex, overview
 from ser_strategies.comparison.report.verdict import verdict, warnings
+from ser_strategies.comparison.wording import ScoreWords
+
+if TYPE_CHECKING:
+    from ser_strategies.comparison.report.picture import Picture
+
+COMPUTED = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would compute
 
 
 def write_report(comparison: Comparison, folder: Path) -> Path:
-    """Writes report.html, report.md, table.csv, report.json and pictures/*.svg and *.png.
-
-    Args:
-        comparison: The comparison.
-        folder: Where to.
+    """Writes report.html, report.md, table.csv, table.tex, report.json and pictures/*.svg and *.png.
 
     Returns:
         The page.
@@ -32,45 +35,69 @@ def write_report(comparison: Comparison, folder: Path) -> Path:
 
 
 def write_findings(findings: Findings, folder: Path) -> Path:
-    """The same, of what has been found before.
-
-    Args:
-        findings: What was found.
-        folder: Where to.
-
-    Returns:
-        The page.
-    """
+    """The same, of what has been found before."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = []
-    for name, canvas in pictures_of(findings):
-        names.append(name)
+    pictures = pictures_of(findings)
+    for name, picture in pictures.items():
         for ending in (".svg", ".png"):
-            write_picture(canvas, folder / "pictures" / f"{name}{ending}")
-    write_text(folder / "report.md", document(findings, names))
+            picture.save(folder / "pictures" / f"{name}{ending}")
+    write_text(folder / "report.md", document(findings, list(pictures)))
     write_text(folder / "table.csv", table_csv(findings))
+    write_text(folder / "table.tex", latex(overview(findings.table, findings.words)))
     write_json(folder / "report.json", _plain(facts(findings)))
-    write_text(folder / "report.html", page(findings))
+    write_text(folder / "report.html", page(findings, pictures))
     return folder / "report.html"
 
 
-def table_csv(findings: Findings) -> str:
-    """The table for a program: numbers as they are, empty where they are not known.
+def plot(
+    comparison: Comparison,
+    path: str | Path | None,
+    picture: str,
+    *,
+    cost: str | None = None,
+    width: float = WIDE,
+) -> "Picture":
+    """Draws one picture of a comparison, and writes it if there is a path.
 
-    Args:
-        findings: What was found.
+    Raises:
+        ValueError: There is no such picture, or nothing to show in it.
     """
+    path = None if path is None else Path(path)
+    check_picture(picture, cost, path)
+    if cost is None:
+        drawn = draw(picture, find(comparison), width)
+    else:
+        cost = comparison.pareto(cost).cost
+        drawn = draw(picture, find(comparison, fronts=(cost,)), width, cost)
+    if drawn is None:
+        msg = f"there is nothing to show in the picture {picture}: no run knows it."
+        raise ValueError(msg)
+    if path is not None:
+        drawn.save(path)
+    return drawn
+
+
+def table_html(comparison: Comparison) -> str:
+    """The table of a comparison for a notebook."""
+    return table_of(overview(comparison.table(), ScoreWords(comparison.score)))
+
+
+def table_csv(findings: Findings) -> str:
+    """The table for a program: numbers as they are, empty where they are not known."""
     table = findings.table.copy()
     table["marks"] = ["; ".join(marks) for marks in table["marks"]]
+    table = table.map(_inert)
+    table.index = table.index.map(_inert)
     return str(table.to_csv())
 
 
-def facts(findings: Findings) -> dict[str, Any]:
-    """All that a report tells, for a program.
+def _inert(cell: Any) -> Any:
+    """A cell that a spreadsheet takes for words; names are the user's, and numbers stay as they are."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(COMPUTED) else cell
 
-    Args:
-        findings: What was found.
-    """
+
+def facts(findings: Findings) -> dict[str, Any]:
+    """All that a report tells, for a program."""
     pairs = [{**asdict(each), "verdict": each.verdict} for each in findings.differences]
     return {
         "score": findings.words.name,
@@ -95,9 +122,11 @@ def facts(findings: Findings) -> dict[str, Any]:
         "groups": findings.groups,
         "seconds": findings.times,
         "protocol": dict(protocol(findings)),
-        "not_comparable": [each.table().reset_index().to_dict("records") for each in findings.others],
+        "not_comparable": [each.table.reset_index().to_dict("records") for each in findings.others],
         "left_out": findings.left_out,
         "problems": [{"cell": each.cell, "reason": each.reason} for each in findings.problems],
+        "settings": findings.configurations,
+        "environment": findings.environment,
         "methods": methods(findings),
     }
 

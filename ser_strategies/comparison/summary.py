@@ -58,7 +58,7 @@ def table_of(
     return table.sort_values("score", ascending=not score.higher_is_better, kind="stable")
 
 
-def marks_of(finished: pd.DataFrame, unlike: Sequence[fairness.Difference]) -> dict[str, tuple[str, ...]]:
+def marks_of(finished: pd.DataFrame, unlike: Sequence[fairness.Mismatch]) -> dict[str, tuple[str, ...]]:
     """What must be said of each strategy beside its numbers: what is not fair, costs from elsewhere.
 
     Args:

@@ -6,28 +6,41 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ser_strategies.comparison.findings import Findings
-from ser_strategies.comparison.report.forest import title_of
-from ser_strategies.comparison.report.quantities import (
+from ser_strategies.comparison.stats.differences import Difference
+from ser_strategies.comparison.stats.groups import Gap, Groups
+from ser_strategies.comparison.stats.intervals import Interval
+from ser_strategies.comparison.summary import FIT, FULL
+from ser_strategies.comparison.wording import (
+    MINUS,
     MISSING,
     QUANTITIES,
+    ScoreWords,
+    chance,
     count,
     duration,
     known,
     percent,
     quantity,
 )
-from ser_strategies.comparison.report.scorewords import ScoreWords, chance
-from ser_strategies.comparison.stats.groups import Groups
-from ser_strategies.comparison.stats.intervals import Interval
-from ser_strategies.comparison.table import FIT, FULL
 
-ALREADY = ("cost/parameters", "cost/trainable_parameters", "cost/encoder_trainable_parameters")
 ABREAST = 8  # strategies beside each other
+NOTHING_SAID = 0.5  # an interval of a group wider than this part of the scale fills a table and tells nothing
+WIDE_NOTE = f"[{MISSING}]: the interval is wider than half of the scale"
 COUNTS = {"short": "too short, padded", "capped": "too long, cut", "skipped": "unreadable"}
 
+LATEX = {each: f"\\{each}" for each in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    MINUS: "$-$",
+    MISSING: "---",
+}
 
-class Grid(NamedTuple):
-    """A table as text.
+
+class TextTable(NamedTuple):
+    """A table as text, which page, markdown and LaTeX write out.
 
     Args:
         headings: Of the columns; the first is what a row is about.
@@ -42,13 +55,8 @@ class Grid(NamedTuple):
     words: bool = False
 
 
-def overview(table: pd.DataFrame, words: ScoreWords) -> Grid:
-    """One row a strategy: score, spread over folds, what trains, what it costs.
-
-    Args:
-        table: As a comparison gives it.
-        words: How the score is called.
-    """
+def overview(table: pd.DataFrame, words: ScoreWords) -> TextTable:
+    """One row a strategy: score, spread over folds, what trains, what it costs."""
     letters: dict[str, str] = {}
     unit = f" {words.unit}" if words.unit else ""
     with_folds = bool(table["fold_lowest"].notna().any())
@@ -81,10 +89,17 @@ def overview(table: pd.DataFrame, words: ScoreWords) -> Grid:
             row["encoder"],
         ]
         rows.append(tuple(cells))
-    return Grid(tuple(headings), tuple(rows), tuple(f"[{letter}] {mark}" for mark, letter in letters.items()))
+    return TextTable(
+        tuple(headings), tuple(rows), tuple(f"[{letter}] {mark}" for mark, letter in letters.items())
+    )
 
 
-def pairs(findings: Findings) -> Grid:
+def title_of(pair: Difference) -> str:
+    """Whose score less whose."""
+    return f"{pair.a} {MINUS} {pair.b}"
+
+
+def pairs(findings: Findings) -> TextTable:
     """One row a pair: the difference, how often it would come by chance, and the verdict."""
     words = findings.words
     rows = []
@@ -102,18 +117,18 @@ def pairs(findings: Findings) -> Grid:
         )
     notes = dict.fromkeys(note for pair in findings.differences for note in pair.notes)
     headings = ("pair", "difference [95 %]", "p (Holm)", "verdict", "what would tell")
-    return Grid(headings, tuple(rows), tuple(notes), words=True)
+    return TextTable(headings, tuple(rows), tuple(notes), words=True)
 
 
-def recall(findings: Findings) -> Grid:
+def recall(findings: Findings) -> TextTable:
     """Recall of each class under each strategy, with intervals."""
     rows = []
     for name, found in findings.recalls.items():
         rows.append((name, *(_interval(found.get(label)) for label in findings.labels)))
-    return Grid(("recall, % [95 %]", *findings.labels), tuple(rows))
+    return TextTable(("recall, % [95 %]", *findings.labels), tuple(rows), _notes(rows))
 
 
-def calibration(findings: Findings) -> Grid:
+def calibration(findings: Findings) -> TextTable:
     """Whether probabilities are to be believed."""
     rows = [
         (
@@ -124,10 +139,10 @@ def calibration(findings: Findings) -> Grid:
         )
         for name, each in findings.calibration.items()
     ]
-    return Grid(("strategy", "ECE, %", "of it by chance", "Brier score [95 %]"), tuple(rows))
+    return TextTable(("strategy", "ECE, %", "of it by chance", "Brier score [95 %]"), tuple(rows))
 
 
-def groups(findings: Findings, by: str) -> Grid:
+def groups(findings: Findings, by: str) -> TextTable:
     """The worst group of each strategy, and the gap to the best."""
     words, found = findings.words, findings.groups[by]
     named = by == "gender"
@@ -151,12 +166,14 @@ def groups(findings: Findings, by: str) -> Grid:
         )
     unit = f", {words.unit}" if words.unit else ""
     heads = [f"{group}{unit}" for group in sorted(every)] if named else [f"worst {by}{unit}"]
-    return Grid(
-        (f"{words.short} by {by}", *heads, "gap", "p (all alike)"), tuple(rows), _small(found.values())
+    return TextTable(
+        (f"{words.short} by {by}", *heads, "gap", "p (all alike)"),
+        tuple(rows),
+        (*_small(found.values()), *_notes(rows)),
     )
 
 
-def costs(findings: Findings) -> list[Grid]:
+def costs(findings: Findings) -> list[TextTable]:
     """One row a cost, one column a strategy: medians over the runs; as many tables as fit a page's width."""
     table = findings.table
     parts = -(-len(table) // ABREAST)
@@ -164,7 +181,7 @@ def costs(findings: Findings) -> list[Grid]:
     return [_costs(table.iloc[first : first + size]) for first in range(0, len(table), size)]
 
 
-def _costs(table: pd.DataFrame) -> Grid:
+def _costs(table: pd.DataFrame) -> TextTable:
     rows = []
     for column, kind in QUANTITIES.items():
         if column in table:
@@ -179,12 +196,12 @@ def _costs(table: pd.DataFrame) -> Grid:
         rows.append(("machine", *(value or MISSING for value in hardware)))
     if precision.nunique() > 1:
         rows.append(("number format", *(value or MISSING for value in precision)))
-    return Grid(("median of runs", *map(str, table.index)), tuple(rows))
+    return TextTable(("median of runs", *map(str, table.index)), tuple(rows))
 
 
-def failures(findings: Findings) -> Grid:
+def failures(findings: Findings) -> TextTable:
     """Runs that failed or cannot be read, and why."""
-    runs = findings.whole.runs
+    runs = findings.runs
     rows = []
     for row in runs[runs["status"] != "finished"].to_dict("records"):
         where = ", ".join(f"{k} {row[k]}" for k in ("fold", "seed") if not pd.isna(row[k]))
@@ -194,7 +211,7 @@ def failures(findings: Findings) -> Grid:
         name = str(known_as["name"].iloc[0]) if len(known_as) else problem.cell
         where = ", ".join(f"{k} {known_as[k].iloc[0]}" for k in ("fold", "seed") if len(known_as))
         rows.append((name, where or MISSING, "not whole", problem.reason))
-    return Grid(("what", "where", "state", "why"), tuple(rows), words=True)
+    return TextTable(("what", "where", "state", "why"), tuple(rows), words=True)
 
 
 def _folds(row: "pd.Series[Any]", words: ScoreWords) -> str:
@@ -205,13 +222,23 @@ def _folds(row: "pd.Series[Any]", words: ScoreWords) -> str:
 def _interval(found: Interval | None, words: ScoreWords | None = None) -> str:
     if found is None:
         return MISSING
-    return (words or ScoreWords("ua")).interval(found.point, found.low, found.high)
+    return _told(words or ScoreWords("ua"), found)
+
+
+def _told(words: ScoreWords, found: Interval | Gap) -> str:
+    if words.share and known(found.low) and known(found.high) and found.high - found.low > NOTHING_SAID:
+        return f"{words.text(found.point)} [{MISSING}]"
+    return words.interval(found.point, found.low, found.high)
+
+
+def _notes(rows: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return (WIDE_NOTE,) if any(f"[{MISSING}]" in cell for row in rows for cell in row) else ()
 
 
 def _gap(found: Groups, words: ScoreWords) -> str:
     if found.gap is None:
         return MISSING
-    return words.interval(found.gap.point, found.gap.low, found.gap.high)
+    return _told(words, found.gap)
 
 
 def _small(found: Iterable[Groups]) -> tuple[str, ...]:
@@ -225,3 +252,22 @@ def _small(found: Iterable[Groups]) -> tuple[str, ...]:
 
 def _letter(position: int) -> str:
     return chr(ord("a") + position) if position < 26 else f"a{position}"
+
+
+def latex(table: TextTable) -> str:
+    """The table for a paper, with the rules of booktabs."""
+    side = "l" if table.words else "r"
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        rf"\begin{{tabular}}{{l{side * (len(table.headings) - 1)}}}",
+        r"\toprule",
+    ]
+    for row in (table.headings, *table.rows):
+        lines.append(" & ".join(map(_latex, row)) + r" \\")
+        lines += [r"\midrule"] if row is table.headings else []
+    lines += [r"\bottomrule", r"\end{tabular}", *(f"% {note}" for note in table.notes)]
+    return "\n".join(lines) + "\n"
+
+
+def _latex(words: str) -> str:
+    return "".join(LATEX.get(each, each) for each in " ".join(words.split()))
