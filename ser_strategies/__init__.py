@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ser_strategies.batch import Batch
+    from ser_strategies.comparison import Comparison
     from ser_strategies.data.augmentation import Augmentation
     from ser_strategies.data.corpora.crema_d import CREMAD
     from ser_strategies.data.corpora.iemocap import IEMOCAP
@@ -48,6 +49,7 @@ _HOMES = {
     "CachedFineTuning": "strategies",
     "Classes": "parts.objectives",
     "ClassesAndDimensions": "parts.objectives",
+    "Comparison": "comparison",
     "Corpus": "data.corpus",
     "Dimensions": "parts.objectives",
     "Encoder": "encoder",
@@ -89,6 +91,7 @@ __all__ = [
     "CachedFineTuning",
     "Classes",
     "ClassesAndDimensions",
+    "Comparison",
     "Corpus",
     "Dimensions",
     "Encoder",

@@ -97,11 +97,7 @@ class Comparison:
         return fairness.names_of(self.finished)
 
     def only(self, *names: str) -> Self:
-        """The same for some of the strategies.
-
-        Args:
-            *names: Which.
-        """
+        """The same for some of the strategies."""
         return self._of(self.runs[self.runs["name"].isin([self._known(name) for name in names])])
 
     def common(self) -> Self:
@@ -136,9 +132,6 @@ class Comparison:
         `score`, `low` and `high` are NaN where there is no telling, costs where they are not known. `marks`
         says what a reader must know of the row.
 
-        Args:
-            score: The score; None is the one that decides.
-
         Raises:
             ValueError: The strategies differ in more than their strategy, and that is not allowed; or there
                 is no such score.
@@ -150,11 +143,7 @@ class Comparison:
         return self._tables[wanted.name].copy()
 
     def differences(self, score: str | None = None) -> list[Difference]:
-        """The paired differences of all strategies, or of all with the baseline, with Holm's correction.
-
-        Args:
-            score: The score; None is the one that decides.
-        """
+        """The paired differences of all strategies, or of all with the baseline, with Holm's correction."""
         name = self._checked(score).name
         if name not in self._differences:
             self._differences[name] = self._paired(name)
@@ -169,13 +158,7 @@ class Comparison:
         return differences(arms, name, baseline=baseline) if len(arms) > 1 else []
 
     def difference(self, a: str, b: str, score: str | None = None) -> Difference:
-        """The paired difference of two strategies, as the only pair looked at: score of `a` less that of `b`.
-
-        Args:
-            a: The first.
-            b: The second.
-            score: The score; None is the one that decides.
-        """
+        """Score of `a` less that of `b`, on the same utterances, as the only pair that is looked at."""
         name = self.only(a, b)._checked(score).name
         if a == b:
             msg = f"expected two strategies, got {a} twice: name another of {', '.join(self.names)}."
@@ -203,9 +186,6 @@ class Comparison:
 
     def aligned(self, name: str) -> Aligned:
         """The predictions of a strategy, every utterance once for each of its seeds.
-
-        Args:
-            name: Which.
 
         Raises:
             ValueError: They cannot be read, or do not fit together.

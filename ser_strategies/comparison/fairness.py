@@ -40,11 +40,7 @@ class Mismatch:
 
 
 def differences(runs: pd.DataFrame) -> list[Mismatch]:
-    """In what the strategies of finished runs are not alike, so that they do not belong in one table.
-
-    Args:
-        runs: Finished runs, as a ledger has them.
-    """
+    """In what the strategies of finished runs are not alike, so that they do not belong in one table."""
     found = [_mismatch(words, _values(runs, column)) for column, words in TASK.items()]
     found.append(_mismatch("who is in which split (protocol digest)", _digests(runs)))
     found.append(_mismatch(CELLS, _cells(runs)))
@@ -52,21 +48,13 @@ def differences(runs: pd.DataFrame) -> list[Mismatch]:
 
 
 def cost_differences(runs: pd.DataFrame) -> list[Mismatch]:
-    """In what the strategies' costs were not measured alike: machine, number format, kind of memory.
-
-    Args:
-        runs: Finished runs.
-    """
+    """In what the strategies' costs were not measured alike: machine, number format, kind of memory."""
     found = [_mismatch(words, _values(runs, column)) for column, words in OF_COSTS.items()]
     return [each for each in found if each is not None]
 
 
 def check(found: Sequence[Mismatch]) -> None:
-    """Raises ValueError that names what differs between strategies.
-
-    Args:
-        found: What `differences` found.
-    """
+    """Raises ValueError that names what differs between strategies."""
     if not found:
         return
     advice = "compare what is alike with .groups()"
@@ -80,11 +68,7 @@ def check(found: Sequence[Mismatch]) -> None:
 
 
 def alike(runs: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Groups of strategies that may be compared, the largest first; folds and seeds are not looked at.
-
-    Args:
-        runs: Finished runs.
-    """
+    """Groups of strategies that may be compared, the largest first; folds and seeds are not looked at."""
     columns = [_values(runs, column) for column in TASK]
     keys: dict[Hashable, list[str]] = {}
     for name in names_of(runs):
@@ -99,9 +83,6 @@ def common_cells(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs on folds and with seeds that all strategies have, each of those folds with each such seed.
 
     As many folds as possible, since they bring speakers; then as many seeds.
-
-    Args:
-        runs: Finished runs.
     """
     shared = set(_pairs(runs))
     for _, rows in runs.groupby("name", sort=False):
@@ -115,11 +96,7 @@ def common_cells(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def loneliest(runs: pd.DataFrame) -> str:
-    """The strategy that shares least folds and seeds with the others.
-
-    Args:
-        runs: Finished runs.
-    """
+    """The strategy that shares least folds and seeds with the others."""
     cells = {name: set(_pairs(rows)) for name, rows in runs.groupby("name", sort=False)}
     return str(
         min(cells, key=lambda name: sum(len(cells[name] & cells[other]) for other in cells if other != name))

@@ -14,6 +14,7 @@ from ser_strategies.comparison import fairness
 from ser_strategies.comparison.comparison import Comparison, score_of
 from ser_strategies.comparison.ledger import Ledger, LedgerProblem
 from ser_strategies.comparison.ledger_cell import number
+from ser_strategies.comparison.quantities import ScoreWords
 from ser_strategies.comparison.stats.aligned import Aligned
 from ser_strategies.comparison.stats.calibration import Calibration, calibration
 from ser_strategies.comparison.stats.clusters import counted
@@ -23,7 +24,6 @@ from ser_strategies.comparison.stats.fronts import Front
 from ser_strategies.comparison.stats.groups import Groups, by_group
 from ser_strategies.comparison.stats.intervals import LEVEL, Interval
 from ser_strategies.comparison.stats.student import exceeded_by
-from ser_strategies.comparison.wording import ScoreWords
 
 FRONTS = ("cost/fit_seconds", "cost/peak_memory_bytes", "cost/trainable_parameters")
 PARTS = {

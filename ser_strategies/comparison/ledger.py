@@ -83,9 +83,6 @@ class Ledger:
     def read(cls, folder: str | Path) -> "Ledger":
         """Reads a ledger; a run that cannot be read is a problem, and the rest is whole.
 
-        Args:
-            folder: Where it is.
-
         Raises:
             ValueError: There is no ledger, or one of a later version.
         """
@@ -137,11 +134,7 @@ class Ledger:
         return frame
 
     def costs(self, run: str) -> list[dict[str, Any]]:
-        """What each stage of a run cost, as costs.json says it.
-
-        Args:
-            run: Its hash.
-        """
+        """What each stage of a run cost, as costs.json says it."""
         return self._stages(run).read("costs.json")
 
     def trace(self, run: str) -> list[dict[str, Any]]:
@@ -149,9 +142,6 @@ class Ledger:
 
         What comes before the first step counts, too: start-up, the cache, and the earlier stages of a chain.
         Seconds are NaN where that is unknown.
-
-        Args:
-            run: Its hash.
         """
         *before, last = self.costs(run)
         rows = last.get("trace")
@@ -161,11 +151,7 @@ class Ledger:
         return [row | {"seconds": number(row.get("seconds")) + offset} for row in facts]
 
     def data(self, run: str) -> dict[str, Any]:
-        """What a finished run says of the data it was tested on: protocol in words, sizes, brands.
-
-        Args:
-            run: Its hash.
-        """
+        """What a finished run says of the data it was tested on: protocol in words, sizes, brands."""
         test = read_json(self._stages(run).last / "test.json", missing={})
         return dict(test.get("data") or {})
 
@@ -200,9 +186,6 @@ def write_comparison(folder: str | Path, facts: Mapping[str, Any]) -> None:
 def read_comparison(folder: str | Path) -> dict[str, Any]:
     """What comparison.json says; empty where there is none.
 
-    Args:
-        folder: The folder of the ledger.
-
     Raises:
         ValueError: It cannot be read, or is of a later version.
     """
@@ -220,11 +203,7 @@ def read_comparison(folder: str | Path) -> dict[str, Any]:
 
 
 def check_finished(cell: Path) -> None:
-    """Raises ValueError where a run that says it is finished lacks what is compared.
-
-    Args:
-        cell: The folder of the run.
-    """
+    """Raises ValueError where a run that says it is finished lacks what is compared."""
     last = stages_of(cell, read_json(cell / CELL)).last
     for name in ("fit.json", "test.json"):
         read_json(last / name)

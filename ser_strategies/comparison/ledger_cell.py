@@ -79,12 +79,7 @@ def read_json(path: Path, missing: dict[str, Any] | None = None) -> dict[str, An
 
 
 def check_schema(facts: Mapping[str, Any], name: str) -> None:
-    """Raises ValueError for facts of another format, or of a later version of this one.
-
-    Args:
-        facts: What a file of a ledger holds.
-        name: The file.
-    """
+    """Raises ValueError for facts of another format, or of a later version of this one."""
     schema = facts.get("schema")
     if not isinstance(schema, int) or schema < 1:
         msg = f"{name} is not of a comparison: it has no schema number"
@@ -99,9 +94,6 @@ def check_schema(facts: Mapping[str, Any], name: str) -> None:
 
 def read_cell(folder: Path) -> dict[str, Any]:
     """The row of a cell.
-
-    Args:
-        folder: The folder of the cell.
 
     Raises:
         ValueError: Something of it cannot be read; the message says what and why.
@@ -139,12 +131,7 @@ def read_cell(folder: Path) -> dict[str, Any]:
 
 
 def stages_of(folder: Path, facts: Mapping[str, Any]) -> Stages:
-    """Where the stages of a run are.
-
-    Args:
-        folder: The folder of the cell.
-        facts: Its cell.json.
-    """
+    """Where the stages of a run are."""
     named = facts.get("stages") or ["."]
     if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
         msg = f"{CELL} has stages {named!r} where a list of folders was expected"
@@ -159,9 +146,6 @@ def total(costs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """The costs of a run from those of its stages.
 
     What is unknown of one stage is unknown of the sum: the rest would pass for all of it.
-
-    Args:
-        costs: The costs.json of each stage.
     """
     names = {name for each in costs for name in each if name not in NOT_NUMBERS}
     # A run that was resumed where nothing was counted before has measured a part of itself only.

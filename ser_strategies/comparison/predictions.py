@@ -11,11 +11,7 @@ from ser_strategies.comparison.stats.aligned import PROBABILITY, TRUE, Aligned, 
 
 
 class RunPredictions:
-    """The predictions of the runs of a ledger.
-
-    Args:
-        ledger: Where they are.
-    """
+    """The predictions of the runs of a ledger."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -28,19 +24,11 @@ class RunPredictions:
         return tuple(LedgerProblem(run, f"unreadable: {why}") for run, why in self._broken.items())
 
     def whole(self, runs: Iterable[str]) -> set[str]:
-        """Those of the runs whose predictions are whole.
-
-        Args:
-            runs: Hashes of finished runs.
-        """
+        """Those of the runs whose predictions are whole."""
         return {run for run in runs if self._take(run)}
 
     def aligned(self, name: str, finished: pd.DataFrame) -> Aligned:
         """The predictions of a strategy, every utterance once for each of its seeds.
-
-        Args:
-            name: Which.
-            finished: Its runs, all of them whole.
 
         Raises:
             ValueError: They do not fit together.

@@ -59,12 +59,7 @@ def table_of(
 
 
 def marks_of(finished: pd.DataFrame, unlike: Sequence[fairness.Mismatch]) -> dict[str, tuple[str, ...]]:
-    """What must be said of each strategy beside its numbers: what is not fair, costs from elsewhere.
-
-    Args:
-        finished: The runs that are whole.
-        unlike: In what the strategies are not alike.
-    """
+    """What must be said of each strategy beside its numbers: what is not fair, costs from elsewhere."""
     found: dict[str, list[str]] = {name: [] for name in fairness.names_of(finished)}
     for difference in unlike:
         for name, value in difference.found.items():
@@ -128,9 +123,6 @@ def costs_of(finished: pd.DataFrame) -> dict[str, float]:
     A cache that its runs share is built by the first of them alone, so that the others spend little on it.
     Each run is charged its part of it (`cost/fit_seconds`); `cost/fit_seconds_full` is a run that builds it
     itself.
-
-    Args:
-        finished: Its finished runs.
     """
     columns = [column for column in map(str, finished) if column.startswith("cost/")]
     costs = {column: _median(finished[column]) for column in columns}
@@ -145,11 +137,7 @@ def costs_of(finished: pd.DataFrame) -> dict[str, float]:
 
 
 def encoder_words(finished: pd.DataFrame) -> EncoderFacts:
-    """Whether a frozen encoder stayed as it was, and a tuned one did not.
-
-    Args:
-        finished: Finished runs of a strategy.
-    """
+    """Whether a frozen encoder stayed as it was, and a tuned one did not."""
     trains, moved, still, broken = (
         pd.to_numeric(finished[column], errors="coerce").dropna()
         if column in finished

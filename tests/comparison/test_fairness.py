@@ -5,7 +5,7 @@ import shutil
 
 import pandas as pd
 import pytest
-from ser_strategies.comparison.table import encoder_words
+from ser_strategies.comparison.summary import encoder_words
 
 from ser_strategies.comparison import fairness
 from ser_strategies.comparison.comparison import Comparison

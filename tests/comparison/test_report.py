@@ -27,6 +27,16 @@ from scipy import stats
 from ser_strategies.comparison.comparison import Comparison
 from ser_strategies.comparison.findings import find
 from ser_strategies.comparison.ledger import CELLS
+from ser_strategies.comparison.quantities import (
+    MISSING,
+    ScoreWords,
+    chance,
+    count,
+    duration,
+    energy,
+    milliseconds,
+    size,
+)
 from ser_strategies.comparison.report import html, tables
 from ser_strategies.comparison.report.citation import AUTHORS, TITLE, bibliography, bibtex
 from ser_strategies.comparison.report.markdown import document
@@ -37,16 +47,6 @@ from ser_strategies.comparison.report.theme import DARK, LIGHT, styles_of
 from ser_strategies.comparison.report.verdict import verdict, warnings
 from ser_strategies.comparison.report.writing import table_csv
 from ser_strategies.comparison.summary import FIT
-from ser_strategies.comparison.wording import (
-    MISSING,
-    ScoreWords,
-    chance,
-    count,
-    duration,
-    energy,
-    milliseconds,
-    size,
-)
 from tests.comparison.conftest import ARMS, build
 
 pytestmark = pytest.mark.smoke
@@ -511,6 +511,7 @@ def test_the_template_is_in_the_package():
     folder = files("ser_strategies.comparison.report")
     assert folder.joinpath("page.html").is_file()
     assert folder.joinpath("style.css").is_file()
+    assert folder.joinpath("references.bib").is_file()
 
 
 # The pictures -------------------------------------------------------------------------------------------

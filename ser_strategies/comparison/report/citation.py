@@ -1,6 +1,8 @@
 """What a paper cites: this library, its statistics, and the strategies, encoder and corpus that were used."""
 
+import re
 from importlib.metadata import version
+from importlib.resources import files
 
 from ser_strategies.comparison.findings import Findings
 
@@ -14,92 +16,15 @@ REFERENCES = (
     "Holm, S. (1979). A simple sequentially rejective multiple test procedure. Scandinavian Journal of "
     "Statistics, 6(2), 65-70.",
 )
-CHEN = """@inproceedings{chen2023exploring,
-  title = {Exploring {Wav2vec} 2.0 fine-tuning for improved speech emotion recognition},
-  author = {Chen, Li-Wei and Rudnicky, Alexander},
-  booktitle = {ICASSP},
-  year = {2023},
-  note = {arXiv:2110.06309},
-}"""
-SAMPATH = """@inproceedings{sampath2025efficient,
-  title = {Efficient Finetuning for Dimensional Speech Emotion Recognition in the Age of {Transformers}},
-  author = {Sampath, Aneesha and Tavernor, James and Mower Provost, Emily},
-  booktitle = {ICASSP},
-  year = {2025},
-  note = {arXiv:2503.03756},
-}"""
-HU = """@inproceedings{hu2022lora,
-  title = {{LoRA}: Low-Rank Adaptation of Large Language Models},
-  author = {Hu, Edward J. and Shen, Yelong and Wallis, Phillip and Allen-Zhu, Zeyuan and Li, Yuanzhi and
-            Wang, Shean and Wang, Lu and Chen, Weizhu},
-  booktitle = {ICLR},
-  year = {2022},
-  note = {arXiv:2106.09685},
-}"""
-OF_STRATEGIES = {
-    "VanillaFineTuning": CHEN,
-    "TAPT": CHEN,
-    "PTAPT": CHEN,
-    "PartialFineTuning": SAMPATH,
-    "CachedFineTuning": SAMPATH,
-    "MixedPrecisionFineTuning": SAMPATH,
-    "LoRAFineTuning": HU,
-}
-OF_ENCODERS = {
-    "wav2vec2": """@inproceedings{baevski2020wav2vec,
-  title = {wav2vec 2.0: A Framework for Self-Supervised Learning of Speech Representations},
-  author = {Baevski, Alexei and Zhou, Yuhao and Mohamed, Abdelrahman and Auli, Michael},
-  booktitle = {NeurIPS},
-  year = {2020},
-}""",
-    "hubert": """@article{hsu2021hubert,
-  title = {{HuBERT}: Self-Supervised Speech Representation Learning by Masked Prediction of Hidden Units},
-  author = {Hsu, Wei-Ning and others},
-  journal = {IEEE/ACM Transactions on Audio, Speech, and Language Processing},
-  volume = {29},
-  year = {2021},
-}""",
-    "wavlm": """@article{chen2022wavlm,
-  title = {{WavLM}: Large-Scale Self-Supervised Pre-Training for Full Stack Speech Processing},
-  author = {Chen, Sanyuan and others},
-  journal = {IEEE Journal of Selected Topics in Signal Processing},
-  volume = {16},
-  number = {6},
-  year = {2022},
-}""",
-}
-OF_CORPORA = {
-    "IEMOCAP": """@article{busso2008iemocap,
-  title = {{IEMOCAP}: interactive emotional dyadic motion capture database},
-  author = {Busso, Carlos and others},
-  journal = {Language Resources and Evaluation},
-  volume = {42},
-  number = {4},
-  year = {2008},
-}""",
-    "MSP-Podcast": """@article{lotfian2019building,
-  title = {Building Naturalistic Emotionally Balanced Speech Corpus by Retrieving Emotional Speech from
-           Existing Podcast Recordings},
-  author = {Lotfian, Reza and Busso, Carlos},
-  journal = {IEEE Transactions on Affective Computing},
-  volume = {10},
-  number = {4},
-  year = {2019},
-}""",
-    "MELD": """@inproceedings{poria2019meld,
-  title = {{MELD}: A Multimodal Multi-Party Dataset for Emotion Recognition in Conversations},
-  author = {Poria, Soujanya and others},
-  booktitle = {ACL},
-  year = {2019},
-}""",
-    "CREMA-D": """@article{cao2014crema,
-  title = {{CREMA-D}: Crowd-Sourced Emotional Multimodal Actors Dataset},
-  author = {Cao, Houwei and others},
-  journal = {IEEE Transactions on Affective Computing},
-  volume = {5},
-  number = {4},
-  year = {2014},
-}""",
+# Keys of references.bib.
+CITED = {
+    **dict.fromkeys(("VanillaFineTuning", "TAPT", "PTAPT"), "chen2023exploring"),
+    **dict.fromkeys(
+        ("PartialFineTuning", "CachedFineTuning", "MixedPrecisionFineTuning"), "sampath2025efficient"
+    ),
+    **{"LoRAFineTuning": "hu2022lora", "wav2vec2": "baevski2020wav2vec", "hubert": "hsu2021hubert"},
+    **{"wavlm": "chen2022wavlm", "IEMOCAP": "busso2008iemocap", "MSP-Podcast": "lotfian2019building"},
+    **{"MELD": "poria2019meld", "CREMA-D": "cao2014crema"},
 }
 
 
@@ -118,15 +43,12 @@ def bibtex() -> str:
 def bibliography(findings: Findings) -> str:
     """Entries of this library, and of the strategies, the encoder and the corpus that are published."""
     used = [str(each) for each in findings.finished["strategy"]]
-    for stages in findings.configurations.values():
-        models = (each.get("model") for each in stages)
-        used += [
-            str(model.get("class_path")).rpartition(".")[2] for model in models if isinstance(model, dict)
-        ]
-    entries = [bibtex(), *(OF_STRATEGIES[name] for name in used if name in OF_STRATEGIES)]
-    source = str(findings.encoder.get("source"))
-    if not source.startswith("random:"):
-        entries.append(OF_ENCODERS.get(str(findings.encoder.get("family")), ""))
-    tasks = findings.finished["task"].dropna().astype(str)
-    entries += [OF_CORPORA.get(task.partition("/")[0], "") for task in dict.fromkeys(tasks)]
-    return "\n\n".join(dict.fromkeys(filter(None, entries)))
+    models = (stage.get("model") for stages in findings.configurations.values() for stage in stages)
+    used += [str(model.get("class_path")).rpartition(".")[2] for model in models if isinstance(model, dict)]
+    if not str(findings.encoder.get("source")).startswith("random:"):
+        used.append(str(findings.encoder.get("family")))
+    used += [str(task).partition("/")[0] for task in findings.finished["task"].dropna()]
+    text = files("ser_strategies.comparison.report").joinpath("references.bib").read_text(encoding="utf-8")
+    entries = {re.findall(r"{(\w+),", entry)[0]: entry for entry in text.strip().split("\n\n")}
+    cited = dict.fromkeys(CITED[name] for name in used if name in CITED)
+    return "\n\n".join([bibtex(), *(entries[key] for key in cited)])

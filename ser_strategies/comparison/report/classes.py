@@ -9,9 +9,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import ScaledTranslation
 
 from ser_strategies.comparison.findings import Findings
+from ser_strategies.comparison.quantities import percent
 from ser_strategies.comparison.report.picture import DPI, SMALL, Picture, shortened
 from ser_strategies.comparison.report.theme import LIGHT, Style, styles_of
-from ser_strategies.comparison.wording import percent
 
 # From this share on, letters on a cell are those that go on its colour.
 DARK_CELL = 0.55

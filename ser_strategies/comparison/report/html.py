@@ -7,6 +7,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from ser_strategies.comparison.findings import Findings
+from ser_strategies.comparison.quantities import TIMES, ScoreWords
 from ser_strategies.comparison.report import tables
 from ser_strategies.comparison.report.citation import REFERENCES, bibliography
 from ser_strategies.comparison.report.methods import methods, protocol, settings
@@ -16,7 +17,6 @@ from ser_strategies.comparison.report.theme import DARK, LIGHT, variables
 from ser_strategies.comparison.report.verdict import verdict, warnings
 from ser_strategies.comparison.stats.clusters import counted
 from ser_strategies.comparison.summary import FIT
-from ser_strategies.comparison.wording import TIMES, ScoreWords
 
 if TYPE_CHECKING:
     from ser_strategies.comparison.report.picture import Picture

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from ser_strategies.comparison.findings import Findings
+from ser_strategies.comparison.quantities import ScoreWords
 from ser_strategies.comparison.report import tables
 from ser_strategies.comparison.report.citation import REFERENCES, bibliography
 from ser_strategies.comparison.report.html import facts_of, title_of
@@ -10,7 +11,6 @@ from ser_strategies.comparison.report.methods import methods, protocol, settings
 from ser_strategies.comparison.report.pictures import caption
 from ser_strategies.comparison.report.tables import TextTable
 from ser_strategies.comparison.report.verdict import verdict, warnings
-from ser_strategies.comparison.wording import ScoreWords
 
 
 def document(findings: Findings, pictures: Iterable[str]) -> str:

@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 
 from ser_strategies.comparison.findings import Findings
+from ser_strategies.comparison.quantities import MISSING, known
 from ser_strategies.comparison.report.tables import TextTable
 from ser_strategies.comparison.stats.clusters import counted
 from ser_strategies.comparison.summary import FULL
-from ser_strategies.comparison.wording import MISSING, known
 
 LONG = {
     "epochs": "the same number of epochs",

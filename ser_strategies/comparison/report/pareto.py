@@ -12,10 +12,10 @@ from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 from ser_strategies.comparison.findings import Findings
+from ser_strategies.comparison.quantities import known, quantity
 from ser_strategies.comparison.report.picture import TEXT, Picture, cost_axis, limits
 from ser_strategies.comparison.report.theme import LIGHT, Style, styles_of
 from ser_strategies.comparison.summary import FIT, FULL
-from ser_strategies.comparison.wording import known, quantity
 
 NEAR, FAR = (9, 14), (9, 14, 21, 30, 42)  # pixels from a mark to its name, or to its number
 ANGLES = (0, 180, 45, -45, 135, -135, 90, -90)
@@ -100,6 +100,7 @@ def _key(*, full: bool, guess: str) -> list[tuple[str, dict[str, Any]]]:
 def _name(picture: Picture, axes: Axes, points: Sequence[tuple[float, float, str, bool]]) -> None:
     """Writes a name beside each mark; where there is no place for it, a number that the key explains."""
     numbers: dict[str, str] = {}
+    height = picture.get_figheight()
     while True:
         picture.set_layout_engine("constrained")
         picture.settle()
@@ -120,6 +121,7 @@ def _name(picture: Picture, axes: Axes, points: Sequence[tuple[float, float, str
         numbers |= {name: str(len(numbers) + rank) for rank, name in enumerate(crowded, 1)}
         if len(picture.legends) > 1:
             picture.legends[-1].remove()
+        picture.set_figheight(height)
         styles = styles_of(name for _, _, name, _ in points)
         picture.key(
             [

@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, MaxNLocator, NullLocator
 
+from ser_strategies.common.files import whole_file, write_text
+from ser_strategies.comparison.quantities import Quantity, known
 from ser_strategies.comparison.report.theme import DARK, LIGHT, Style, variables
-from ser_strategies.comparison.wording import Quantity, known
 
 NARROW = 600  # pixels below which a picture is for a phone
 DPI = 72  # one point is one pixel
@@ -77,13 +78,7 @@ SETTINGS: dict[Any, Any] = {
 
 
 class Picture(Figure):
-    """A figure with a title for those who do not see it, and words for the mouse on its marks.
-
-    Args:
-        width: In pixels.
-        height: In pixels.
-        heading: What it shows.
-    """
+    """A figure with a title for those who do not see it, and words for the mouse on its marks."""
 
     def __init__(self, width: float, height: float, heading: str) -> None:
         super().__init__(figsize=(width / DPI, height / DPI), dpi=DPI, layout="constrained")
@@ -123,6 +118,8 @@ class Picture(Figure):
         room = self.get_figwidth() * DPI
         abreast = len(words) if sum(6.5 * len(each) + 40 for each in words) < room else 0
         abreast = abreast or max(1, int(room / (6.5 * max(map(len, words)) + 40)))
+        # The picture grows, so that a long key takes nothing from it.
+        self.set_figheight(self.get_figheight() + 16 * (math.ceil(len(words) / abreast) - 1 + below) / DPI)
         look: dict[str, Any] = {"ncols": abreast, "borderaxespad": 0.0}
         self.legend(lines, words, loc="outside lower left" if below else "outside upper left", **look)
 
@@ -172,15 +169,15 @@ class Picture(Figure):
 
     def save(self, path: Path) -> None:
         """Writes the picture in the format that the name of the file ends in: .svg, .png or .pdf."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix.lower() == ".svg":
-            path.write_text(self.svg(), encoding="utf-8")
+            write_text(path, self.svg())
             return
-        with _quiet():
+        with _quiet(), whole_file(path) as file:
             if path.suffix.lower() == ".png":
-                self.savefig(path, dpi=2 * DPI, metadata={"Software": None})
+                self.savefig(file, format="png", dpi=2 * DPI, metadata={"Software": None})
             else:
-                self.savefig(path, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+                dates = {"CreationDate": None, "Creator": None, "Producer": None}
+                self.savefig(file, format="pdf", metadata=dates)
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows."""
@@ -276,13 +273,7 @@ def shortened(name: str, letters: int) -> str:
 
 
 def rows_of_names(axes: Axes, styles: dict[str, Style], letters: int = 28) -> None:
-    """A row for each strategy, the first at the top, with its name and its mark.
-
-    Args:
-        axes: Whose vertical axis.
-        styles: Of the strategies, in order.
-        letters: Room for a name.
-    """
+    """A row for each strategy, the first at the top, with its name and its mark."""
     axes.set_ylim(len(styles) - 0.5, -0.5)
     axes.set_yticks(range(len(styles)), [shortened(name, letters) for name in styles])
     axes.tick_params(axis="y", labelsize=TEXT, labelcolor=LIGHT["ink"], pad=20)

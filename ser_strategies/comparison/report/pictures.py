@@ -70,14 +70,14 @@ def draw(name: str, findings: Findings, width: float = WIDE, cost: str | None = 
         cost: For the Pareto picture, the column of a cost.
     """
     # Imported here, so that matplotlib is loaded only where a picture is drawn.
-    from ser_strategies.comparison.report import classes, pareto, picture, rows, times
+    from ser_strategies.comparison.report import classes, dotplots, pareto, picture, times
 
     drawings = {
         "curves": times.curves,
-        "differences": rows.differences,
+        "differences": dotplots.differences,
         "confusion": classes.confusion,
         "reliability": classes.reliability,
-        "speakers": rows.speakers,
+        "speakers": dotplots.speakers,
         "times": times.shares,
     }
     front = partial(pareto.draw, cost=cost or MORE_FRONTS.get(name, FIT))
@@ -108,12 +108,7 @@ def check_picture(name: str, cost: str | None, path: Path | None) -> None:
 
 
 def caption(name: str, findings: Findings) -> str:
-    """How to read a picture or a table.
-
-    Args:
-        name: Which.
-        findings: What was found; what is missing in a picture is named.
-    """
+    """How to read a picture or a table."""
     text = CAPTIONS.get(name, "")
     if name == "table" and findings.table["fold_lowest"].notna().any():
         text += " Under folds are the lowest and the highest fold."

@@ -6,11 +6,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ser_strategies.comparison.findings import Findings
-from ser_strategies.comparison.stats.differences import Difference
-from ser_strategies.comparison.stats.groups import Gap, Groups
-from ser_strategies.comparison.stats.intervals import Interval
-from ser_strategies.comparison.summary import FIT, FULL
-from ser_strategies.comparison.wording import (
+from ser_strategies.comparison.quantities import (
     MINUS,
     MISSING,
     QUANTITIES,
@@ -22,6 +18,10 @@ from ser_strategies.comparison.wording import (
     percent,
     quantity,
 )
+from ser_strategies.comparison.stats.differences import Difference
+from ser_strategies.comparison.stats.groups import Gap, Groups
+from ser_strategies.comparison.stats.intervals import Interval
+from ser_strategies.comparison.summary import FIT, FULL
 
 ABREAST = 8  # strategies beside each other
 NOTHING_SAID = 0.5  # an interval of a group wider than this part of the scale fills a table and tells nothing

@@ -1,9 +1,9 @@
 """Time: what a run scores if it is stopped early, and where the time of a whole one goes."""
 
 from ser_strategies.comparison.findings import Findings
+from ser_strategies.comparison.quantities import duration, quantity
 from ser_strategies.comparison.report.picture import SMALL, Picture, cost_axis, limits, rows_of_names
 from ser_strategies.comparison.report.theme import LIGHT, styles_of
-from ser_strategies.comparison.wording import duration, quantity
 
 COLOURS = {
     "earlier stages": "time-earlier",

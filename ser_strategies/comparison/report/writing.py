@@ -11,13 +11,13 @@ import pandas as pd
 from ser_strategies.common.files import write_json, write_text
 from ser_strategies.comparison.comparison import Comparison
 from ser_strategies.comparison.findings import Findings, find
+from ser_strategies.comparison.quantities import ScoreWords
 from ser_strategies.comparison.report.html import page, table_of
 from ser_strategies.comparison.report.markdown import document
 from ser_strategies.comparison.report.methods import methods, protocol
 from ser_strategies.comparison.report.pictures import WIDE, check_picture, draw, pictures_of
 from ser_strategies.comparison.report.tables import latex, overview
 from ser_strategies.comparison.report.verdict import verdict, warnings
-from ser_strategies.comparison.wording import ScoreWords
 
 if TYPE_CHECKING:
     from ser_strategies.comparison.report.picture import Picture

@@ -27,14 +27,6 @@ def percent(value: float | None, digits: int = 1) -> str:
     return _signed(f"{100 * value:.{digits}f}") if known(value) else MISSING
 
 
-def points(value: float | None) -> str:
-    """A difference of shares in percentage points, always signed: +2.1."""
-    if not known(value):
-        return MISSING
-    text = f"{100 * value:+.1f}"
-    return "0.0" if text in {"+0.0", "-0.0"} else _signed(text)
-
-
 def plain(value: float | None) -> str:
     """A number with three digits that matter."""
     return _signed(f"{value:.3g}") if known(value) else MISSING
@@ -144,11 +136,7 @@ def quantity(name: str) -> Quantity:
 
 
 class ScoreWords:
-    """How a score is called and written.
-
-    Args:
-        name: The score, such as ua or recall/anger; "test/" or "val/" before it is ignored.
-    """
+    """How a score is called and written."""
 
     def __init__(self, name: str) -> None:
         self.name = name.removeprefix("test/").removeprefix("val/")
