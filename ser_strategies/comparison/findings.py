@@ -2,10 +2,11 @@
 
 import math
 import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,8 @@ PARTS = {
     "cache": "cache_build_seconds",
     "start-up": "load_seconds",
 }
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -182,11 +185,11 @@ def find(whole: Comparison, fronts: Collection[str] = FRONTS) -> Findings:
         baseline=chosen.baseline,
         table=table,
         differences=pairs,
-        fronts=_fronts(chosen, fronts),
+        fronts=_where_known(fronts, chosen.pareto),
         curves=_curves(chosen, names),
         labels=labels,
         confusion={name: confusion(each) for name, each in of_classes.items()},
-        calibration=_calibrations(of_classes),
+        calibration=_where_known(of_classes, lambda name: calibration(aligned[name])),
         recalls={name: recalls(each) for name, each in of_classes.items()},
         groups={by: _groups(aligned, chosen.score, by) for by in ("gender", "speaker")},
         genders=_genders(aligned.values()),
@@ -247,34 +250,17 @@ def _pairs(chosen: Comparison, left_out: list[str]) -> tuple[Difference, ...]:
         return ()
 
 
-def _fronts(chosen: Comparison, costs: Collection[str]) -> dict[str, Front]:
+def _where_known(names: Iterable[str], compute: Callable[[str], Found]) -> dict[str, Found]:
+    """What is computed for each name, without those that lack what it takes, such as probabilities."""
     found = {}
-    for cost in costs:
-        try:
-            found[cost] = chosen.pareto(cost)
-        except ValueError:  # nobody knows this cost
-            continue
-    return found
-
-
-def _calibrations(aligned: Mapping[str, Aligned]) -> dict[str, Calibration]:
-    found = {}
-    for name, each in aligned.items():
-        try:
-            found[name] = calibration(each)
-        except ValueError:  # no probabilities
-            continue
+    for name in names:
+        with suppress(ValueError):
+            found[name] = compute(name)
     return found
 
 
 def _groups(aligned: Mapping[str, Aligned], score: str, by: str) -> dict[str, Groups]:
-    found = {}
-    for name, each in aligned.items():
-        try:
-            found[name] = by_group(each, score, by)
-        except ValueError:  # nobody's gender, or nobody's name, is known
-            continue
-    return found
+    return _where_known(aligned, lambda name: by_group(aligned[name], score, by))
 
 
 def _genders(aligned: Iterable[Aligned]) -> dict[str, str]:

@@ -5,11 +5,11 @@ import shutil
 
 import pandas as pd
 import pytest
-from ser_strategies.comparison.summary import encoder_words
 
 from ser_strategies.comparison import fairness
 from ser_strategies.comparison.comparison import Comparison
 from ser_strategies.comparison.ledger import CELLS, Ledger
+from ser_strategies.comparison.summary import encoder_words
 
 
 @pytest.fixture
