@@ -2,148 +2,39 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.statistics [--data-sets 2000] [--only intervals concordance ...]
 
-Classes: speakers differ in how easy they are, in all and by class, in how much they say and in which
-    classes; runs (fold x seed) differ in all and by class; an utterance is as hard for every seed. Two
-    strategies share all of that and differ by speaker on top. The truth is the score of infinitely many
-    speakers and seeds, by quadrature.
-Dimensions: speakers and runs shift and stretch what is predicted; their truth is a formula.
+Data sets of classes are those of `benchmarks/statistics_worlds.py`. Of dimensions, speakers and runs shift
+and stretch what is predicted; their truth is a formula.
 """
 
 import argparse
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from statistics import NormalDist
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from benchmarks.statistics_families import families
+from benchmarks.statistics_worlds import LABELS, SHARES, World, draw, truth_of
 from ser_strategies.comparison.stats.aligned import Aligned, align
 from ser_strategies.comparison.stats.calibration import calibration
-from ser_strategies.comparison.stats.clusters import UTTERANCE
 from ser_strategies.comparison.stats.confusion import confusion, recalls
-from ser_strategies.comparison.stats.differences import Difference, difference_of, holm
+from ser_strategies.comparison.stats.differences import Difference, difference_of
 from ser_strategies.comparison.stats.differences import differences as all_pairs
 from ser_strategies.comparison.stats.groups import by_group
 from ser_strategies.comparison.stats.intervals import interval, interval_of
 from ser_strategies.comparison.stats.power import more_needed
 from ser_strategies.comparison.stats.resampling import Scatter, bootstrap, scatter_of_difference
 from ser_strategies.comparison.stats.scores import Score, score_named
+from ser_strategies.comparison.stats.student import upper_tail
 from ser_strategies.comparison.stats.sums import Sums
 
-LABELS = ("neutral", "anger", "sadness", "happiness")
-SHARES = np.array([0.45, 0.25, 0.2, 0.1])
-EASE = np.array([1.0, 0.4, 0.3, -0.3])  # log odds of being right
-MISTAKEN = np.array([[0, 0.5, 0.3, 0.2], [0.6, 0, 0.3, 0.1], [0.5, 0.4, 0, 0.1], [0.4, 0.3, 0.3, 0]])
 REPLICATES = 1_000
-
-
-@dataclass(frozen=True)
-class World:
-    """What data sets are drawn from; deviations are of log odds.
-
-    Args:
-        speakers: How many, over the folds in turn.
-        seeds: Runs of each fold.
-        folds: How many.
-        utterances: Mean number of a speaker.
-        uneven: Deviation of the logarithm of that number.
-        speaker: Deviation between speakers, and half as much by class on top.
-        run: Deviation between runs, and as much by class on top.
-        own: Deviation between speakers that one strategy alone has.
-        ease: Added to every utterance's.
-        strategies: How many that are equally good.
-    """
-
-    speakers: int = 20
-    seeds: int = 3
-    folds: int = 5
-    utterances: int = 60
-    uneven: float = 0.5
-    speaker: float = 0.5
-    run: float = 0.12
-    own: float = 0.3
-    ease: float = 0.0
-    strategies: int = 1
-
-    def __str__(self) -> str:
-        words = f"{self.speakers} speakers, {self.folds} fold{'s' * (self.folds > 1)}, {self.seeds} seed"
-        return words + "s" * (self.seeds > 1)
-
-
-@dataclass(frozen=True)
-class Data:
-    """One data set: sums by speaker for each strategy, and by utterance for the first two."""
-
-    strategies: tuple[Sums, ...]
-    utterances: tuple[Sums, ...]
-
-
-def draw(world: World, score: Score, count: int, seed: int = 0) -> Iterator[Data]:
-    """Data sets of a world."""
-    for number in range(count):
-        generator = np.random.default_rng([seed, number])
-        normal = generator.standard_normal
-        people, classes = world.speakers, len(LABELS)
-        spread = normal(people) * world.uneven - world.uneven**2 / 2
-        sizes = np.maximum(8, np.round(world.utterances * np.exp(spread))).astype(int)
-        speaker = np.repeat(np.arange(people), sizes)
-        mix = generator.dirichlet(20 * SHARES, size=people).cumsum(axis=1)
-        truth = np.minimum((generator.random(len(speaker))[:, None] > mix[speaker]).sum(axis=1), classes - 1)
-        ease = EASE + world.ease + world.speaker * (normal((people, 1)) + normal((people, classes)) / 2)
-        hard = normal(len(speaker)) * math.sqrt(0.5)
-        found = []
-        for _ in range(world.strategies):
-            own = ease + (world.own * normal((people, classes)) if world.strategies > 1 else 0.0)
-            odds = own[speaker, truth] + hard + normal(len(speaker)) / 2
-            predicted = np.empty((world.seeds, len(speaker)), dtype=np.int64)
-            for one in predicted:
-                run = world.run * (normal((world.folds, 1)) + normal((world.folds, classes)))
-                logits = odds + run[speaker % world.folds, truth] + normal(len(speaker)) / 2
-                right = generator.random(len(speaker)) < 1 / (1 + np.exp(-logits))
-                wrong = (generator.random(len(speaker))[:, None] > MISTAKEN[truth].cumsum(axis=1)).sum(axis=1)
-                one[:] = np.where(right, truth, np.minimum(wrong, classes - 1))
-            found.append(_margins(score, truth, predicted))
-        each = np.flatnonzero(np.diff(speaker, prepend=-1))
-        together = tuple(
-            replace(
-                sums,
-                values=np.add.reduceat(sums.values, each, axis=1),
-                sizes=sizes.astype(float),
-                unit="speaker",
-            )
-            for sums in found
-        )
-        yield Data(together, tuple(found[:2]))
-
-
-def _margins(score: Score, truth: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64]) -> Sums:
-    one_hot = np.eye(len(LABELS))
-    true, said = np.broadcast_to(one_hot[truth], (*predicted.shape, len(LABELS))), one_hot[predicted]
-    values = np.concatenate([true * said, true, said], axis=-1)
-    return Sums(score, values, np.ones(len(truth)), np.arange(len(truth)), UTTERANCE)
-
-
-def truth_of(world: World, score: Score, draws: int = 100_000) -> float:
-    """The score of infinitely many speakers and seeds."""
-    generator = np.random.default_rng(1)
-    variance = world.speaker**2 * 1.25 + 1.0 + (world.own**2 if world.strategies > 1 else 0.0)
-    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
-    odds = np.linspace(-8, 12, 4_001)
-    right = (
-        (1 / (1 + np.exp(-(odds[:, None] + math.sqrt(variance) * nodes)))) @ weights / math.sqrt(2 * math.pi)
-    )
-    runs = [generator.standard_normal((draws, world.folds, size)) for size in (1, len(LABELS))]
-    recall = np.interp(EASE + world.ease + world.run * (runs[0] + runs[1]), odds, right).mean(axis=1)
-    hits = SHARES * recall
-    predicted = hits + (SHARES * (1 - recall)) @ MISTAKEN
-    margins = np.concatenate([hits, np.broadcast_to(SHARES, hits.shape), predicted], axis=-1)
-    return float(score.of(margins).mean())
 
 
 def intervals(sets: int) -> None:
@@ -262,62 +153,29 @@ def differences(sets: int) -> None:
         "as CREMA-D": World(speakers=91),
     }
     print("\n## Two equally good strategies\n")
-    print("| data | p < 5 %, ours | speakers swapped alone | utterances swapped | interval holds 0 | width |")
+    print("| data | p < 5 %, ours | seeds unheeded | utterances independent | interval holds 0 | width |")
     print("|---|" + "---:|" * 5)
     for words, world in worlds.items():
         told = np.zeros((sets, 5))
         for number, data in enumerate(draw(replace(world, strategies=2), score, sets, seed=2)):
-            a, b = data.strategies
-            found = difference_of(a, b, ("a", "b"))
+            found = _pair(*data.strategies)
             low, high = found.low or 0.0, found.high or 0.0
-            plain = _swapped_alone(a, b)
-            told[number] = [
-                found.p <= 0.05,
-                plain,
-                _swapped_alone(*data.utterances),
-                low <= 0 <= high,
-                high - low,
-            ]
+            naive = _seeds_unheeded(*data.strategies), _seeds_unheeded(*data.utterances)
+            told[number] = [found.p <= 0.05, *naive, low <= 0 <= high, high - low]
         *shares, width = told.mean(axis=0)
         cells = [f"{world}{', ' * bool(words)}{words}", *(f"{100 * share:.1f}" for share in shares)]
         print(f"| {' | '.join(cells)} | {width:.3f} |", flush=True)
 
 
-def _swapped_alone(a: Sums, b: Sums) -> bool:
-    """Whether swapping clusters calls the strategies different, seeds unheeded; UA is linear, so means do."""
-    apart = (a.values - b.values)[..., : len(LABELS)].mean(axis=0) / a.values[
-        0, :, len(LABELS) : -len(LABELS)
-    ].sum(0)
-    signs = np.random.default_rng(0).integers(0, 2, size=(999, len(apart)), dtype=np.int8) * np.int8(2) - 1
-    each = apart.mean(axis=1)
-    reached = np.abs(signs.astype(np.float32) @ each.astype(np.float32)) >= abs(each.sum()) * (1 - 1e-6)
-    return bool((reached.sum() + 1) / 1_000 <= 0.05)
+def _seeds_unheeded(a: Sums, b: Sums) -> bool:
+    """Whether a paired t test over clusters calls two strategies different, whatever their seeds."""
+    moved, _ = scatter_of_difference(a.score, a.values, b.values, a.sizes)
+    t = abs(float(moved.point)) / float(moved.clusters) ** 0.5
+    return 2 * upper_tail(t, float(moved.clusters_freedom)) <= 0.05
 
 
-def families(sets: int) -> None:
-    """How often one of several equally good strategies passes for better, in half the data sets."""
-    sets //= 2
-    score = score_named("ua", LABELS, ())
-    print("\n## Families of equally good strategies\n")
-    print("| data | strategies | pairs | a pair told apart | without correction |\n|---|" + "---:|" * 4)
-    for world in (
-        World(strategies=5),
-        World(speakers=10, seeds=5, strategies=5),
-        World(speakers=91, strategies=5),
-    ):
-        told = np.zeros((sets, 2))
-        for number, data in enumerate(draw(world, score, sets, seed=3)):
-            arms = data.strategies
-            pairs = [(i, j) for i in range(len(arms)) for j in range(i)]
-            found = [_pair(arms[i], arms[j], len(pairs)).p for i, j in pairs]
-            told[number] = min(holm(found)) <= 0.05, min(found) <= 0.05
-        corrected, not_corrected = 100 * told.mean(axis=0)
-        cells = f"{world.strategies} | {len(pairs)} | {corrected:.1f} | {not_corrected:.1f}"
-        print(f"| {world} | {cells} |", flush=True)
-
-
-def _pair(a: Sums, b: Sums, comparisons: int = 1) -> Difference:
-    return difference_of(a, b, ("a", "b"), comparisons=comparisons)
+def _pair(a: Sums, b: Sums) -> Difference:
+    return difference_of(a, b, ("a", "b"))
 
 
 def power(sets: int) -> None:

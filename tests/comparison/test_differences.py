@@ -1,68 +1,29 @@
 import math
-from itertools import product
+from itertools import combinations
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from ser_strategies.comparison.stats.aligned import align
-from ser_strategies.comparison.stats.differences import difference, difference_of, differences, holm
+from ser_strategies.comparison.stats.differences import (
+    difference,
+    difference_of,
+    differences,
+    holm,
+    pooled,
+)
 from ser_strategies.comparison.stats.resampling import scatter_of_difference
 from ser_strategies.comparison.stats.scores import score_named
 from ser_strategies.comparison.stats.sums import Sums, sums_of
-from ser_strategies.comparison.stats.swaps import as_if_by_clusters
-from tests.comparison.made import LABELS, runs, together
+from tests.comparison.made import LABELS, runs
 
 
 def arm(name, **settings):
     return align(runs(**{"speakers": 9, "arm": len(name), **settings}), name)
 
 
-def macro_f1(rows, seed_said):
-    scores = []
-    for index, label in enumerate(LABELS):
-        hits = sum((rows["label"] == label) & (seed_said == index))
-        total = sum(rows["label"] == label) + sum(seed_said == index)
-        scores += [2 * hits / total] if total else []
-    return sum(scores) / len(scores)
-
-
-def said(found, seed):
-    rows = together(found, seed).sort_values("id", ignore_index=True)
-    return rows, rows[[f"probability/{label}" for label in LABELS]].to_numpy().argmax(axis=1)
-
-
-def test_p_is_that_of_swapping_the_predictions_of_each_speaker_one_way_after_the_other():
-    """The whole test over again from the rows, where seeds do not differ beyond their noise."""
-    found = [runs(speakers=5, folds=1, utterances=20, seeds=(0, 1), arm=n, skill=1 + 0.4 * n) for n in (0, 1)]
-    a, b = align(found[0], "a"), align(found[1], "b")
-    moved, _ = scatter_of_difference(
-        *(sums_of(each, "f1_macro").score for each in (a,)),
-        sums_of(a, "f1_macro").values,
-        sums_of(b, "f1_macro").values,
-        sums_of(a, "f1_macro").sizes,
-    )
-    assert float(moved.excess) == 0
-    table = {seed: (said(found[0], seed), said(found[1], seed)) for seed in (0, 1)}
-    apart = []
-    for swap in product((False, True), repeat=5):
-        scores = []
-        for (rows, one), (_, other) in table.values():
-            chosen = np.array([swap[int(speaker[1:])] for speaker in rows["speaker"]])
-            scores.append(
-                macro_f1(rows, np.where(chosen, other, one)) - macro_f1(rows, np.where(chosen, one, other))
-            )
-        apart.append(sum(scores) / 2)
-    expected = np.mean(np.abs(apart) >= abs(apart[0]) - 1e-12)
-    sums = sums_of(a, "f1_macro"), sums_of(b, "f1_macro")
-    # Five speakers are too few to be swapped by themselves; a level at which they are not asks for it.
-    result = difference_of(*sums, ("a", "b"), level=0.5)
-    assert result.test == "all 32 ways of swapping 5 speakers"
-    assert result.point == pytest.approx(apart[0])
-    assert result.p == pytest.approx(expected)
-
-
-def test_the_interval_of_a_difference_is_t():
+def test_interval_and_p_of_a_difference_are_those_of_t():
     a, b = arm("a"), arm("bb", skill=1.5)
     found = difference(a, b)
     sums = sums_of(a, "ua"), sums_of(b, "ua")
@@ -70,6 +31,9 @@ def test_the_interval_of_a_difference_is_t():
     half = stats.t.ppf(0.975, float(moved.freedom)) * math.sqrt(float(moved.variance))
     assert found.point == pytest.approx(sums[0].point - sums[1].point)
     assert (found.low, found.high) == pytest.approx((found.point - half, found.point + half))
+    t = abs(found.point) / math.sqrt(float(moved.variance))
+    assert found.p == pytest.approx(2 * stats.t.sf(t, float(moved.freedom)))
+    assert found.test == "t over 9 speakers and the seeds"
     assert (found.clusters, found.unit, found.seeds) == (9, "speaker", 3)
 
 
@@ -111,10 +75,10 @@ def certain(right):
     return found
 
 
-def test_a_difference_that_does_not_vary_is_judged_by_swaps():
+def test_a_difference_that_does_not_vary_is_judged_by_its_signs():
     found = difference(align(certain(True), "right"), align(certain(False), "wrong"), "wa")
     assert (found.point, found.low, found.high) == (1, None, None)
-    assert found.p == 2 / 2**9
+    assert found.p == pytest.approx(stats.binomtest(9, 9).pvalue)
     assert found.better == "right"
     assert found.notes == ("there is the same difference for every speaker and seed: no interval",)
 
@@ -124,35 +88,6 @@ def test_one_speaker_tells_nothing():
     found = difference(*one)
     assert (found.p, found.better, found.low, found.test) == (1, None, None, "none")
     assert found.notes == ("one speaker: how others would do cannot be told",)
-
-
-def test_few_speakers_are_judged_by_t():
-    a, b = arm("a", speakers=4), arm("bb", speakers=4)
-    found = difference(a, b)
-    sums = sums_of(a, "ua"), sums_of(b, "ua")
-    moved, _ = scatter_of_difference(sums[0].score, sums[0].values, sums[1].values, sums[0].sizes)
-    t = abs(found.point) / math.sqrt(float(moved.variance))
-    assert found.test == "t over 4 speakers and seeds"
-    assert found.p == pytest.approx(2 * stats.t.sf(t, float(moved.freedom)))
-
-
-@pytest.mark.parametrize(
-    ("speakers", "arms", "test"),
-    [
-        (9, 2, "all 512 ways of swapping 9 speakers"),
-        (9, 4, "t over 9 speakers and seeds"),
-        (15, 4, "9,999 drawn ways of swapping 15 speakers"),
-    ],
-)
-def test_swaps_are_used_where_they_can_show_a_small_p_for_all_pairs(speakers, arms, test):
-    found = differences([arm("a" * (n + 1), speakers=speakers) for n in range(arms)])
-    assert len(found) == arms * (arms - 1) // 2
-    assert {each.test for each in found} == {test}
-
-
-def test_a_drawn_p_counts_the_one_found():
-    found = difference(arm("a", speakers=20, skill=0.1), arm("bb", speakers=20, skill=4.0))
-    assert found.p == pytest.approx(1 / 10_000)
 
 
 def test_seeds_that_differ_make_a_difference_smaller_than_it_looks():
@@ -167,7 +102,8 @@ def test_seeds_that_differ_make_a_difference_smaller_than_it_looks():
     assert not coupled
     assert found.p > 0.05
     assert found.low < 0 < found.high
-    assert as_if_by_clusters(moved, 30) < abs(found.point)
+    t = abs(found.point) / math.sqrt(float(moved.variance))
+    assert found.p == pytest.approx(2 * stats.t.sf(t, float(moved.freedom)))
     assert found.more.clusters is None
     assert found.more.seeds is not None
     # Speaker by speaker the three trainings of one are better than the three of the other.
@@ -175,12 +111,9 @@ def test_seeds_that_differ_make_a_difference_smaller_than_it_looks():
     assert stats.ttest_rel(one, other).pvalue < 1e-6
 
 
-def test_without_an_excess_between_seeds_the_difference_counts_in_full():
-    a, b = arm("a", seeds=(0,)), arm("bb", seeds=(0,))
-    sums = sums_of(a, "ua"), sums_of(b, "ua")
-    moved, _ = scatter_of_difference(sums[0].score, sums[0].values, sums[1].values, sums[0].sizes)
-    assert as_if_by_clusters(moved, 9) == abs(float(moved.point))
-    assert "one seed each: how much another would change is not in it" in difference(a, b).notes
+def test_one_seed_is_said_to_be_one():
+    found = difference(arm("a", seeds=(0,)), arm("bb", seeds=(0,)))
+    assert "one seed each: how much another would change is not in it" in found.notes
 
 
 def test_strategies_are_compared_on_what_both_have():
@@ -247,13 +180,16 @@ def test_against_a_baseline_there_are_fewer_pairs():
     assert [(each.a, each.b) for each in found] == [("a", "bb"), ("bb", "ccc")]
 
 
-def test_all_pairs_are_those_of_each_pair_with_holms_correction():
+def test_pairs_of_many_strategies_are_judged_by_the_trainings_of_all_with_holms_correction():
     arms = [arm("a", speakers=15), arm("bb", speakers=15, skill=1.5), arm("ccc", speakers=15, skill=2.5)]
     found = differences(arms)
-    alone = [difference(x, y) for x, y in ((arms[0], arms[1]), (arms[0], arms[2]), (arms[1], arms[2]))]
+    sums = [sums_of(each, "ua") for each in arms]
+    pairs = (("a", "bb", sums[0], sums[1]), ("a", "ccc", sums[0], sums[2]), ("bb", "ccc", sums[1], sums[2]))
+    alone = [difference_of(x, y, (a, b), trainings=pooled(sums)) for a, b, x, y in pairs]
     assert [each.p for each in found] == [each.p for each in alone]
     assert [(each.low, each.high) for each in found] == [(each.low, each.high) for each in alone]
     assert [each.p_holm for each in found] == holm([each.p for each in alone])
+    assert {each.test for each in found} == {"t over 15 speakers and the seeds of all strategies"}
     assert all((each.better is not None) == (each.p_holm <= 0.05) for each in found)
 
 
@@ -293,3 +229,24 @@ def test_a_true_null_is_rejected_as_often_as_said():
         a, b = (Sums(score, each, sizes.astype(float), np.arange(10), "speaker") for each in values)
         told.append(difference_of(a, b, ("a", "b")).p <= 0.05)
     assert 0.01 <= np.mean(told) <= 0.1
+
+
+def test_one_of_many_equally_good_strategies_seldom_passes_for_better():
+    """What the trainings of all strategies are pooled for; each pair by itself errs three times as often."""
+    score, sizes = score_named("wa", LABELS, ()), np.full(24, 60.0)
+    a, b = np.array(list(combinations(range(7), 2))).T
+    told = []
+    for number in range(400):
+        generator = np.random.default_rng(number)
+        ease = 0.5 + 0.4 * generator.normal(size=24) + 0.2 * generator.normal(size=(7, 1, 24))
+        ease = ease + 0.09 * generator.normal(size=(7, 3, 1))  # trainings lie 2 points apart
+        values = np.zeros((7, 3, 24, 12))
+        values[..., 0], values[..., 4] = generator.binomial(60, 1 / (1 + np.exp(-ease))), 60
+        pool = pooled([Sums(score, each, sizes, np.arange(24), "speaker") for each in values])
+        for trainings in (None, pool):
+            moved, _ = scatter_of_difference(score, values[a], values[b], sizes, trainings)
+            ps = 2 * stats.t.sf(np.abs(moved.point) / np.sqrt(moved.variance), moved.freedom)
+            told.append(min(holm(ps)) <= 0.05)
+    by_itself, together = np.mean(np.reshape(told, (400, 2)), axis=0)
+    assert together <= 0.05
+    assert by_itself >= 0.07

@@ -25,7 +25,6 @@ def test_an_interval_is_t_on_the_scale_of_log_odds():
     assert found.high == pytest.approx(1 / (1 + math.exp(-half - odds)), rel=1e-9)
     assert (found.clusters, found.unit, found.seeds) == (6, "speaker", 3)
     assert found.method == "jackknife over 6 speakers and 3 seeds"
-    assert found.few
     assert str(found) == f"{found.point:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 

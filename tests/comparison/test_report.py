@@ -123,17 +123,15 @@ def test_with_a_baseline_the_verdict_is_about_the_baseline(shared_ledger):
     found = find(Comparison.load(shared_ledger, baseline="cached"))
     pairs = {pair.a if pair.b == "cached" else pair.b: pair for pair in found.differences}
     assert {name: pair.better for name, pair in pairs.items()} == {
-        **{"tapt": "tapt", "vanilla": "vanilla", "frozen": "cached"},
-        **dict.fromkeys(["lora", "partial", "mixed-precision"]),
+        **{"tapt": "tapt", "vanilla": "vanilla", "frozen": "cached", "mixed-precision": "cached"},
+        **dict.fromkeys(["lora", "partial"]),
     }
-    assert pairs["lora"].low > 0  # and yet it is no proof
     first, second, third, *_ = verdict(found)
     assert first.startswith("tapt scores best")
     assert second == (
-        "tapt and vanilla are shown to be better than cached; cached is shown to be better than frozen; lora "
-        "scores better than cached, which is no proof where 6 pairs are looked at; partial and "
-        "mixed-precision cannot be told apart from cached with this data, which is not to say that they are "
-        "equal."
+        "tapt and vanilla are shown to be better than cached; cached is shown to be better than "
+        "mixed-precision and frozen; lora and partial cannot be told apart from cached with this data, which "
+        "is not to say that they are equal."
     )
     assert third == "cached is the fastest of those, too, with 95 s of training."
 
@@ -283,7 +281,7 @@ def test_the_methods_can_be_pasted(shared):
         "2 seeds on each of 5 folds",
         "best unweighted accuracy (UA) on validation",
         "jackknife over 20 speakers and 2 seeds",
-        "swapping 20 speakers, corrected over 21 pairs (Holm, 1979)",
+        "t over 20 speakers and the seeds of all strategies, corrected over 21 pairs (Holm, 1979)",
         "A chain costs the sum of its stages. A cache that runs share is charged to each in part.",
     ):
         assert words in text

@@ -6,13 +6,16 @@ import pytest
 from ser_strategies.comparison.stats.aligned import align
 from ser_strategies.comparison.stats.resampling import (
     Scatter,
+    Trainings,
     bootstrap,
     scatter,
     scatter_of_difference,
-    swapped,
+    trainings_of,
 )
 from ser_strategies.comparison.stats.sums import sums_of
 from tests.comparison.made import runs
+
+SEEDS = {1: (0, 1, 2), 2: (0, 1), 3: (0, 1, 2, 3)}  # of strategies by number
 
 
 def sums(score="f1_macro", **settings):
@@ -138,6 +141,42 @@ def test_seeds_of_strategies_that_do_nearly_the_same_are_pairs():
     assert float(moved.seeds) == pytest.approx(by_seed.var(ddof=1) / 3, rel=1e-9)
 
 
+def test_trainings_of_all_strategies_are_pooled():
+    found = [naive(sums(arm=arm, seeds=seeds).values, sums().score) for arm, seeds in SEEDS.items()]
+    moved = [
+        scatter(sums().score, sums(arm=arm, seeds=seeds).values, np.full(5, 12.0))
+        for arm, seeds in SEEDS.items()
+    ]
+    pool = trainings_of(moved)
+    # Of one training: as many times that of the mean as there are seeds; those with more seeds count more.
+    parts = [
+        (len(seeds) - 1, len(seeds) * (seed - noise))
+        for (_, _, seed, noise), seeds in zip(found, SEEDS.values(), strict=True)
+    ]
+    expected = sum(freedom * excess for freedom, excess in parts) / 6
+    assert float(pool.variance) == pytest.approx(max(expected, 0.0), abs=1e-15)
+    assert pool.freedom == 6
+
+
+def test_two_strategies_have_no_others_to_learn_from():
+    one = scatter(sums().score, sums(seeds=(0,)).values, np.full(5, 12.0))
+    several = scatter(sums().score, sums().values, np.full(5, 12.0))
+    assert trainings_of([several, several]) is None
+    assert trainings_of([one, one, one, several]) is None
+
+
+def test_seeds_that_happen_to_agree_are_taken_to_lie_as_far_apart_as_usual():
+    a, b = sums(arm=1), sums(arm=2)
+    alone, _ = scatter_of_difference(a.score, a.values, b.values, a.sizes)
+    for usual, freedom in ((4e-2, 14.0), (0.0, 14.0)):
+        moved, _ = scatter_of_difference(
+            a.score, a.values, b.values, a.sizes, Trainings(np.asarray(usual), freedom)
+        )
+        assert float(moved.excess) == pytest.approx(max(2 * usual / 3, float(alone.excess)))
+        assert float(moved.seeds_freedom) == freedom
+        assert float(moved.clusters) == float(alone.clusters)
+
+
 def test_a_bootstrap_draws_clusters_and_seeds_like_a_loop():
     found = sums(seeds=(0, 1))
     drawn = bootstrap(found.score, found.values, 1_500, np.random.default_rng(5))
@@ -149,26 +188,3 @@ def test_a_bootstrap_draws_clusters_and_seeds_like_a_loop():
             scores = [float(found.score.of(sum(found.values[s, k] for k in sample))) for s in (0, 1)]
             expected.append(sum(scores[s] for s in chosen) / 2)
     assert drawn == pytest.approx(expected, rel=1e-12)
-
-
-@pytest.mark.parametrize("score", ["ua", "f1_macro", "ccc"])
-def test_every_way_of_swapping_is_that_of_a_loop(score):
-    a, b = sums(score, arm=1), sums(score, arm=2)
-    found = swapped(a.score, a.values, b.values, exact=True, generator=np.random.default_rng(0))
-    expected = []
-    for swap in product((False, True), repeat=5):
-        one = np.stack([b.values[:, k] if swap[k] else a.values[:, k] for k in range(5)], axis=1)
-        other = np.stack([a.values[:, k] if swap[k] else b.values[:, k] for k in range(5)], axis=1)
-        scores = [x.sum(axis=1) for x in (one, other)]
-        expected.append(float((a.score.of(scores[0]) - a.score.of(scores[1])).mean()))
-    assert found[0] == pytest.approx(a.point - b.point)
-    # Half of the ways are the mirror images of the other half.
-    assert sorted([*found, *-found]) == pytest.approx(sorted(expected), abs=1e-12)
-
-
-def test_drawn_swaps_are_among_all_of_them():
-    a, b = sums(arm=1), sums(arm=2)
-    every = swapped(a.score, a.values, b.values, exact=True, generator=np.random.default_rng(0))
-    drawn = swapped(a.score, a.values, b.values, exact=False, generator=np.random.default_rng(0))
-    assert len(drawn) == 9_999
-    assert set(np.round(np.abs(drawn), 9)) == set(np.round(np.abs(every), 9))

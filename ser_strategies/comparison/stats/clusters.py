@@ -14,7 +14,6 @@ Codes = npt.NDArray[np.intp]
 
 UNITS = ("speaker", "session", "dialogue")
 UTTERANCE = "utterance"
-FEW = 20  # below this many, a score of each fold says more than the interval alone
 
 
 @dataclass(frozen=True)

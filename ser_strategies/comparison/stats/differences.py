@@ -11,10 +11,15 @@ from ser_strategies.comparison.stats.clusters import counted
 from ser_strategies.comparison.stats.intervals import LEVEL, no_telling
 from ser_strategies.comparison.stats.pairing import alike, in_common
 from ser_strategies.comparison.stats.power import More, more_needed
-from ser_strategies.comparison.stats.resampling import NOTHING, scatter_of_difference
+from ser_strategies.comparison.stats.resampling import (
+    NOTHING,
+    Trainings,
+    scatter,
+    scatter_of_difference,
+    trainings_of,
+)
 from ser_strategies.comparison.stats.student import upper_tail
 from ser_strategies.comparison.stats.sums import Sums, sums_of
-from ser_strategies.comparison.stats.swaps import by_swaps, fine_enough, swaps_in_words
 
 
 @dataclass(frozen=True)
@@ -24,19 +29,19 @@ class Difference:
     Args:
         a: The first strategy.
         b: The second.
-        score: Which score.
+        score: The name of the score.
         point: Score of `a` less score of `b`.
+        clusters: How many speakers (or what `unit` says) it is from.
+        unit: What a cluster is.
+        seeds: How many seeds of each.
+        level: Of the interval; 1 - level is that of the test.
         low: Lower end of the interval of the difference; None where there is no telling.
         high: Upper end; None likewise.
         p: How often a difference this large would come about if there were none.
         p_holm: The same, corrected for all pairs looked at.
         better: The better one; None if they cannot be told apart.
         more: What would tell them apart; None if nothing is needed, or known.
-        clusters: How many speakers (or what `unit` says) it is from.
-        unit: What a cluster is.
-        seeds: How many seeds of each.
         test: Where p comes from.
-        level: Of the interval; 1 - level is that of the test.
         notes: What a reader must know.
     """
 
@@ -44,17 +49,17 @@ class Difference:
     b: str
     score: str
     point: float
-    low: float | None
-    high: float | None
-    p: float
-    p_holm: float
-    better: str | None
-    more: More | None
     clusters: int
     unit: str
     seeds: int
-    test: str
     level: float = LEVEL
+    low: float | None = None
+    high: float | None = None
+    p: float = 1.0
+    p_holm: float = 1.0
+    better: str | None = None
+    more: More | None = None
+    test: str = "none"
     notes: tuple[str, ...] = ()
 
     @property
@@ -68,42 +73,35 @@ class Difference:
         return f"{words}; {self.more} would tell a difference of this size"
 
 
-def difference(
-    a: Aligned, b: Aligned, score: str = "ua", *, level: float = LEVEL, seed: int = 0
-) -> Difference:
+def difference(a: Aligned, b: Aligned, score: str = "ua", *, level: float = LEVEL) -> Difference:
     """The difference of two strategies, as the only pair looked at.
 
     Where they do not have all utterances and seeds in common, those they have are compared.
 
     Args:
         a: Predictions of the first.
-        b: Of the second.
-        score: Which score.
+        b: Predictions of the second.
+        score: The score.
         level: How often the interval shall hold the truth.
-        seed: Of the swaps that are drawn.
 
     Raises:
         ValueError: They have nothing in common, or another truth.
     """
-    return differences([a, b], score, level=level, seed=seed)[0]
+    return differences([a, b], score, level=level)[0]
 
 
 def differences(
-    strategies: Iterable[Aligned],
-    score: str = "ua",
-    *,
-    baseline: str | None = None,
-    level: float = LEVEL,
-    seed: int = 0,
+    strategies: Iterable[Aligned], score: str = "ua", *, baseline: str | None = None, level: float = LEVEL
 ) -> list[Difference]:
     """The differences of all pairs, with Holm's correction over them.
 
+    How far seeds lie apart is told from all strategies, where there are three or more.
+
     Args:
         strategies: Predictions of each.
-        score: Which score.
+        score: The score.
         baseline: Compare only with this one, which leaves more power to each comparison.
         level: How often each interval shall hold the truth.
-        seed: Of the swaps that are drawn.
 
     Raises:
         ValueError: There are fewer than two strategies, two of one name, or two that cannot be compared.
@@ -118,6 +116,7 @@ def differences(
         raise ValueError(msg)
     pairs = [(a, b) for a, b in combinations(arms, 2) if baseline in (None, a.name, b.name)]
     sums = {arm.name: sums_of(arm, score) for arm in arms}
+    trainings = pooled(list(sums.values()))
     found = []
     for a, b in pairs:
         notes = [f"{arm.name}: {note}" for arm in (a, b) for note in arm.notes]
@@ -127,18 +126,22 @@ def differences(
             a, b, cut = in_common(a, b, score)
             own = sums_of(a, score), sums_of(b, score, a.clusters)
             notes += cut
-        compared = difference_of(*own, (a.name, b.name), level=level, comparisons=len(pairs), seed=seed)
+        compared = difference_of(
+            *own, (a.name, b.name), level=level, comparisons=len(pairs), trainings=trainings
+        )
         found.append(replace(compared, notes=(*notes, *a.clusters.notes, *compared.notes)))
     corrected = holm([each.p for each in found])
     return [_judged(each, p, sums) for each, p in zip(found, corrected, strict=True)]
 
 
-def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: p of each of several tests, as if it were the only one.
+def pooled(strategies: Sequence[Sums]) -> Trainings | None:
+    """How far apart trainings lie with other seeds, from all strategies."""
+    scattered = [scatter(each.score, each.values, each.sizes) for each in strategies if len(each.sizes) > 1]
+    return trainings_of(scattered)
 
-    Args:
-        ps: p of each, in any order.
-    """
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's step-down correction: p of each of several tests, as if it were the only one."""
     corrected = np.empty(len(ps))
     highest = 0.0
     for rank, index in enumerate(np.argsort(ps, kind="stable")):
@@ -154,49 +157,32 @@ def difference_of(
     *,
     level: float = LEVEL,
     comparisons: int = 1,
-    seed: int = 0,
+    trainings: Trainings | None = None,
 ) -> Difference:
     """The difference of two strategies from their sums; p is not corrected, and nobody is better yet.
 
     Args:
         a: Sums of the first.
-        b: Of the second, of the same seeds and clusters.
+        b: Sums of the second, of the same seeds and clusters.
         names: What they are called.
         level: How often the interval shall hold the truth.
         comparisons: How many pairs are looked at.
-        seed: Of the swaps that are drawn.
+        trainings: Of all strategies compared; None judges this pair by itself.
     """
     seeds, clusters = a.values.shape[:2]
-    found = Difference(
-        a=names[0],
-        b=names[1],
-        score=a.score.name,
-        point=a.point - b.point,
-        low=None,
-        high=None,
-        p=1.0,
-        p_holm=1.0,
-        better=None,
-        more=None,
-        clusters=clusters,
-        unit=a.unit,
-        seeds=seeds,
-        test="none",
-        level=level,
-    )
+    point = a.point - b.point
+    found = Difference(*names, a.score.name, point, clusters, a.unit, seeds, level)
     if clusters == 1:
         return replace(found, notes=(str(no_telling(a, None)),))
     same = np.array_equal(a.values, b.values)
-    moved, coupled = scatter_of_difference(a.score, a.values, b.values, a.sizes)
-    still = same or float(moved.variance) <= NOTHING
-    if still or fine_enough(clusters, level, comparisons):
-        p, test = by_swaps(a, b, moved, seed), swaps_in_words(clusters, a.unit)
-    else:
-        t = abs(found.point) / float(moved.variance) ** 0.5
-        p, test = 2 * upper_tail(t, float(moved.freedom)), f"t over {counted(clusters, a.unit)} and seeds"
-    if still:
+    moved, coupled = scatter_of_difference(a.score, a.values, b.values, a.sizes, trainings)
+    if same or float(moved.variance) <= NOTHING:
+        # A sign test: had neither been better, each cluster would as soon have favoured the other.
+        p = 1.0 if abs(point) <= NOTHING**0.5 else 2.0 ** (1 - clusters)
         what = "both do the same" if same else "there is the same difference"
-        return replace(found, p=p, test=test, notes=(f"{what} for every {a.unit} and seed: no interval",))
+        said = f"{what} for every {a.unit} and seed: no interval"
+        return replace(found, p=p, test=f"signs of {counted(clusters, a.unit)}", notes=(said,))
+    learnt = " of all strategies" if trainings is not None and seeds > 1 and not coupled else ""
     half = float(moved.half_width(level))
     widest = a.score.highest - a.score.lowest
     notes = ["one seed each: how much another would change is not in it"] if seeds == 1 else []
@@ -204,10 +190,10 @@ def difference_of(
         notes.append("a seed gives both much the same predictions: seeds are compared in pairs")
     return replace(
         found,
-        low=max(found.point - half, -widest),
-        high=min(found.point + half, widest),
-        p=p,
-        test=test,
+        low=max(point - half, -widest),
+        high=min(point + half, widest),
+        p=2 * upper_tail(abs(point) / float(moved.variance) ** 0.5, float(moved.freedom)),
+        test=f"t over {counted(clusters, a.unit)} and the seeds{learnt}",
         more=more_needed(moved, clusters, seeds, a.unit, level=level, comparisons=comparisons),
         notes=tuple(notes),
     )

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from ser_strategies.comparison.stats.aligned import Aligned
-from ser_strategies.comparison.stats.clusters import FEW, Clusters, counted
+from ser_strategies.comparison.stats.clusters import Clusters, counted
 from ser_strategies.comparison.stats.resampling import NOTHING, Scatter, bootstrap, scatter
 from ser_strategies.comparison.stats.scores import Array, Score
 from ser_strategies.comparison.stats.student import exceeded_by, normal_below
@@ -71,11 +71,6 @@ class Interval:
     level: float = LEVEL
     notes: tuple[str, ...] = ()
     spread: Spread | None = None
-
-    @property
-    def few(self) -> bool:
-        """Whether there are so few clusters that the spread over folds should stand beside it."""
-        return self.clusters < FEW
 
     def __str__(self) -> str:
         if self.low is None or self.high is None:

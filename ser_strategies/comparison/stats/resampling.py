@@ -3,11 +3,10 @@
 Speakers are left out one at a time with all their seeds, which gives the variance between speakers; the
 scores of the seeds give the variance between seeds, of which the part that speakers explain is taken away
 (Cameron, Gelbach and Miller, 2011; with the jackknife, MacKinnon, Nielsen and Webb, 2024). Resampling
-speakers and seeds with replacement (Sellam et al., 2022) and swapping the speakers of two strategies are
-here too.
+speakers and seeds with replacement (Sellam et al., 2022) is here too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,9 +16,8 @@ from ser_strategies.comparison.stats.scores import Array, Score
 from ser_strategies.comparison.stats.student import exceeded_by
 
 Chosen = npt.NDArray[np.bool_]
+LeaveOneOut = tuple[Array, Array]
 
-EXACT = 14  # clusters up to which every way of swapping them is tried
-SWAPS = 9_999
 BLOCK = 1_000
 NOISE = 1.5  # chosen by simulation: see docs/statistics.md
 COUPLED = 0.5  # correlation of two strategies' noise from which on equal seeds are pairs
@@ -90,6 +88,40 @@ class Scatter:
         return np.asarray(quantiles(self.freedom), dtype=np.float64) * np.sqrt(self.variance)
 
 
+@dataclass(frozen=True)
+class Trainings:
+    """How far apart trainings of one strategy lie with other seeds, in the mean over several strategies.
+
+    Args:
+        variance: Of the score of one training, beyond what its few utterances explain.
+        freedom: Degrees of freedom: seeds less one, added up over the strategies.
+    """
+
+    variance: Array
+    freedom: float
+
+
+def trainings_of(strategies: Sequence[Scatter]) -> Trainings | None:
+    """The variance between trainings, pooled; None where two strategies or fewer have several seeds.
+
+    Three seeds say little about how far seeds lie apart, and of many pairs of strategies the one looks best
+    whose seeds happen to agree. All strategies together say more.
+
+    Args:
+        strategies: How far the score of each moves.
+    """
+    several = [each for each in strategies if np.all(each.seeds_freedom > 0)]
+    if len(several) < 3:
+        return None
+    freedoms = [float(np.mean(each.seeds_freedom)) for each in several]
+    excess = [
+        freedom * (freedom + 1) * (each.seeds - each.noise)
+        for each, freedom in zip(several, freedoms, strict=True)
+    ]
+    total = sum(freedoms)
+    return Trainings(np.maximum(np.sum(excess, axis=0) / total, 0.0), total)
+
+
 def scatter(score: Score, values: Array, sizes: Array) -> Scatter:
     """How far a score would move.
 
@@ -98,36 +130,51 @@ def scatter(score: Score, values: Array, sizes: Array) -> Scatter:
         values: (..., seeds, clusters, sums), at least two clusters.
         sizes: (..., clusters), utterances of each.
     """
-    return _scatter(*_leave_one_out(score, values), sizes)
+    return scatter_of(*leave_one_out(score, values), sizes)
 
 
-def scatter_of_difference(score: Score, a: Array, b: Array, sizes: Array) -> tuple[Scatter, Chosen]:
+def scatter_of_difference(
+    score: Score, a: Array, b: Array, sizes: Array, trainings: Trainings | None = None
+) -> tuple[Scatter, Chosen]:
     """How far the difference of two strategies' scores would move, and whether seeds were compared in pairs.
 
     Clusters are the same for both. Seeds mostly are not: two trainings with one seed number have nothing else
-    in common, and the variances between their seeds add up. Two strategies that compute nearly the same
-    (frames from a cache or not, say) share with the seed which utterances they get wrong by chance; where
-    that shows, the differences of equal seeds are what scatters.
+    in common, and the variances between their seeds add up, to no less than is usual among all strategies.
+    Two strategies that compute nearly the same (frames from a cache or not, say) share with the seed which
+    utterances they get wrong by chance; where that shows, the differences of equal seeds are what scatters.
 
     Args:
-        score: Which.
+        score: The score.
         a: (..., seeds, clusters, sums) of the first.
-        b: Of the second, of the same clusters.
+        b: The same of the second, for the same clusters.
         sizes: (..., clusters), utterances of each.
+        trainings: Of all strategies compared; None judges this pair by itself.
     """
-    (whole_a, without_a), (whole_b, without_b) = _leave_one_out(score, a), _leave_one_out(score, b)
-    paired = _scatter(whole_a - whole_b, without_a - without_b, sizes)
-    if a.shape[-3] == 1:
+    return scatter_apart(leave_one_out(score, a), leave_one_out(score, b), sizes, trainings)
+
+
+def scatter_apart(
+    a: LeaveOneOut, b: LeaveOneOut, sizes: Array, trainings: Trainings | None = None
+) -> tuple[Scatter, Chosen]:
+    """The same from the scores of both as `leave_one_out` gives them."""
+    (whole_a, without_a), (whole_b, without_b) = a, b
+    paired = scatter_of(whole_a - whole_b, without_a - without_b, sizes)
+    if whole_a.shape[-1] == 1:
         return paired, np.zeros(paired.point.shape, dtype=bool)
-    one, other = _scatter(whole_a, without_a, sizes), _scatter(whole_b, without_b, sizes)
+    one, other = scatter_of(whole_a, without_a, sizes), scatter_of(whole_b, without_b, sizes)
     # Of noise in both, twice the covariance is what a difference lacks.
     shared = one.noise + other.noise - paired.noise
     coupled = shared > COUPLED * 2 * np.sqrt(one.noise * other.noise)
+    seeds, noise, freedom = one.seeds + other.seeds, one.noise + other.noise, _welch(one, other)
+    if trainings is not None:
+        usual = 2 * trainings.variance / whole_a.shape[-1]
+        seeds = np.maximum(seeds, usual + NOISE * noise)
+        freedom = np.full_like(freedom, trainings.freedom)
     apart = replace(
         paired,
-        seeds=np.where(coupled, paired.seeds, one.seeds + other.seeds),
-        noise=np.where(coupled, paired.noise, one.noise + other.noise),
-        seeds_freedom=np.where(coupled, paired.seeds_freedom, _welch(one, other)),
+        seeds=np.where(coupled, paired.seeds, seeds),
+        noise=np.where(coupled, paired.noise, noise),
+        seeds_freedom=np.where(coupled, paired.seeds_freedom, freedom),
     )
     return apart, coupled
 
@@ -165,46 +212,13 @@ def _times(size: int, count: int, generator: np.random.Generator) -> Array:
     return np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size).astype(np.float64)
 
 
-def swapped(score: Score, a: Array, b: Array, *, exact: bool, generator: np.random.Generator) -> Array:
-    """Differences between two strategies where their predictions of some clusters are swapped.
-
-    Args:
-        score: Which.
-        a: (seeds, clusters, sums) of the first.
-        b: Of the second, of the same seeds and clusters.
-        exact: Every way of swapping up to its mirror image, the first of them none; else `SWAPS` drawn ones.
-        generator: What draws them.
-    """
-    seeds, clusters, sums = a.shape
-    middle = (a + b).sum(axis=1) / 2
-    halves = ((a - b) / 2).transpose(1, 0, 2).reshape(clusters, seeds * sums)
-    found = []
-    for signs in _every(clusters) if exact else _drawn(clusters, generator):
-        moved = (signs @ halves).reshape(len(signs), seeds, sums)
-        found.append((score.of(middle + moved) - score.of(middle - moved)).mean(axis=1))
-    return np.concatenate(found)
-
-
-def _every(clusters: int) -> Iterator[Array]:
-    ways = 2 ** (clusters - 1)
-    for first in range(0, ways, BLOCK):
-        numbers = np.arange(first, min(first + BLOCK, ways))
-        yield 1.0 - 2.0 * ((numbers[:, None] >> np.arange(clusters)) & 1).astype(np.float64)
-
-
-def _drawn(clusters: int, generator: np.random.Generator) -> Iterator[Array]:
-    for first in range(0, SWAPS, BLOCK):
-        size = (min(BLOCK, SWAPS - first), clusters)
-        yield 2.0 * generator.integers(0, 2, size=size).astype(np.float64) - 1.0
-
-
-def _leave_one_out(score: Score, values: Array) -> tuple[Array, Array]:
+def leave_one_out(score: Score, values: Array) -> LeaveOneOut:
     """Scores of all clusters (..., seeds), and without each of them (..., seeds, clusters)."""
     total = values.sum(axis=-2, keepdims=True)
     return score.of(total[..., 0, :]), score.of(total - values)
 
 
-def _scatter(whole: Array, without: Array, sizes: Array) -> Scatter:
+def scatter_of(whole: Array, without: Array, sizes: Array) -> Scatter:
     """From scores (..., seeds), and those without each cluster (..., seeds, clusters)."""
     seeds, clusters = without.shape[-2:]
     point, freedom = whole.mean(axis=-1), _effective(sizes) - 1
