@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
-from ser_strategies import Synthetic
+from ser_strategies import Synthetic, run
 from ser_strategies.cli import main
 from ser_strategies.common.locks import folder_lock
 from ser_strategies.runs import chain, processes
@@ -51,7 +52,7 @@ def finished(tmp_path_factory, sounds):
     folder = tmp_path_factory.mktemp("chain")
     with contextlib.chdir(folder):
         write_chain("mine", data=manifest(sounds), trainer={"max_epochs": EPOCHS})
-    run = subprocess.run(
+    ran = subprocess.run(
         [sys.executable, "-m", "ser_strategies", *RUN],
         cwd=folder,
         capture_output=True,
@@ -60,8 +61,8 @@ def finished(tmp_path_factory, sounds):
         timeout=300,
         check=False,
     )
-    assert run.returncode == 0, run.stderr
-    return folder, run.stdout, run.stderr
+    assert ran.returncode == 0, ran.stderr
+    return folder, ran.stdout, ran.stderr
 
 
 @pytest.fixture
@@ -214,6 +215,26 @@ def relabelled(path: Path):
     path.write_text(text.replace(",anger,", ",sadness,", 1))
     yield
     path.write_text(text)
+
+
+def test_python_runs_a_chain_and_gives_what_came_of_it(copy, sounds, capsys):
+    words = {"folds": 2, "seeds": [3]}
+    first, last = run("mine", **words)
+    assert [(each.action, each.folder) for each in (first, last)] == [
+        ("skip", Path("runs/mine/fold-2/seed-3/1-adapt")),
+        ("skip", Path("runs/mine/fold-2/seed-3/2-finetune")),
+    ]
+    assert first.test is None
+    assert last.test == ("test/ua", facts(copy / "2-finetune/test.json")["metrics"]["test/ua"])
+    with ThreadPoolExecutor() as threads:  # as in a server of notebooks, where no signal can be caught
+        more = {"2-finetune": {"model": {"pooling": "mean+std"}}}
+        _, last = threads.submit(run, "mine", **words, stages=more).result()
+    assert last.action == "run"
+    assert "VanillaFineTuning trains" in (copy / "2-finetune/log.txt").read_text()
+    assert capsys.readouterr() == ("", "")
+    with pytest.raises(ValueError, match=r"1-adapt .*: top_blocks must be between 0 and 4"):
+        run("mine", **words, stages={"1-adapt": {"model": {"top_blocks": 9}}})
+    assert facts(copy / "1-adapt/stage.json")["state"] == "finished"
 
 
 def test_changed_data_are_noticed(copy, sounds, capsys):

@@ -1,17 +1,20 @@
 """The plan of a comparison: which runs there are, and when two of them are the same."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from ser_strategies import Augmentation, LoRAFineTuning, Synthetic, compare
 from ser_strategies.cli.compare import parse
 from ser_strategies.common.errors import MistypedError
 from ser_strategies.fit.lightning_cli import quiet
+from ser_strategies.runs import api, grid
 from ser_strategies.runs.fingerprints import DataPrints
 from ser_strategies.runs.grid import merged
 from ser_strategies.runs.plan import plan_grid
-from tests.cli.conftest import EXAMPLES
+from tests.cli.conftest import EXAMPLES, Noise
 
 SMALL = ("--data=Synthetic", "--data.speakers=5", "--data.utterances_per_speaker=8")
 PRINTS = DataPrints()
@@ -189,3 +192,83 @@ def test_a_run_has_the_same_name_wherever_the_command_is_given(here, monkeypatch
     monkeypatch.chdir(here / "out")
     assert only(*words, out=here / "out").hash == before
     assert only(*words, out=".").hash == before
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What Python asks of the grid, with nothing run."""
+    found = []
+
+    def plan_only(arguments, *, verbose):
+        found.append(arguments)
+        return grid.Result("comparison", None)
+
+    monkeypatch.setattr(api, "run_grid", plan_only)
+
+    def ask(*given, **options):
+        assert compare(*given, **options, out="out") == "comparison"
+        return found[-1]
+
+    return ask
+
+
+def test_objects_describe_the_same_runs_as_words(here, asked):
+    """Equal hashes: equal configurations, every option of them."""
+    Path("mine.yaml").write_text(
+        "model:\n  class_path: LoRAFineTuning\n"
+        "  init_args: {encoder: random:wav2vec2-tiny, rank: 4, head_lr: 0.01}\n"
+    )
+    augmentation = ("--data.augmentation.gain=3", "--data.augmentation.speed=[0.9,1.1]")
+    words = ("mine.yaml", "--strategies", "partial", *SMALL, *augmentation, "--epochs=2", "--seeds=0,7")
+    expected = [cell.hash for cell in planned(*words, "--trainer.gradient_clip_val=0.5")]
+    lora = LoRAFineTuning("random:wav2vec2-tiny", rank=4, head_lr=0.01, num_classes=4)
+    change = Augmentation(gain=3, speed=(0.9, 1.1))
+    corpus = Synthetic(speakers=5, utterances_per_speaker=8, augmentation=change)
+    described = {
+        "class_path": "Synthetic",
+        "init_args": {"speakers": 5, "utterances_per_speaker": 8, "augmentation": change},
+    }
+    rest = {"trainer": {"gradient_clip_val": 0.5}, "epochs": 2, "seeds": [0, 7]}
+    for data in (corpus, described):
+        for mine in (lora, Path("mine.yaml")):
+            given = asked({"partial": "partial", "mine": mine}, data, **rest)
+            assert [cell.hash for cell in plan_grid(given, PRINTS)] == expected
+
+
+def test_a_corpus_and_a_strategy_of_ones_own_are_named_by_their_module(here, asked):
+    given = asked({"mine": "frozen"}, Noise(used=2), model={"encoder": "random:wav2vec2-tiny"}, seeds=1)
+    assert given.options.common[:2] == ("--data=tests.cli.conftest.Noise", "--data.used=2")
+    quiet()
+    (cell,) = plan_grid(given, PRINTS)
+    assert cell.steps[0].config["data"]["init_args"]["used"] == 2
+
+
+class Foreign(Noise):
+    """A corpus of a script."""
+
+
+Foreign.__module__ = "__main__"
+FROM_PYTHON = {
+    "a corpus of a script": (({"a": "lora"}, Foreign()), {}, "Foreign is defined in __main__"),
+    "no strategy": (([], "Synthetic"), {}, "nothing to compare"),
+    "an unknown strategy": ((["lorra"], "Synthetic"), {}, "did you mean lora?"),
+    "no class": (({"a": {"rank": 4}}, "Synthetic"), {}, "expected a dictionary with class_path"),
+    "an object for an option": (
+        (["lora"], "Synthetic"),
+        {"trainer": {"callbacks": [object()]}},
+        "trainer.callbacks is a object, which a process of its own cannot be given",
+    ),
+    "two budgets": ((["lora"], "Synthetic"), {"epochs": 1, "steps": 1}, "two budgets"),
+    "no seeds": ((["lora"], "Synthetic"), {"seeds": 0}, "seeds 0 is no seed at all"),
+    "folds in words": ((["lora"], "Synthetic"), {"folds": "some"}, "folds takes numbers"),
+    "a budget of nothing": ((["lora"], "Synthetic"), {"steps": -1}, "steps must be 1 or more"),
+    "an unknown score": ((["lora"], "Synthetic"), {"score": "f1macro"}, "did you mean f1_macro?"),
+    "no deadline": ((["lora"], "Synthetic"), {"deadline": 0}, "deadline must be more than 0"),
+}
+
+
+@pytest.mark.parametrize(("given", "options", "expected"), FROM_PYTHON.values(), ids=FROM_PYTHON)
+def test_a_mistake_in_python_is_a_value_error(given, options, expected, here):
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        compare(*given, **options, out="out")
+    assert list(here.iterdir()) == []
