@@ -28,6 +28,14 @@ IGNORED = {
     ),
     "data": ("workers",),
 }
+# Options that have been added since 2026-11, and the value at which they leave things as they were: what ran
+# without them is the same run.
+ADDED: dict[str, dict[str, Any]] = {
+    "model": {"class_loss": "cross-entropy", "dimension_loss": "ccc"},
+    "data": {"label_map": None, "val": None},
+}
+# Defaults that are written otherwise since, and as what.
+FORMERLY: dict[str, dict[str, tuple[Any, Any]]] = {"data": {"folds": (None, 5)}}
 
 
 @dataclass(frozen=True)
@@ -115,6 +123,16 @@ def without_ignored(config: Mapping[str, Any]) -> dict[str, Any]:
     for group, names in IGNORED.items():
         for name in names:
             plain[group].get("init_args", plain[group]).pop(name, None)
+    for group, neutral in ADDED.items():
+        options = plain.get(group, {}).get("init_args", {})
+        for name, value in neutral.items():
+            if name in options and options[name] == value:
+                del options[name]
+    for group, former in FORMERLY.items():
+        options = plain.get(group, {}).get("init_args", {})
+        for name, (now, then) in former.items():
+            if name in options and options[name] == now:
+                options[name] = then
     return plain
 
 
