@@ -63,7 +63,7 @@ class SpecAugment(nn.Module):
         *,
         time_probability: float = 0.0,
         time_length: int = 15,
-        time_minimum: int = 2,
+        time_minimum: int = 0,
         channel_probability: float = 0.0,
         channel_length: int = 64,
         channel_minimum: int = 1,

@@ -45,7 +45,7 @@ class Strategy(Checkpointed):
             computes by the plain formulas, to check it.
         mask_time_probability: About the fraction of frames masked where training starts (SpecAugment).
         mask_time_length: Frames of one masked span.
-        mask_time_minimum: Masked spans that a clip gets at least.
+        mask_time_minimum: Masked spans that a clip gets at least, however short it is.
         mask_channel_probability: About the fraction of channels masked where training starts.
         mask_channel_length: Channels of one masked span.
         mask_channel_minimum: Masked channel spans that a clip gets at least.
@@ -74,7 +74,7 @@ class Strategy(Checkpointed):
         fast: bool = True,
         mask_time_probability: float = 0.08,
         mask_time_length: int = 15,
-        mask_time_minimum: int = 2,
+        mask_time_minimum: int = 0,
         mask_channel_probability: float = 0.0,
         mask_channel_length: int = 64,
         mask_channel_minimum: int = 1,

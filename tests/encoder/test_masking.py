@@ -6,6 +6,7 @@ from torch import Tensor
 from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices
 
 from ser_strategies.encoder.masking import SpecAugment, span_mask
+from ser_strategies.strategies import VanillaFineTuning
 
 LENGTHS = [10, 14, 15, 16, 29, 30, 49, 75, 149, 188, 299, 374, 375, 499, 750, 999, 1_500]
 DRAWS = 2_000
@@ -305,3 +306,14 @@ def test_what_is_masked_gets_no_gradient():
 def test_an_impossible_probability_is_refused(axis, value):
     with pytest.raises(ValueError, match=f"mask_{axis}_probability must be at least 0 and less than 1, got"):
         SpecAugment(**{f"{axis}_probability": value})
+
+
+@pytest.mark.parametrize("count", [49, 149, 299, 499], ids=lambda count: f"{(count + 1) // 50} s")
+def test_what_predicts_emotion_masks_the_same_share_of_a_clip_of_any_length(count):
+    masking = VanillaFineTuning("random:wav2vec2-tiny", num_classes=2).encoder.masking
+    counts = torch.full((4_000,), count)
+    share = masking.draw(counts, count).float().mean().item()
+    assert 0.065 < share < 0.085  # 0.08 less what overlaps; with a floor of two spans 0.5 at one second
+    masking.time_minimum = 2
+    floored = masking.draw(counts, count).float().mean().item()
+    assert floored > 0.4 if count == 49 else floored > share - 0.01
