@@ -1,9 +1,11 @@
 """The front door: `ser-strategies <command>`. Nothing heavy is imported before a command needs it."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 
 from ser_strategies.common.compatibility import check_torch
 from ser_strategies.common.errors import PROGRAM, MistypedError, one_sentence
@@ -47,8 +49,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     show_traceback = "--traceback" in words
     words = [word for word in words if word != "--traceback"]
-    with one_sentence(words[0], traceback=show_traceback):
+    with one_sentence(words[0], traceback=show_traceback), _classes_found_here():
         _command(words[0])(words[0], words[1:])
+
+
+@contextmanager
+def _classes_found_here() -> Iterator[None]:
+    """Lets class paths name modules in the current folder, behind everything that is installed."""
+    here = str(Path.cwd())
+    if here in sys.path or "" in sys.path:
+        yield
+        return
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
 
 
 def _command(name: str) -> Callable[[str, list[str]], None]:
@@ -73,16 +89,17 @@ commands:
 
 examples:
   {PROGRAM} fit --config examples/lora.yaml
-  {PROGRAM} fit --model PartialFineTuning --model.encoder facebook/wav2vec2-base --data Synthetic
-  {PROGRAM} test --config examples/lora.yaml --ckpt_path runs/lora/best.ckpt
-  {PROGRAM} predict --ckpt_path runs/lora/best.ckpt recording.wav folder/
+  {PROGRAM} fit --model partial --model.encoder facebook/wav2vec2-base --data Synthetic
+  {PROGRAM} test --ckpt_path runs/lora
+  {PROGRAM} predict --ckpt_path runs/lora recording.wav folder/
   {PROGRAM} doctor --data CREMAD --data.root ~/CREMA-D
   {PROGRAM} run examples/tapt --fold 1..5 --seed 0..4
   {PROGRAM} compare --strategies vanilla partial lora --data Synthetic --seeds 3
 
 more help:
-  {PROGRAM} fit --help                          every option of the trainer
-  {PROGRAM} fit --model.help LoRAFineTuning     every option of a strategy
+  {PROGRAM} fit --model lora --help             the options of a strategy
+  {PROGRAM} fit --help-trainer                  every option of the trainer
+  {PROGRAM} fit --model.help lora               the same, with types and all it inherits
   {PROGRAM} fit --data.help Synthetic           every option of a corpus
   {PROGRAM} <command> ... --print_config        the resolved configuration, running nothing
   {PROGRAM} <command> ... --traceback           where an error happened"""

@@ -6,7 +6,16 @@ from ser_strategies.common.compatibility import check_torch
 from ser_strategies.common.errors import PROGRAM
 from ser_strategies.common.parser import KindParser
 
-CONFIGURED = ("--config", "-c", "--model", "--data", "--print_config", "--model.help", "--data.help")
+CONFIGURED = (
+    "--config",
+    "-c",
+    "--model",
+    "--data",
+    "--print_config",
+    "--model.help",
+    "--data.help",
+    "--help-trainer",
+)
 
 
 def run(command: str, arguments: list[str]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from ser_strategies.data.corpora import CORPORA
 from ser_strategies.fit.lightning_cli import StrategyCLI, quiet
 from ser_strategies.fit.mistakes import check_configs, explained
+from ser_strategies.fit.shorthand import with_full_names
 from ser_strategies.strategies import STRATEGIES
 
 
@@ -22,6 +23,7 @@ def configured(words: Sequence[str]) -> Configured:
         words: What `fit` would be given.
     """
     quiet()
+    words = with_full_names(words)
     check_configs(words)
     with explained(STRATEGIES, CORPORA, words):
         # No run is started, so a finished one in the same folder is not in the way.

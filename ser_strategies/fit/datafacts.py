@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
+from ser_strategies.common.wording import listed
 from ser_strategies.data.corpus import Corpus
 
 # Ids shown of what could not be read; the result names all of them.
@@ -49,6 +50,10 @@ def told(facts: dict[str, Any]) -> Iterator[str]:
     for name, split in data["splits"].items():
         if split["without_class"]:
             yield f"note: {split['without_class']:,} {name} utterances have votes but no single class"
+    for name, split in data["splits"].items():
+        absent = [label for label, count in split["classes"].items() if not count]
+        if absent and len(absent) < len(split["classes"]):
+            yield f"note: no {name} utterance is of class {listed(absent)}"
     for difference in data["differences"]:
         yield f"note: not as published: {difference}"
     for check in data["unchecked"]:

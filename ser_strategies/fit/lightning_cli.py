@@ -2,7 +2,6 @@
 
 import atexit
 import logging
-import re
 import time
 import warnings
 from collections.abc import Iterator
@@ -23,9 +22,11 @@ from ser_strategies.costs.meter import CostMeter
 from ser_strategies.data.corpora import CORPORA
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
+from ser_strategies.fit.help import short_help
 from ser_strategies.fit.mistakes import check_configs, explained, unwrapped
 from ser_strategies.fit.record import PredictionTable, RunRecord
 from ser_strategies.fit.scored import ScoredTable
+from ser_strategies.fit.shorthand import completed, short_name
 from ser_strategies.fit.together import ending_as_one
 from ser_strategies.fit.trainer_options import EPOCHS, check_trainer, no_limit
 from ser_strategies.strategies import STRATEGIES, Strategy
@@ -57,7 +58,11 @@ def run(command: str, arguments: list[str]) -> None:
         command: fit, validate, test or predict.
         arguments: The words after it.
     """
+    if {"-h", "--help"} & set(arguments):
+        print(short_help(command, arguments))
+        return
     quiet()
+    arguments = ["--help" if word == "--help-trainer" else word for word in completed(command, arguments)]
     check_configs(arguments)
     with explained(STRATEGIES, CORPORA, arguments), in_plain_words():
         StrategyCLI([command, *arguments])
@@ -137,6 +142,8 @@ class StrategyCLI(LightningCLI):
         config.trainer.enable_autolog_hparams = False  # RunRecord does so once every check has passed
         if self.subcommand != "fit":
             config.trainer.enable_checkpointing = False
+            if self.subcommand != "predict":
+                config.verbose = False  # RunRecord tells the scores, rounded, under plain names
         elif no_limit(config.trainer):
             config.trainer.max_epochs = EPOCHS
         check_trainer(str(self.subcommand), config.trainer)
@@ -154,7 +161,7 @@ class StrategyCLI(LightningCLI):
                 raise ValueError(msg)
         name = config.model.class_path.rpartition(".")[2]
         if config.trainer.default_root_dir is None:
-            config.trainer.default_root_dir = f"runs/{_kebab(name)}"
+            config.trainer.default_root_dir = f"runs/{short_name(name)}"
         if config.trainer.enable_model_summary is None:
             config.trainer.enable_model_summary = False  # RunRecord says in one line what trains
         config.trainer.use_distributed_sampler = False  # the corpora share themselves out, repeating nothing
@@ -199,6 +206,15 @@ class StrategyCLI(LightningCLI):
         """Builds data, model and trainer; a constructor's mistake is told in its own words."""
         with unwrapped():
             super().instantiate_classes()
+
+    def _set_seed(self) -> None:
+        """Starts all random numbers from the seed, which must be one: `true` would draw another each time."""
+        seed = self.config[self.subcommand].seed_everything
+        if isinstance(seed, bool):
+            got = str(seed).lower()
+            msg = f"--seed_everything must be a whole number, so that a run can be repeated; got {got}."
+            raise MistypedError(msg)
+        super()._set_seed()
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Runs it, in one process or in several that end as one."""
@@ -258,8 +274,3 @@ def _with_csv(logger: Any, folder: Path) -> list[Logger] | bool:
     if any(isinstance(each, CSVLogger) for each in given):
         return given
     return [*given, CSVLogger(save_dir=folder, name="logs")]
-
-
-def _kebab(name: str) -> str:
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower()
-    return words.removesuffix("-fine-tuning").replace("lo-ra", "lora")

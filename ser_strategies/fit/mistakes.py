@@ -5,6 +5,7 @@ import re
 from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -18,11 +19,13 @@ from lightning.pytorch import Trainer
 from ser_strategies.common.errors import MistypedError
 from ser_strategies.common.wording import did_you_mean, listed
 from ser_strategies.data.augmentation import Augmentation
+from ser_strategies.fit.careful_yaml import read_yaml
 from ser_strategies.fit.hints import annotation, choices, takes
 
 # What jsonargparse says, and which part of it matters. The first that matches is reported.
 UNKNOWN_ARGUMENT = re.compile(r"unrecognized arguments: (.+)")
 UNKNOWN_KEY = re.compile(r"Subcommand '\w+' does not accept option '([\w.]+)'")
+NO_SUCH_CLASS = re.compile(r"Expected a path but (\w+(?:\.\w+)+) either not accessible or invalid")
 UNKNOWN_OPTION = re.compile(r"class_path '[\w.]*?(\w+)':\s+Option '([^']+)' is not accepted")
 UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 KEY = re.compile(r"Parser key \"([\w.]+)\"")
@@ -134,6 +137,9 @@ def explain(report: str, classes: dict[str, type], known: Mapping[str, Sequence[
         return (
             f"--{option} {name} is not known: expected one of {', '.join(names)}{did_you_mean(name, names)}"
         )
+    if found := NO_SUCH_CLASS.search(report):
+        option = KEY.findall(report[: found.start()])[-1]
+        return f"--{option} {found[1]} cannot be used: {_why_no_class(found[1])}."
     if found := ABSTRACT.search(report):
         return f"--{found[1]} is not chosen yet where {found[2]!r} is given: put --{found[1]} first."
     if "trainer.precision" in report:
@@ -142,6 +148,23 @@ def explain(report: str, classes: dict[str, type], known: Mapping[str, Sequence[
         value = wrong_type[3].splitlines()[0].partition(". Got value")[0]
         return f"{wrong_type[1]} must be {TYPES.get(wrong_type[2], wrong_type[2])}, got {value!r}."
     return _first_lines(report)
+
+
+def _why_no_class(path: str) -> str:
+    """Why a class path leads nowhere."""
+    module, _, name = path.rpartition(".")
+    try:
+        there = import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and not module.startswith(error.name):
+            return f"{module} needs {error.name}, which is not installed"
+        return f"there is no module {module}, neither installed nor in the current folder {Path.cwd()}"
+    except Exception as error:  # whatever stands in a user's module
+        return f"importing {module} failed ({type(error).__name__}: {error})"
+    if not hasattr(there, name):
+        names = [each for each, value in vars(there).items() if isinstance(value, type)]
+        return f"{module} ({there.__file__}) has no class {name}{did_you_mean(name, names).rstrip('.')}"
+    return f"{name} is not a class of the kind that is wanted"
 
 
 def _wrong_value(report: str, classes: dict[str, type]) -> str | None:
@@ -239,7 +262,7 @@ def check_configs(arguments: Sequence[str]) -> None:
             msg = f"--config {path} {kind}: expected a YAML file, such as those in examples/."
             raise MistypedError(msg)
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = read_yaml(path)
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             msg = f"--config {path} is not valid YAML: {' '.join(str(error).split())}."
             raise MistypedError(msg) from error

@@ -11,6 +11,7 @@ from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.files import AudioFiles
 from ser_strategies.fit.lightning_cli import quiet
 from ser_strategies.fit.record import PredictionTable
+from ser_strategies.fit.shorthand import best_of
 from ser_strategies.strategies import Recognizer, load_strategy
 
 Source = str | Path
@@ -65,9 +66,3 @@ def predict(
     )
     trainer.predict(strategy, inputs, return_predictions=False)
     return table.rows
-
-
-def best_of(checkpoint: Source) -> Path:
-    """The checkpoint that is meant: of a run's folder the best one."""
-    path = Path(checkpoint)
-    return path / "best.ckpt" if (path / "best.ckpt").is_file() else path

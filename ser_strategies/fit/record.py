@@ -17,8 +17,10 @@ from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
+from ser_strategies.common.errors import PROGRAM
 from ser_strategies.common.files import write_json, write_table, write_text
 from ser_strategies.fit.datafacts import data_facts, told, unreadable_told
+from ser_strategies.fit.outcome import result_name, score_lines, score_words
 from ser_strategies.fit.together import told_elsewhere
 from ser_strategies.strategies import Predictions, Recognizer, Strategy
 
@@ -38,9 +40,11 @@ class RunRecord(SaveConfigCallback):
         """Starts the clock."""
         self.started = time.perf_counter()
         self.seconds: float | None = None
+        self.validated: dict[int, float] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes down what is about to run, on what, and where."""
+        _check_validation(trainer)
         data = data_facts(trainer)
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
@@ -66,12 +70,13 @@ class RunRecord(SaveConfigCallback):
         kept = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
         best = next((callback for callback in kept if callback.monitor), None)
         score = None if best is None or best.best_model_score is None else best.best_model_score.item()
+        epoch = next((epoch for epoch, value in self.validated.items() if value == score), None)
         seconds = time.perf_counter() - self.started if self.seconds is None else self.seconds
         facts = {
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
             "seconds": round(seconds, 3),
-            "best": {"monitor": best.monitor if best else None, "score": score},
+            "best": {"monitor": best.monitor if best else None, "score": score, "epoch": epoch},
             **parameter_counts(pl_module),
             **data_facts(trainer),
             **(_of_strategy(pl_module) if isinstance(pl_module, Strategy) else {}),
@@ -87,6 +92,8 @@ class RunRecord(SaveConfigCallback):
                 print("validation never ran, so best.ckpt is a copy of last.ckpt")
             if isinstance(pl_module, Strategy) and best is not None and best.best_model_path:
                 pl_module.write_best(best.best_model_path, folder)
+            if (folder / "best.ckpt").exists():
+                print("\n".join(_ending(facts["best"], folder / "best.ckpt", pl_module)))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Takes away what a run that never wrote a checkpoint has left, since nothing can go on from it."""
@@ -109,7 +116,15 @@ class RunRecord(SaveConfigCallback):
                 folder = folder.parent
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """After `validate`: writes the scores."""
+        """After `validate` writes the scores, during `fit` tells the one that chooses the best epoch."""
+        monitor = getattr(pl_module, "monitor", None)
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and monitor in trainer.callback_metrics:
+            self.validated[trainer.current_epoch] = trainer.callback_metrics[monitor].item()
+            if trainer.is_global_zero:
+                names = dict.fromkeys((monitor, "val/loss"))
+                known = {name: trainer.callback_metrics[name].item() for name in names}
+                words = ", ".join(score_words(*each) for each in known.items())
+                print(f"epoch {trainer.current_epoch}: validation {words}", flush=True)
         if trainer.state.fn == "validate":
             self._write_evaluation(trainer, pl_module, "val")
 
@@ -132,8 +147,11 @@ class RunRecord(SaveConfigCallback):
                 "confusion": None if confusion is None else confusion.tolist(),
             }
         folder = checkpoint.parent if checkpoint else Path(trainer.default_root_dir)
-        write_json(folder / f"{stage}.json", facts | data | _scores(trainer))
-        print("\n".join(told(data)))
+        name = result_name(folder, stage, data["data"]) if data else stage
+        scores = _scores(trainer)
+        write_json(folder / f"{name}.json", facts | data | scores)
+        print("\n".join([*told(data), *score_lines(scores["metrics"])]))
+        print(f"written to {folder / f'{name}.json'}")
 
 
 class PredictionTable(BasePredictionWriter):
@@ -234,3 +252,34 @@ def _scores(trainer: Trainer) -> dict[str, Any]:
     """The logged metrics; one that is not a number (a class that does not occur) is missing, not zero."""
     values = {name: value.item() for name, value in trainer.callback_metrics.items()}
     return {"metrics": {name: value if math.isfinite(value) else None for name, value in values.items()}}
+
+
+def _check_validation(trainer: Trainer) -> None:
+    """Raises ValueError where validation is wanted and would never come."""
+    batches, every = trainer.num_training_batches, float(trainer.val_check_batch or 0)
+    epochs = trainer.max_epochs if trainer.max_epochs is not None else -1
+    # Without check_val_every_n_epoch batches are counted across epochs.
+    counted = batches * epochs if trainer.check_val_every_n_epoch is None else batches
+    if trainer.enable_validation and 0 <= counted < every:
+        msg = (
+            f"--trainer.val_check_interval is {every:g} batches, but there are {counted}, so the run would "
+            f"never validate: give {counted} or less, or --trainer.limit_val_batches 0 to train without."
+        )
+        raise ValueError(msg)
+
+
+def _ending(best: dict[str, Any], checkpoint: Path, model: LightningModule) -> list[str]:
+    """The best epoch, and what to do next."""
+    epoch = "" if best["epoch"] is None else f" in epoch {best['epoch']}"
+    score = (
+        "" if best["score"] is None else f"validation {score_words(best['monitor'], best['score'])}{epoch}, "
+    )
+    lines = [f"best: {score}in {checkpoint}"]
+    if isinstance(model, Recognizer):
+        lines += [
+            f"next: {PROGRAM} test --ckpt_path {checkpoint.parent}",
+            f"      {PROGRAM} predict --ckpt_path {checkpoint.parent} recording.wav",
+        ]
+    else:
+        lines.append(f"next: {PROGRAM} fit --model LoRAFineTuning --model.encoder {checkpoint} --data ...")
+    return lines

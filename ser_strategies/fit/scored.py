@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ser_strategies.batch import Batch
 from ser_strategies.common.files import write_table
+from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.table import TEXT
+from ser_strategies.fit.outcome import result_name
 from ser_strategies.strategies import Recognizer
 
 # What is told of an utterance beside its true label and what was said of it.
@@ -83,12 +85,14 @@ class ScoredTable(Callback):
             mine, parts = parts[0], [None] * trainer.world_size
             torch.distributed.all_gather_object(parts, mine)
         if trainer.is_global_zero:
-            name = SPLITS[str(getattr(trainer.state.fn, "value", trainer.state.fn))]
+            split = SPLITS[str(getattr(trainer.state.fn, "value", trainer.state.fn))]
             folder = Path(trainer.ckpt_path).parent if trainer.ckpt_path else Path(trainer.default_root_dir)
             ids = [each for part, _ in parts for each in part]
             outputs = torch.cat([part for _, part in parts])
-            table = scored_table(model, ids, outputs, corpus.split(name))  # type: ignore[union-attr]
+            table = scored_table(model, ids, outputs, corpus.split(split))  # type: ignore[union-attr]
             if not getattr(trainer, "fast_dev_run", False):
+                facts = corpus.facts() if isinstance(corpus, Corpus) else None
+                name = result_name(folder, split, facts) if facts else split
                 write_table(folder / f"{name}.parquet", table)
 
 

@@ -14,6 +14,7 @@ from ser_strategies.common.errors import MistypedError
 from ser_strategies.data.corpora import CORPORA
 from ser_strategies.fit.lightning_cli import StrategyCLI
 from ser_strategies.fit.mistakes import check_configs, explained
+from ser_strategies.fit.shorthand import with_full_names
 from ser_strategies.strategies import STRATEGIES, Recognizer
 
 ENDINGS = (".yaml", ".yml")
@@ -127,6 +128,7 @@ class _ReadOnlyCLI(StrategyCLI):
 
 def resolve(name: str, words: Sequence[str], default: Path) -> Stage:
     """A stage, as `fit` would understand its words; `default` is its folder if they name none."""
+    words = with_full_names(words)
     check_configs(words)
     with about(name), explained(STRATEGIES, CORPORA, words):
         resolved = _ReadOnlyCLI(words)

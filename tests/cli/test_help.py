@@ -61,9 +61,29 @@ def test_every_option_of_a_corpus_has_help(corpus, capsys):
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
 def test_every_option_of_a_command_has_help(command, capsys):
-    options = options_in(help_of(capsys, command, "--help"))
-    assert {"--output", "--ckpt_path"} <= set(options)
+    options = options_in(help_of(capsys, command, "--help-trainer"))
+    assert {"--output", "--ckpt_path", "--trainer.max_epochs"} <= set(options)
     assert [name for name, description in options.items() if not description] == []
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_the_short_help_of_a_command_fits_on_a_screen_and_names_what_strategies_have(command, capsys):
+    main([command, "--help"])
+    said = capsys.readouterr().out
+    assert len(said.splitlines()) < 50
+    for word in ("--model.top_blocks", "--model.rank", "--ckpt_path", "--help-trainer", "Manifest"):
+        assert word in said
+
+
+@pytest.mark.parametrize("model", ["partial", "PartialFineTuning"])
+def test_the_options_of_a_chosen_strategy_come_first(model, capsys):
+    main(["fit", "--model", model, "--data=Synthetic", "--help"])
+    said = capsys.readouterr().out
+    assert said.index("--model.top_blocks") < said.index("--model.pooling") < said.index("--data.speakers")
+    assert said.index("--data.speakers") < said.index("--patience")
+    full = options_in(help_of(capsys, "fit", "--model.help", model))
+    listed = {word for word in said.split() if word.startswith("--model.")}
+    assert {name for name in full if not name.endswith(".help")} - listed == set()
 
 
 def test_compare_explains_its_options(capsys):

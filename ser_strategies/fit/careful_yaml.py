@@ -1,0 +1,45 @@
+"""YAML of a configuration: no key may stand twice, and no reference expand without end."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# A configuration with every option spelled out has some hundreds.
+MOST_NODES = 50_000
+
+
+def read_yaml(path: Path) -> Any:
+    """What a file holds; raises YAMLError where a key stands twice, or where it grows without end."""
+    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    if root is not None:
+        _size(root, {}, [])
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _size(node: yaml.Node, known: dict[int, int], within: list[int]) -> int:
+    """Nodes in all once every reference is written out."""
+    if id(node) in within:
+        raise yaml.YAMLError(f"line {node.start_mark.line + 1} refers to itself")
+    if id(node) not in known:
+        within.append(id(node))
+        known[id(node)] = 1 + sum(_size(each, known, within) for each in _children(node))
+        within.pop()
+    if known[id(node)] > MOST_NODES:
+        raise yaml.YAMLError(f"it has more than {MOST_NODES:,} values once its references are written out")
+    return known[id(node)]
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.SequenceNode):
+        return list(node.value)
+    if not isinstance(node, yaml.MappingNode):
+        return []
+    seen: dict[str, int] = {}
+    for key, _ in node.value:
+        line = key.start_mark.line + 1
+        if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+            if key.value in seen:
+                raise yaml.YAMLError(f"{key.value} stands twice, in lines {seen[key.value]} and {line}")
+            seen[key.value] = line
+    return [part for pair in node.value for part in pair]

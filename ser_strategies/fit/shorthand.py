@@ -1,0 +1,71 @@
+"""What a user may leave out or shorten: names of strategies, and all that the folder of a run says."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ser_strategies.strategies import STRATEGIES
+
+BEST, CONFIG = "best.ckpt", "config.yaml"
+CKPT_PATH = "--ckpt_path"
+
+
+def short_name(kind: str) -> str:
+    """The short name of a strategy: lora for LoRAFineTuning."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", kind).lower()
+    return words.removesuffix("-fine-tuning").replace("lo-ra", "lora")
+
+
+FULL_NAMES = {short_name(kind.__name__): kind.__name__ for kind in STRATEGIES}
+
+
+def with_full_names(words: Sequence[str]) -> list[str]:
+    """Words of a command with `--model lora` written out."""
+    found = list(words)
+    for index, word in enumerate(found):
+        option, given, name = word.partition("=")
+        if given and option in {"--model", "--model.help"}:
+            found[index] = f"{option}={FULL_NAMES.get(name, name)}"
+        elif index and found[index - 1] in {"--model", "--model.help"}:
+            found[index] = FULL_NAMES.get(word, word)
+    return found
+
+
+def best_of(checkpoint: str | Path) -> Path:
+    """The checkpoint that is meant: of a run's folder the best one."""
+    path = Path(checkpoint)
+    return path / BEST if (path / BEST).is_file() else path
+
+
+def completed(command: str, words: Sequence[str]) -> list[str]:
+    """Words of a command in full: the run beside a checkpoint that is scored says what is not given."""
+    found = with_full_names(words)
+    place = _place_of(CKPT_PATH, found)
+    if command == "fit" or place is None:
+        return found
+    index, given = place
+    checkpoint = best_of(given)
+    found[index] = f"{CKPT_PATH}={checkpoint}" if "=" in found[index] else str(checkpoint)
+    options = {word.split("=")[0] for word in found}
+    if options & {"--config", "-c", "--model"} or not (checkpoint.parent / CONFIG).is_file():
+        return found
+    start = ["--config", str(checkpoint.parent / CONFIG)]
+    if "--trainer.default_root_dir" not in options:
+        start.append(f"--trainer.default_root_dir={checkpoint.parent}")
+    return [*start, *found]
+
+
+def value_of(option: str, words: Sequence[str]) -> str:
+    """The value that is given for an option; empty where none is."""
+    place = _place_of(option, words)
+    return place[1] if place else ""
+
+
+def _place_of(option: str, words: Sequence[str]) -> tuple[int, str] | None:
+    """Where the value of an option stands, and the value."""
+    for index, word in enumerate(words):
+        if word.startswith(f"{option}="):
+            return index, word.partition("=")[2]
+        if word == option and index + 1 < len(words):
+            return index + 1, words[index + 1]
+    return None
