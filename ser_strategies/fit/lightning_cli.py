@@ -150,8 +150,8 @@ class StrategyCLI(LightningCLI):
         if config.patience is not None and config.patience < 1:
             msg = f"--patience must be 1 or more, got {config.patience}: how many validations to wait."
             raise MistypedError(msg)
-        if config.output is not None and self.subcommand != "predict":
-            msg = f"--output is an option of predict: {self.subcommand} writes into the folder of the run."
+        if config.output is not None and self.subcommand == "fit":
+            msg = "--output is an option of predict: fit writes into --trainer.default_root_dir."
             raise MistypedError(msg)
         for what, default in LINKED.items():
             given = config.model.init_args.get(what)
