@@ -84,28 +84,28 @@ DEFECTS = (
     ),
     Defect(
         "class weights from the test split",
-        "data/corpus.py",
-        'Counter(self.split("train")["label"])',
-        'Counter(self.split("test")["label"])',
+        "data/splits.py",
+        'Counter(self.rows("train")["label"])',
+        'Counter(self.rows("test")["label"])',
         ("tests/data/test_corpus.py",),
     ),
     Defect(
         "LoRA scaled twice",
-        "encoder/adapters.py",
+        "encoder/low_rank.py",
         "lora_alpha=self.alpha,",
         "lora_alpha=2 * self.alpha,",
         ("tests/strategies/test_lora_adapter.py", "tests/encoder/test_tuning.py"),
     ),
     Defect(
         "LoRA left out of the encoder that the next run starts from",
-        "encoder/adapters.py",
-        "plain: SpeechModel = tuner.merge_and_unload()",
-        "plain: SpeechModel = tuner.unload()",
+        "encoder/low_rank.py",
+        "plain: SpeechModel = self.tuner.merge_and_unload()",
+        "plain: SpeechModel = self.tuner.unload()",
         (f"{CONTRACT}::test_a_checkpoint_is_an_encoder_to_start_from",),
     ),
     Defect(
         "a resumed run that forgets the optimizer",
-        "strategies/base.py",
+        "strategies/checkpointed.py",
         '        self.run_seed = record["seed"]\n',
         '        self.run_seed = record["seed"]\n'
         '        for state in checkpoint.get("optimizer_states", []):\n'
@@ -114,7 +114,7 @@ DEFECTS = (
     ),
     Defect(
         "a resumed run with another seed",
-        "strategies/base.py",
+        "strategies/checkpointed.py",
         '        self.run_seed = record["seed"]\n',
         "",
         (RESUME,),
