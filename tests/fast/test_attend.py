@@ -86,12 +86,12 @@ def test_the_chosen_kernel_gives_what_the_formula_does(biased, training, frames)
 
 
 def test_gradients_are_those_of_finite_differences(monkeypatch):
-    monkeypatch.setattr(piecewise, "PIECE", 30)
-    given = inputs(7)
+    monkeypatch.setattr(piecewise, "PIECE", 6)  # two of the three queries of a head, then the third
+    given = inputs(3)
 
     def function(*tensors: Tensor) -> Tensor:
         torch.manual_seed(0)
-        return attend_piecewise(*tensors[:3], mask_of(7), Bias(*tensors[3:]), 0.3)
+        return attend_piecewise(*tensors[:3], mask_of(3), Bias(*tensors[3:]), 0.3)
 
     assert torch.autograd.gradcheck(function, leaves(given))
 

@@ -414,7 +414,7 @@ def most_held(frames: int) -> tuple[int, int]:
 
 def test_memory_does_not_grow_with_the_frames():
     gc.collect()
-    few, many = most_held(3000), most_held(18_000)
+    few, many = most_held(3000), most_held(9000)
     assert many[0] == few[0] <= 8
     assert many[1] <= 1.1 * few[1]
 
