@@ -94,7 +94,8 @@ def test_it_is_not_the_checkout_that_is_used(installed):
 
 
 def test_compare_report_predict_and_doctor(installed):
-    assert all(f"\n  {name} " in said(installed, "ser-strategies", "--help") for name in COMMANDS)
+    helped = said(installed, "ser-strategies", "--help")
+    assert all(f"\n  {name} " in helped for name in COMMANDS)
     words = [
         "--strategies",
         "vanilla",

@@ -114,6 +114,7 @@ def test_a_build_is_all_that_a_run_needs_and_no_run(here, computed, capsys):
     (folder,) = (here / "frames").iterdir()
     assert f"cache frames/{folder.name}: {STORED} sounds, 0.00" in said
     assert len(computed) == STORED
+    assert {path.name for path in here.iterdir()} == {"frames"}
     assert not [path for path in here.rglob("*") if path.suffix in {".ckpt", ".csv", ".yaml"}]
     files = stamps(folder)
 
@@ -125,11 +126,6 @@ def test_a_build_is_all_that_a_run_needs_and_no_run(here, computed, capsys):
     assert stamps(folder) == files
     scores = json.loads((here / "runs/cached/test.json").read_text())["metrics"]
     assert 0 <= scores["test/ua"] <= 1
-
-
-def test_a_build_leaves_nothing_but_the_cache(here):
-    main(["cache", "build", *RUN])
-    assert {path.name for path in here.iterdir()} == {"frames"}
 
 
 def test_a_run_builds_what_is_missing_and_other_runs_find_it(here, computed):

@@ -42,7 +42,7 @@ def test_a_run_keeps_its_checkpoints_its_configuration_its_surroundings_and_its_
 
 
 def test_a_run_without_a_folder_goes_to_runs_and_the_name_of_its_strategy(here):
-    main(["fit", *VANILLA, *SMALL])
+    main(["fit", *VANILLA, *NOISE])
     assert (here / "runs" / "vanilla" / "best.ckpt").is_file()
     assert {path.name for path in here.iterdir()} == {"runs"}
 
@@ -96,9 +96,9 @@ def test_validating_the_best_checkpoint_gives_the_score_it_was_chosen_by(finishe
     assert finished.facts("val.json")["metrics"]["val/ua"] == pytest.approx(best["score"], abs=1e-6)
 
 
-def test_the_saved_configuration_alone_repeats_the_run(finished, capsys):
-    before = finished.facts("fit.json")
-    config = yaml.safe_load((finished.folder / "config.yaml").read_text())
+def test_the_saved_configuration_alone_repeats_the_run(finished_noise):
+    before = finished_noise.facts("fit.json")
+    config = yaml.safe_load((finished_noise.folder / "config.yaml").read_text())
     config["trainer"]["default_root_dir"] = "again"
     Path("config.yaml").write_text(yaml.safe_dump(config))
     main(["fit", "--config", "config.yaml"])
@@ -119,7 +119,7 @@ def test_a_resumed_run_ends_like_one_that_was_never_stopped(finished):
 
 def test_the_last_checkpoint_is_of_the_last_epoch_also_where_the_best_is_of_an_earlier_one(here):
     still = ["--model.encoder_lr=0", "--model.head_lr=0", "--trainer.max_epochs=3"]
-    main(["fit", *VANILLA, *SMALL, *still])
+    main(["fit", *VANILLA, *NOISE, *still])
     best, last = (torch.load(f"runs/vanilla/{name}.ckpt", weights_only=True) for name in ("best", "last"))
     assert best["epoch"] == 0
     assert last["epoch"] == 2
@@ -127,7 +127,7 @@ def test_the_last_checkpoint_is_of_the_last_epoch_also_where_the_best_is_of_an_e
 
 
 def test_a_finished_run_is_replaced_where_the_user_says_so(here):
-    words = [*VANILLA, *SMALL]
+    words = [*VANILLA, *NOISE]
     main(["fit", *words])
     main(["fit", *words, "--overwrite", "--seed_everything=1"])
     config = yaml.safe_load((here / "runs/vanilla/config.yaml").read_text())
@@ -136,13 +136,13 @@ def test_a_finished_run_is_replaced_where_the_user_says_so(here):
 
 
 def test_mixed_precision_declares_its_precision_in_the_saved_configuration(here):
-    main(["fit", *MIXED, *SMALL])
+    main(["fit", *MIXED, *NOISE])
     config = yaml.safe_load((here / "runs/mixed-precision/config.yaml").read_text())
     assert config["trainer"]["precision"] == "bf16-mixed"
 
 
 def test_mixed_precision_accepts_its_own_precision_said_aloud(here):
-    main(["fit", *MIXED, *SMALL, "--trainer.precision=bf16-mixed"])
+    main(["fit", *MIXED, *NOISE, "--trainer.precision=bf16-mixed"])
     assert (here / "runs/mixed-precision/best.ckpt").is_file()
 
 
@@ -194,27 +194,27 @@ def test_a_corpus_without_a_test_split_can_be_fitted(here):
 
 
 def test_logging_can_be_turned_off(here):
-    main(["fit", *VANILLA, *SMALL, "--trainer.logger=false"])
+    main(["fit", *VANILLA, *NOISE, "--trainer.logger=false"])
     assert not list(here.rglob("*.csv"))
     assert not list(here.rglob("logs"))
     assert everything_in(here / "runs/vanilla") == FITTED
 
 
 def test_the_csv_log_stays_beside_another_logger(here):
-    main(["fit", *VANILLA, *SMALL, "--trainer.logger=lightning.pytorch.loggers.logger.DummyLogger"])
+    main(["fit", *VANILLA, *NOISE, "--trainer.logger=lightning.pytorch.loggers.logger.DummyLogger"])
     assert len(list(here.rglob("metrics.csv"))) == 1
 
 
 def test_a_csv_logger_of_ones_own_is_the_only_one(here):
     mine = ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=mine"]
-    main(["fit", *VANILLA, *SMALL, *mine])
+    main(["fit", *VANILLA, *NOISE, *mine])
     assert [path.parts[0] for path in Path().rglob("metrics.csv")] == ["mine"]
 
 
 def test_tensorboard_by_class_path_logs_beside_the_csv(here):
     pytest.importorskip("tensorboard")
     mine = ["--trainer.logger=TensorBoardLogger", "--trainer.logger.save_dir=board"]
-    main(["fit", *VANILLA, *SMALL, *mine])
+    main(["fit", *VANILLA, *NOISE, *mine])
     assert list((here / "board").rglob("events.*"))
     assert list(here.rglob("metrics.csv"))
 
