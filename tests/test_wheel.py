@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from ser_strategies import Synthetic
 from ser_strategies.cli import COMMANDS
 
 pytestmark = pytest.mark.smoke
@@ -123,8 +124,7 @@ def test_compare_report_predict_and_doctor(installed):
     assert "1 predictions in predictions.csv" in told
     assert len((installed / "predictions.csv").read_text().splitlines()) == 2
 
-    made = "Synthetic(speakers=3, utterances_per_speaker=4, save_to='mine').prepare_data()"
-    said(installed, "python", "-c", f"from ser_strategies import Synthetic; {made}")
+    Synthetic(speakers=3, utterances_per_speaker=4, save_to=str(installed / "mine")).prepare_data()
     looked = said(
         installed, "ser-strategies", "doctor", "--data", "Manifest", "--data.path", "mine/manifest.csv"
     )
