@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from ser_strategies.common.quantities import ScoreWords
 from ser_strategies.comparison import fairness
 from ser_strategies.comparison.comparison import Comparison, score_of
 from ser_strategies.comparison.ledger import Ledger, LedgerProblem
 from ser_strategies.comparison.ledger_cell import number
-from ser_strategies.comparison.quantities import ScoreWords
 from ser_strategies.comparison.stats.aligned import Aligned
 from ser_strategies.comparison.stats.calibration import Calibration, calibration
 from ser_strategies.comparison.stats.clusters import counted

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ser_strategies.comparison.report.scorewords import ScoreWords
+from ser_strategies.common.quantities import ScoreWords
 
 
 def score_words(name: str, value: float | None) -> str:

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ser_strategies.comparison.quantities import duration
+from ser_strategies.common.quantities import duration
 from ser_strategies.runs.cell import FAILED, FINISHED, Ended, status_of
 from ser_strategies.runs.plan import Cell
 from ser_strategies.runs.stage_run import Outcome, Score, test_score

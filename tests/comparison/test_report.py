@@ -24,10 +24,7 @@ from matplotlib.text import Text as PlainText
 from matplotlib.transforms import Bbox
 from scipy import stats
 
-from ser_strategies.comparison.comparison import Comparison
-from ser_strategies.comparison.findings import find
-from ser_strategies.comparison.ledger import CELLS
-from ser_strategies.comparison.quantities import (
+from ser_strategies.common.quantities import (
     MISSING,
     ScoreWords,
     chance,
@@ -37,6 +34,9 @@ from ser_strategies.comparison.quantities import (
     milliseconds,
     size,
 )
+from ser_strategies.comparison.comparison import Comparison
+from ser_strategies.comparison.findings import find
+from ser_strategies.comparison.ledger import CELLS
 from ser_strategies.comparison.report import html, tables
 from ser_strategies.comparison.report.citation import AUTHORS, TITLE, bibliography, bibtex
 from ser_strategies.comparison.report.markdown import document

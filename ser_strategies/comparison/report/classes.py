@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.transforms import ScaledTranslation
 
+from ser_strategies.common.quantities import percent
 from ser_strategies.comparison.findings import Findings
-from ser_strategies.comparison.quantities import percent
 from ser_strategies.comparison.report.picture import DPI, SMALL, Picture, shortened
 from ser_strategies.comparison.report.theme import LIGHT, Style, styles_of
 

@@ -6,8 +6,8 @@ from importlib.resources import files
 from string import Template
 from typing import TYPE_CHECKING
 
+from ser_strategies.common.quantities import TIMES, ScoreWords
 from ser_strategies.comparison.findings import Findings
-from ser_strategies.comparison.quantities import TIMES, ScoreWords
 from ser_strategies.comparison.report import tables
 from ser_strategies.comparison.report.citation import REFERENCES, bibliography
 from ser_strategies.comparison.report.methods import methods, protocol, settings

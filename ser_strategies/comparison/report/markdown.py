@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
+from ser_strategies.common.quantities import ScoreWords
 from ser_strategies.comparison.findings import Findings
-from ser_strategies.comparison.quantities import ScoreWords
 from ser_strategies.comparison.report import tables
 from ser_strategies.comparison.report.citation import REFERENCES, bibliography
 from ser_strategies.comparison.report.html import facts_of, title_of

@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
+from ser_strategies.common.quantities import known, quantity
 from ser_strategies.comparison.findings import Findings
-from ser_strategies.comparison.quantities import known, quantity
 from ser_strategies.comparison.report.picture import TEXT, Picture, cost_axis, limits
 from ser_strategies.comparison.report.theme import LIGHT, Style, styles_of
 from ser_strategies.comparison.summary import FIT, FULL

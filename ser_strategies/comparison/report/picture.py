@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, MaxNLocator, NullLocator
 
 from ser_strategies.common.files import whole_file, write_text
-from ser_strategies.comparison.quantities import Quantity, known
+from ser_strategies.common.quantities import Quantity, known
 from ser_strategies.comparison.report.theme import DARK, LIGHT, Style, variables
 
 NARROW = 600  # pixels below which a picture is for a phone

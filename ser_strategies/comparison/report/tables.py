@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ser_strategies.comparison.findings import Findings
-from ser_strategies.comparison.quantities import (
+from ser_strategies.common.quantities import (
     MINUS,
     MISSING,
     QUANTITIES,
@@ -18,6 +17,7 @@ from ser_strategies.comparison.quantities import (
     percent,
     quantity,
 )
+from ser_strategies.comparison.findings import Findings
 from ser_strategies.comparison.stats.differences import Difference
 from ser_strategies.comparison.stats.groups import Gap, Groups
 from ser_strategies.comparison.stats.intervals import Interval

@@ -1,7 +1,7 @@
 """Time: what a run scores if it is stopped early, and where the time of a whole one goes."""
 
+from ser_strategies.common.quantities import duration, quantity
 from ser_strategies.comparison.findings import Findings
-from ser_strategies.comparison.quantities import duration, quantity
 from ser_strategies.comparison.report.picture import SMALL, Picture, cost_axis, limits, rows_of_names
 from ser_strategies.comparison.report.theme import LIGHT, styles_of
 

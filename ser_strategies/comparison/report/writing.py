@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from ser_strategies.common.files import write_json, write_text
+from ser_strategies.common.quantities import ScoreWords
 from ser_strategies.comparison.comparison import Comparison
 from ser_strategies.comparison.findings import Findings, find
-from ser_strategies.comparison.quantities import ScoreWords
 from ser_strategies.comparison.report.html import page, table_of
 from ser_strategies.comparison.report.markdown import document
 from ser_strategies.comparison.report.methods import methods, protocol
