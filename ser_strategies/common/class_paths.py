@@ -33,7 +33,11 @@ def import_path(path: str) -> Any:
             if error.name is None or not f"{module}.".startswith(f"{error.name}."):
                 raise
         else:
-            return find_path(path)
+            found = _within(module, parts[end:])
+            if found is None:
+                msg = f"{module} has no {'.'.join(parts[end:])!r}: check the spelling of {path}."
+                raise ValueError(msg)
+            return found
     msg = f"cannot import {path!r}: check its spelling, and that Python finds the module {parts[0]!r}."
     raise ValueError(msg)
 
@@ -44,14 +48,9 @@ def find_path(path: str) -> Any:
     if parts[0] == OURS and ".".join(parts[:-1]) not in sys.modules:
         return import_path(path)
     for end in range(len(parts) - 1, 0, -1):
-        found = sys.modules.get(".".join(parts[:end]))
-        if found is None:
-            continue
-        for name in parts[end:]:
-            found = getattr(found, name, None)
-        if found is not None:
+        module = ".".join(parts[:end])
+        if module in sys.modules and (found := _within(module, parts[end:])) is not None:
             return found
-        break
     msg = f"cannot find {path!r}: import its module first, and check its spelling."
     raise ValueError(msg)
 
@@ -75,6 +74,13 @@ def import_trusted(paths: Iterable[str], trust: str | Iterable[str], source: obj
                 f"import it first, or give trust={package!r} (`predict` takes --trust {package})."
             )
             raise ValueError(msg)
+
+
+def _within(module: str, names: Iterable[str]) -> Any:
+    found: Any = sys.modules[module]
+    for name in names:
+        found = getattr(found, name, None)
+    return found
 
 
 def _is_there(path: str) -> bool:

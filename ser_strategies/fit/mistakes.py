@@ -27,6 +27,7 @@ UNKNOWN_ARGUMENT = re.compile(r"unrecognized arguments: (.+)")
 UNKNOWN_KEY = re.compile(r"Subcommand '\w+' does not accept option '([\w.]+)'")
 NO_SUCH_CLASS = re.compile(r"Expected a path but (\w+(?:\.\w+)+) either not accessible or invalid")
 UNKNOWN_OPTION = re.compile(r"class_path '[\w.]*?(\w+)':\s+Option '([^']+)' is not accepted")
+NO_MODULE = re.compile(r"No module named '([\w.]+)'")
 UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 KEY = re.compile(r"Parser key \"([\w.]+)\"")
 WRONG_CHOICE = re.compile(
@@ -142,6 +143,9 @@ def explain(report: str, classes: dict[str, type], known: Mapping[str, Sequence[
         return f"--{option} {found[1]} cannot be used: {_why_no_class(found[1])}."
     if found := ABSTRACT.search(report):
         return f"--{found[1]} is not chosen yet where {found[2]!r} is given: put --{found[1]} first."
+    if found := NO_MODULE.search(report):
+        option = ".".join(KEY.findall(report[: found.start()])[-1:]) or "a class"
+        return f"{option}: there is no module {found[1]!r}: check its spelling, and that Python finds it."
     if "trainer.precision" in report:
         return _wrong_precision(report)
     if wrong_type:

@@ -52,7 +52,7 @@ def build_part(
     if isinstance(plain, str) and plain in named:
         return named[plain](*arguments, **keywords)
     path, options = chosen_path(option, plain, named)
-    made = import_path(path)
+    made = imported(option, path)
     if not (isinstance(made, type) and issubclass(made, kind)):
         msg = f"{option}: {path} is not the class of one: expected a subclass of {path_of(kind)}."
         raise ValueError(msg)
@@ -61,6 +61,15 @@ def build_part(
     except TypeError as error:
         given = [str(each) for each in arguments] + [f"{name}=..." for name in keywords]
         msg = f"{option}: {path} cannot be made from ({', '.join(given)}) and {options}: {error}."
+        raise ValueError(msg) from error
+
+
+def imported(option: str, path: str) -> Any:
+    """What stands at the import path that an option was given."""
+    try:
+        return import_path(path)
+    except (ValueError, ImportError) as error:
+        msg = f"{option}: {error}"
         raise ValueError(msg) from error
 
 

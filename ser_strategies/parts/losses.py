@@ -8,8 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ser_strategies.common.class_paths import import_path
-from ser_strategies.parts.choice import Part, as_plain, build_part, check_output, chosen_path, is_own
+from ser_strategies.parts.choice import (
+    Part,
+    as_plain,
+    build_part,
+    check_output,
+    chosen_path,
+    imported,
+    is_own,
+)
 
 Weighting = Callable[[Tensor], Tensor]
 
@@ -185,7 +192,7 @@ def build_class_weighting(weighting: Part) -> Weighting:
     if isinstance(plain, str) and plain in CLASS_WEIGHTINGS:
         return partial(class_weights, convention=plain)
     path, options = chosen_path("class_weights", plain, dict.fromkeys(CLASS_WEIGHTINGS))
-    made = import_path(path)
+    made = imported("class_weights", path)
     if isinstance(made, type):
         return cast(Weighting, build_part("class_weights", plain, {}, nn.Module))
     if not callable(made) or options:

@@ -6,17 +6,19 @@ from typing import Any
 import ser_strategies.common.torch_checked  # noqa: F401 - before anything that imports torch
 from ser_strategies.common.class_paths import OURS, find_path, import_trusted
 from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
-from ser_strategies.strategies.base import Strategy
-from ser_strategies.strategies.cached import CachedFineTuning
-from ser_strategies.strategies.lora import LoRAFineTuning
-from ser_strategies.strategies.mixed_precision import MixedPrecisionFineTuning
-from ser_strategies.strategies.partial import PartialFineTuning
-from ser_strategies.strategies.pretraining import Pretraining
-from ser_strategies.strategies.ptapt import PTAPT
-from ser_strategies.strategies.recognizer import Predictions, Recognizer
-from ser_strategies.strategies.tapt import TAPT
-from ser_strategies.strategies.vanilla import VanillaFineTuning
+from ser_strategies.strategies.base import Strategy as Strategy
+from ser_strategies.strategies.cached import CachedFineTuning as CachedFineTuning
+from ser_strategies.strategies.lora import LoRAFineTuning as LoRAFineTuning
+from ser_strategies.strategies.mixed_precision import MixedPrecisionFineTuning as MixedPrecisionFineTuning
+from ser_strategies.strategies.partial import PartialFineTuning as PartialFineTuning
+from ser_strategies.strategies.pretraining import Pretraining as Pretraining
+from ser_strategies.strategies.ptapt import PTAPT as PTAPT
+from ser_strategies.strategies.recognizer import Predictions as Predictions
+from ser_strategies.strategies.recognizer import Recognizer as Recognizer
+from ser_strategies.strategies.tapt import TAPT as TAPT
+from ser_strategies.strategies.vanilla import VanillaFineTuning as VanillaFineTuning
 
+# The one list of them, in the order in which they are shown.
 STRATEGIES: tuple[type[Strategy], ...] = (
     VanillaFineTuning,
     PartialFineTuning,
@@ -26,22 +28,6 @@ STRATEGIES: tuple[type[Strategy], ...] = (
     TAPT,
     PTAPT,
 )
-
-__all__ = [
-    "PTAPT",
-    "STRATEGIES",
-    "TAPT",
-    "CachedFineTuning",
-    "LoRAFineTuning",
-    "MixedPrecisionFineTuning",
-    "PartialFineTuning",
-    "Predictions",
-    "Pretraining",
-    "Recognizer",
-    "Strategy",
-    "VanillaFineTuning",
-    "load_strategy",
-]
 
 
 def load_strategy(checkpoint: str | Path, *, trust: str | tuple[str, ...] = (), **overrides: Any) -> Strategy:

@@ -5,11 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger
 
+from ser_strategies.cli import main
 from ser_strategies.encoder import LoRA, add_adapter, freeze, thaw, train_top_blocks
 from ser_strategies.encoder.checkpoints import RECORD
 from ser_strategies.strategies import LoRAFineTuning, PartialFineTuning, VanillaFineTuning, load_strategy
@@ -380,8 +382,8 @@ def test_a_loss_of_dimensions_and_an_objective_of_ones_own(tmp_path, package):
             {"pooling": "meen"},
             r"pooling must be one of mean, .*attentive, got 'meen' \(did you mean mean\?\)",
         ),
-        ({"pooling": "my_package.parts.MinPooling"}, r"cannot find 'my_package\.parts\.MinPooling'"),
-        ({"pooling": "your_package.Pooling"}, r"cannot import 'your_package\.Pooling'"),
+        ({"pooling": "my_package.parts.MinPooling"}, r"pooling: my_package\.parts has no 'MinPooling'"),
+        ({"pooling": "your_package.Pooling"}, r"pooling: cannot import 'your_package\.Pooling'"),
         ({"pooling": "my_package.parts.effective_number"}, "is not the class of one: expected a subclass of"),
         ({"pooling": "my_package.parts.FocalLoss"}, "must say in `size`"),
         ({"pooling": "torch.nn.Flatten"}, "must say in `size`"),
@@ -472,6 +474,21 @@ def test_code_of_a_stranger_runs_on_request_only(thing, tmp_path):
     again = load_strategy(path, trust="my_package")
     assert torch.equal(logits(again, PAIR), expected)
     assert torch.equal(logits(load_strategy(path), PAIR), expected)  # it has been imported by now
+
+
+def test_predict_takes_a_strangers_checkpoint_on_request(tmp_path, capsys):
+    path = trained(bottleneck(), tmp_path / "a.ckpt")
+    sound, table = tmp_path / "one.wav", tmp_path / "said.csv"
+    soundfile.write(sound, PAIR.waveforms[0].numpy(), 16_000)
+    words = ["predict", str(sound), f"--ckpt_path={path}", f"--output={table}", "--accelerator=cpu"]
+    forget(sys.modules, "my_package")
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 1
+    assert "`predict` takes --trust my_package" in capsys.readouterr().err
+    assert not table.exists()
+    main([*words, "--trust", "my_package"])
+    assert len(table.read_text().splitlines()) == 2
 
 
 def test_a_checkpoint_cannot_name_just_anything(tmp_path):
