@@ -32,12 +32,7 @@ def restored_modes(module: nn.Module) -> Iterator[None]:
 
 
 def freeze_cnn(encoder: Encoder, *, projection: bool = False) -> None:
-    """Freezes the convolutions that turn samples into features, and the projection after them if asked.
-
-    Args:
-        encoder: The encoder.
-        projection: Freeze the feature projection too.
-    """
+    """Freezes the convolutions that turn samples into features, and the projection after them if asked."""
     freeze(encoder.model.feature_extractor)
     if projection:
         freeze(encoder.model.feature_projection)
@@ -45,11 +40,7 @@ def freeze_cnn(encoder: Encoder, *, projection: bool = False) -> None:
 
 
 def train_mask_vector(encoder: Encoder) -> None:
-    """Lets the vector that stands for masked frames train, which only pre-training does.
-
-    Args:
-        encoder: The encoder.
-    """
+    """Lets the vector that stands for masked frames train, which only pre-training does."""
     encoder.model.masked_spec_embed.requires_grad_(True)
 
 

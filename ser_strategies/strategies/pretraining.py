@@ -40,7 +40,7 @@ class MaskedBatch(NamedTuple):
     units: Tensor | None
 
 
-class Sums(Metric):
+class SplitSums(Metric):
     """What adds up over the batches of a split, whatever it is; float64, so that nothing is lost.
 
     Args:
@@ -125,7 +125,7 @@ class Pretraining(Strategy):
         self.unit_source = units
         stages = ("train", "val")
         shapes = adaptation.shapes
-        self.sums = torch.nn.ModuleDict({f"{stage}_sums": Sums(shapes) for stage in stages})
+        self.sums = torch.nn.ModuleDict({f"{stage}_sums": SplitSums(shapes) for stage in stages})
         self.clips = torch.nn.ModuleDict(
             {f"{s}_{what}": SumMetric(nan_strategy="disable") for s in stages for what in ("short", "capped")}
         )
