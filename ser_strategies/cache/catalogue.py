@@ -81,20 +81,12 @@ def look(store: FrameStore) -> Cache:
 
 
 def days_unused(folder: Path) -> float:
-    """Days since a run last opened a cache.
-
-    Args:
-        folder: Its folder.
-    """
+    """Days since a run last opened a cache."""
     return (time.time() - (folder / FACTS).stat().st_mtime) / 86_400
 
 
 def remove(folder: Path) -> list[Path]:
-    """Deletes a cache, and gives what stays: files in its folder that no cache writes.
-
-    Args:
-        folder: Its folder.
-    """
+    """Deletes a cache, and gives what stays: files in its folder that no cache writes."""
     for path in folder.iterdir():
         if not _is_foreign(path):
             path.unlink()
@@ -111,11 +103,7 @@ def _is_foreign(path: Path) -> bool:
 
 
 def remove_damaged(store: FrameStore) -> int:
-    """Deletes the files that were set aside, and those that a killed build left; gives their bytes.
-
-    Args:
-        store: The cache.
-    """
+    """Deletes the files that were set aside, and those that a killed build left; gives their bytes."""
     found = [*store.folder.glob(f"*{DAMAGED}"), *store.folder.glob(".*.partial")]
     left = [path for path in found if not _is_foreign(path)]
     size = sum(path.stat().st_size for path in left)

@@ -46,11 +46,7 @@ class FrameCaching:
     layers: bool = False
 
     def store(self, encoder: Encoder) -> FrameStore:
-        """The cache of what lies below an encoder's cut.
-
-        Args:
-            encoder: The encoder.
-        """
+        """The cache of what lies below an encoder's cut."""
         root = default_folder() if self.folder is None else as_folder(self.folder)
         return FrameStore(root, describe_trunk(encoder, encoder.cut, stored=self.stored, layers=self.layers))
 

@@ -66,11 +66,7 @@ class Adapter(ABC):
         return None
 
     def save(self, folder: Path) -> None:  # noqa: B027 - few have a format of their own
-        """Writes the adapter for other programs, into a folder that is there; by default nothing.
-
-        Args:
-            folder: Where to write.
-        """
+        """Writes the adapter for other programs, into a folder that is there; by default nothing."""
 
 
 def as_record(adapter: Adapter) -> dict[str, Any]:

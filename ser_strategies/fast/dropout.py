@@ -64,11 +64,7 @@ class CheapDropout(nn.Dropout):
     """torch's dropout with cheap random numbers on a CPU; elsewhere torch's own."""
 
     def forward(self, values: Tensor) -> Tensor:
-        """Values with some of them dropped in training mode, the others scaled.
-
-        Args:
-            values: Any.
-        """
+        """Values with some of them dropped in training mode, the others scaled."""
         if not self.training or not drawn_here(values, self.p):
             return super().forward(values)
         dropped: Tensor = _Dropped.apply(values, self.p)
@@ -76,11 +72,7 @@ class CheapDropout(nn.Dropout):
 
 
 def use_cheap_dropout(model: nn.Module) -> None:
-    """Replaces every `nn.Dropout` in `model` by `CheapDropout`.
-
-    Args:
-        model: Any module.
-    """
+    """Replaces every `nn.Dropout` in `model` by `CheapDropout`."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.Dropout:

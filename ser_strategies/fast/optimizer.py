@@ -41,11 +41,7 @@ def use_fused(optimizer: Optimizer) -> None:
 
 
 def fused_choices(optimizer: Optimizer) -> list[bool | None]:
-    """Which groups of an optimizer take fused steps; None where it has no such option or nobody chose.
-
-    Args:
-        optimizer: Any.
-    """
+    """Which groups of an optimizer take fused steps; None where it has no such option or nobody chose."""
     return [group.get("fused") for group in optimizer.param_groups]
 
 
