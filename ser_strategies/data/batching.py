@@ -67,7 +67,7 @@ class BatchPlan(DistributedSampler[PlannedBatch]):
         self.seconds = np.maximum(np.asarray(seconds, dtype=np.float64), SHORTEST)
         self.batch_size = batch_size
         self.batch_seconds = batch_seconds
-        if len(self.seconds) < processes:
+        if len(self.seconds) < processes and (shuffle or len(self.seconds)):
             count = len(self.seconds)
             msg = f"{count} utterances cannot be shared by {processes} processes: use fewer devices."
             raise ValueError(msg)

@@ -54,6 +54,8 @@ class Corpus(LightningDataModule, ABC):
     fold: int = 1
     # Which of the corpus' labels these are, where it has several sets or sources.
     label_set: str | None = None
+    # Which part of the corpus, where it is not the whole.
+    variant: str | None = None
     # Whether an utterance that cannot be read is left out, and counted, rather than the end of the run.
     skips_damaged = False
 
@@ -160,9 +162,15 @@ class Corpus(LightningDataModule, ABC):
         """Training utterances of each class, in the order of `labels`."""
         return self.splits.class_counts()
 
+    def needed(self, stage: str) -> tuple[Split, ...]:
+        """The splits without which there is nothing to do."""
+        return ("train",) if stage == "fit" and self.protocol.trains_blindly else NEEDED[stage]
+
     def setup(self, stage: str) -> None:
-        """Refuses to go on with an empty split."""
-        if empty := [name for name in NEEDED[stage] if self.split(name).empty]:
+        """Refuses to go on with an empty split; lets the trainer validate nothing where nobody is to."""
+        if stage == "fit" and self.protocol.trains_blindly and self.trainer is not None:
+            self.trainer.limit_val_batches = 0
+        if empty := [name for name in self.needed(stage) if self.split(name).empty]:
             sizes = ", ".join(f"{split} {len(self.split(split))}" for split in SPLITS)
             reasons = "; ".join(f"{count:,} left out: {why}" for why, count in self.dropped.items())
             advice = f"complete the corpus ({reasons})" if reasons else "choose other splits"
@@ -176,7 +184,8 @@ class Corpus(LightningDataModule, ABC):
         """The whole name of what is learned and scored here."""
         share = None if self.train_share == 1 else f"train-{self.train_share:g}"
         mapped = self.label_map.name if self.label_map else None
-        return "/".join(filter(None, (type(self).__name__, self.label_set, mapped, self.split_name, share)))
+        parts = (type(self).__name__, self.label_set, self.variant, mapped, self.split_name, share)
+        return "/".join(filter(None, parts))
 
     @property
     def split_name(self) -> str:
@@ -192,7 +201,8 @@ class Corpus(LightningDataModule, ABC):
 
     def brands(self) -> list[str]:
         """What must be said beside every result: what its splits share."""
-        return [*(str(leak) for leak in self.splits.leaks), *self._guard.brands]
+        blind = ["nobody validates: the last epoch is tested"] if self.protocol.trains_blindly else []
+        return [*blind, *(str(leak) for leak in self.splits.leaks), *self._guard.brands]
 
     def facts(self) -> dict[str, Any]:
         """What a result depends on, as plain data."""

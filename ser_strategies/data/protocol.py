@@ -41,6 +41,11 @@ class Protocol:
     shares: Mapping[str, int | None] | Collection[str] = ()
     splits: tuple[Split, ...] = SPLITS
 
+    @property
+    def trains_blindly(self) -> bool:
+        """Whether it trains without validation, so that the last epoch is tested."""
+        return "train" in self.splits and "val" not in self.splits
+
     def __post_init__(self) -> None:
         """Lets plain names stand for no limit."""
         if not isinstance(self.shares, Mapping):
@@ -184,4 +189,5 @@ def _protocol(facts: dict[str, Any]) -> Protocol:
     except ValueError as error:
         msg = f"the protocol {facts['name']} cannot be used: {error}"
         raise ValueError(msg) from error
-    return Protocol(**facts | {"rule": built, "shares": facts.get("shares", {})})
+    splits = tuple(facts.get("splits", SPLITS))
+    return Protocol(**facts | {"rule": built, "shares": facts.get("shares", {}), "splits": splits})

@@ -21,7 +21,7 @@ from ser_strategies.data.listing import audio_keys, estimate_seconds, sizes_of
 from ser_strategies.data.loading import Sound
 from ser_strategies.data.paths import expanded
 from ser_strategies.data.protocol import Card
-from ser_strategies.data.table import TEXT, check_ids, complete
+from ser_strategies.data.table import TEXT, VOTE, check_ids, complete
 
 # A set of classes that keeps every utterance, for its dimensions.
 NO_CLASSES = "none"
@@ -149,6 +149,7 @@ class RecordedCorpus(Corpus):
             drop(f"{name}: {reason}", table["id"] == name)
         for name, reason in self.card.absent.items():
             drop(f"{name}: {reason}", (table["id"] == name) & table["bytes"].isna())
+        self._drop_other_parts(table, drop)
         if self.label_set == NO_CLASSES:
             table["label"] = pd.array([pd.NA] * len(table), TEXT)
         else:
@@ -171,10 +172,23 @@ class RecordedCorpus(Corpus):
         """The split of each utterance, as if no sound were missing."""
         return table["id"].map(self._assigned).astype(TEXT)
 
+    def _drop_other_parts(self, table: pd.DataFrame, drop: Any) -> None:
+        """Takes away what belongs to no part of the corpus that was asked for."""
+
     def _drop_unlabelled(self, table: pd.DataFrame, drop: Any) -> None:
         """Takes away what has no class; a corpus that knows better overrides it."""
         drop("the raters do not agree", table["code"].isna())
         drop(f"the class is not in {self.label_set}", table["label"].isna())
+
+    def vote_shares(self, said: pd.DataFrame) -> pd.DataFrame:
+        """Of the votes for any of the classes, the share of each, by id.
+
+        Args:
+            said: Judgements, one a row: id and label.
+        """
+        counts = said.groupby(["id", "label"]).size().unstack(fill_value=0)
+        counts = counts.reindex(columns=list(self.classes), fill_value=0)
+        return counts.div(counts.sum(axis=1).replace(0, float("nan")), axis=0).add_prefix(VOTE)
 
     def _check_codes(self, table: pd.DataFrame) -> None:
         strange = table[table["code"].notna() & ~table["code"].isin(list(self.codes()))]
@@ -238,7 +252,8 @@ class RecordedCorpus(Corpus):
 
     def alternatives(self, leaks: Sequence[Leak]) -> str:
         """The protocols that share nothing, as the start of a sentence."""
-        clean = [each.name for each in self.card.protocols if not each.shares and each is not self.protocol]
+        clean = [each.name for each in self.card.protocols if not each.shares and not each.trains_blindly]
+        clean = [name for name in clean if name != self.protocol.name]
         return f"Choose --data.protocol {listed(clean)}" if clean else super().alternatives(leaks)
 
 

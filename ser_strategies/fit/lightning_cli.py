@@ -188,6 +188,10 @@ class StrategyCLI(LightningCLI):
             callbacks.extend(self._checkpoints(folder))
         patience = self.config_init[self.subcommand].patience
         if self.subcommand == "fit" and patience is not None:
+            if self.datamodule.protocol.trains_blindly:
+                name = self.datamodule.protocol.name
+                msg = f"--patience waits for validations, and nobody validates under {name}: leave it out."
+                raise ValueError(msg)
             monitor, mode = self.model.monitor, self.model.monitor_mode
             callbacks.append(EarlyStopping(monitor, patience=patience, mode=mode))
         if self.subcommand in {"validate", "test"}:
@@ -223,11 +227,12 @@ class StrategyCLI(LightningCLI):
 
     def _checkpoints(self, folder: Path) -> list[ModelCheckpoint]:
         # Two, since Lightning's own `save_last` writes only when the best is written too.
+        # Where nobody validates, the last epoch is the best.
         last = ModelCheckpoint(dirpath=folder, filename=LAST, enable_version_counter=False)
         best = ModelCheckpoint(
             dirpath=folder,
             filename=BEST,
-            monitor=self.model.monitor,
+            monitor=None if self.datamodule.protocol.trains_blindly else self.model.monitor,
             mode=self.model.monitor_mode,
             enable_version_counter=False,
         )

@@ -68,7 +68,8 @@ class RunRecord(SaveConfigCallback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the scores of the last and the best epoch, and what the best has to give beside them."""
         kept = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
-        best = next((callback for callback in kept if callback.monitor), None)
+        watching = [callback for callback in kept if callback.monitor]
+        best = next(iter([*watching, *(each for each in kept if each.filename == "best")]), None)
         score = None if best is None or best.best_model_score is None else best.best_model_score.item()
         epoch = next((epoch for epoch, value in self.validated.items() if value == score), None)
         seconds = time.perf_counter() - self.started if self.seconds is None else self.seconds

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 
+from ser_strategies.cli import main
 from ser_strategies.data.corpora.iemocap import IEMOCAP
 from ser_strategies.data.protocol import Protocol
 from ser_strategies.data.rules import Drawn
@@ -310,6 +312,7 @@ def test_every_protocol_is_tested_here():
         ("leave-one-session-out", 5),
         ("leave-one-speaker-out", 10),
         ("leave-one-session-out-speaker-validates", 5),
+        ("leave-one-session-out-no-validation", 5),
         ("sessions-123-4-5", 1),
     ]
 
@@ -545,3 +548,78 @@ def test_batches_without_classes_have_dimensions(root):
     assert set(batch.labels.tolist()) == {-1}
     assert batch.dimensions.shape == (12, 3)
     assert batch.soft_labels is None
+
+
+# No validation, parts and votes -----------------------------------------------------------------------------
+
+
+def test_nobody_validates_where_nobody_is_to(root):
+    for fold in range(1, 6):
+        corpus = IEMOCAP(root, protocol="leave-one-session-out-no-validation", fold=fold)
+        corpus.setup("fit")
+        assert set(corpus.split("test")["session"]) == {str(fold)}
+        assert set(corpus.split("train")["session"]) == set("12345") - {str(fold)}
+        assert len(corpus.val_dataloader()) == 0
+        assert corpus.facts()["brands"] == ["nobody validates: the last epoch is tested"]
+    with pytest.raises(ValueError, match="the val split of IEMOCAP is empty"):
+        corpus.setup("validate")
+
+
+def test_a_fit_without_validation_leaves_the_last_epoch_as_the_best(root, tmp_path, capsys):
+    run = [
+        *("--model", "PartialFineTuning", "--model.encoder", "random:wav2vec2-tiny"),
+        *("--model.top_blocks", "1", "--data", "IEMOCAP", "--data.root", str(root)),
+        *("--data.protocol", "leave-one-session-out-no-validation"),
+        *("--trainer.accelerator", "cpu", "--trainer.default_root_dir", str(tmp_path / "run")),
+    ]
+    main(["fit", *run, "--trainer.max_epochs", "2"])
+    best, last = (
+        torch.load(tmp_path / "run" / f"{name}.ckpt", weights_only=True) for name in ("best", "last")
+    )
+    assert best["epoch"] == last["epoch"] == 1
+    assert all(torch.equal(value, last["state_dict"][name]) for name, value in best["state_dict"].items())
+    fit = json.loads((tmp_path / "run" / "fit.json").read_text())
+    assert fit["best"] == {"monitor": None, "score": None}
+    main(["test", *run])
+    result = json.loads((tmp_path / "run" / "test.json").read_text())
+    assert result["data"]["brands"] == ["nobody validates: the last epoch is tested"]
+    assert sum(map(sum, result["confusion"])) == 6
+    with pytest.raises(SystemExit):
+        main(["fit", *run, "--patience", "2", "--overwrite"])
+    assert (
+        "nobody validates under leave-one-session-out-no-validation: leave it out." in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(("part", "left"), [("improvised", 25), ("scripted", 5)])
+def test_parts_are_chosen_and_named(root, part, left):
+    corpus = IEMOCAP(root, parts=part)
+    table = corpus.everything()
+    assert len(table) == left
+    assert table["dialogue"].str.contains(part[:5]).all()
+    assert corpus.task.startswith(f"IEMOCAP/4-class/{part}/leave-one-session-out-v1/")
+    other = "scripted" if part == "improvised" else "improvised"
+    assert corpus.facts()["dropped"][f"the dialogue is {other}"] == 30
+    assert len(IEMOCAP(root, labels="none", parts=part).everything()) == 30
+
+
+def test_happiness_may_go_without_excitement(root):
+    table = IEMOCAP(root, labels="4-class-without-excitement").everything()
+    assert table["label"].value_counts().to_dict() == {
+        "neutral": 10,
+        "anger": 5,
+        "happiness": 5,
+        "sadness": 5,
+    }
+
+
+def test_votes_are_shares_of_the_classes_that_are_learned(root):
+    corpus = IEMOCAP(root, votes=True)
+    row = corpus.everything().set_index("id").loc["Ses02F_impro01_F000"]
+    # One said neutral, one excited and happy, which are one class here; frustration is none of the four.
+    assert row[["vote/anger", "vote/happiness", "vote/neutral", "vote/sadness"]].tolist() == pytest.approx(
+        [0, 1 / 2, 1 / 2, 0]
+    )
+    assert corpus.facts()["digest"] != IEMOCAP(root).facts()["digest"]
+    with pytest.raises(ValueError, match=r"votes needs classes .* than none\."):
+        IEMOCAP(root, labels="none", votes=True)

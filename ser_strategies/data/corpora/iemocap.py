@@ -14,10 +14,13 @@ from ser_strategies.data.recorded import NO_CLASSES, RecordedCorpus
 FOUR = {"ang": "anger", "exc": "happiness", "hap": "happiness", "neu": "neutral", "sad": "sadness"}
 FIVE = FOUR | {"fru": "frustration"}
 SIX = FIVE | {"exc": "excitement"}
+APART = {code: name for code, name in FOUR.items() if code != "exc"}
 NAMES = SIX | {"dis": "disgust", "fea": "fear", "oth": "other", "sur": "surprise"}
 # What raters chose from, as codes.
 WORDS = {name: code for code, name in NAMES.items()} | {"excited": "exc", "neutral state": "neu"}
 DISAGREEMENT = "xxx"
+# How the names of dialogues tell.
+PARTS = {"improvised": "impro", "scripted": "script"}
 SHORT = {"valence": "val", "activation": "act", "dominance": "dom"}
 
 HEADER = "TURN_NAME"
@@ -42,8 +45,12 @@ class IEMOCAP(RecordedCorpus):
         root: The folder with Session1 to Session5 in it, or with IEMOCAP_full_release. Without one of the
             sessions it is refused, unless --data.damaged is skip.
         labels: 4-class (anger, happiness with excitement, neutral, sadness), 5-class (frustration too),
-            6-class (excitement apart from happiness as well), or none (every turn, for its dimensions).
-        protocol: leave-one-session-out (5 folds), leave-one-speaker-out (10), or a fixed split.
+            6-class (excitement apart from happiness as well), 4-class-without-excitement (of these anger,
+            happiness, neutral and sadness), or none (every turn, for its dimensions).
+        parts: all dialogues, or only those that are improvised or scripted.
+        votes: Whether to hand out the shares of the raters' votes too, for --model.soft_labels true.
+        protocol: leave-one-session-out (5 folds), the same without validation, leave-one-speaker-out (10), or
+            a fixed split.
     """
 
     card = load_card("iemocap")
@@ -51,6 +58,7 @@ class IEMOCAP(RecordedCorpus):
         "4-class": FOUR,
         "5-class": FIVE,
         "6-class": SIX,
+        "4-class-without-excitement": APART,
         NO_CLASSES: {},
     }
     dimensions = ("activation", "valence", "dominance")
@@ -59,9 +67,12 @@ class IEMOCAP(RecordedCorpus):
         self,
         root: str,
         *,
-        labels: Literal["4-class", "5-class", "6-class", "none"] = "4-class",
+        labels: Literal["4-class", "5-class", "6-class", "4-class-without-excitement", "none"] = "4-class",
+        parts: Literal["all", "improvised", "scripted"] = "all",
+        votes: bool = False,
         protocol: Literal[
             "leave-one-session-out",
+            "leave-one-session-out-no-validation",
             "leave-one-speaker-out",
             "leave-one-session-out-speaker-validates",
             "sessions-123-4-5",
@@ -69,6 +80,14 @@ class IEMOCAP(RecordedCorpus):
         **options: Unpack[RecordedOptions],
     ) -> None:
         super().__init__(root, labels=labels, protocol=protocol, **options)
+        if parts not in {"all", *PARTS}:
+            msg = f"parts must be all, improvised or scripted, got {parts!r}."
+            raise ValueError(msg)
+        if votes and not self.labels:
+            msg = "votes needs classes to vote for: give another --data.labels than none."
+            raise ValueError(msg)
+        self.variant = None if parts == "all" else parts
+        self.votes = votes
 
     def codes(self) -> frozenset[str]:
         """Three letters for each class that raters could choose."""
@@ -82,7 +101,13 @@ class IEMOCAP(RecordedCorpus):
             spoken = filter(None, map(SPOKEN.fullmatch, _lines(script) if script.is_file() else []))
             texts = {line["id"]: line["text"] for line in spoken}
             turns += [self._describe(sheet, turn, texts) for turn, _ in _turns(sheet)]
-        return pd.DataFrame(turns)
+        table = pd.DataFrame(turns)
+        return table.join(self.vote_shares(self.ratings()), on="id") if self.votes else table
+
+    def _drop_other_parts(self, table: pd.DataFrame, drop: Any) -> None:
+        for part, mark in PARTS.items():
+            if self.variant not in {None, part}:
+                drop(f"the dialogue is {part}", table["dialogue"].str.contains(mark, regex=False))
 
     def label_files(self) -> list[Path]:
         """The sheets of the dialogues, and what is said in them."""

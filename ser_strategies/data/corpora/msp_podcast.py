@@ -12,13 +12,15 @@ from ser_strategies.data.corpus_options import RecordedOptions
 from ser_strategies.data.protocol import load_card
 from ser_strategies.data.reading import check_columns, read_table, to_numbers
 from ser_strategies.data.recorded import NO_CLASSES, RecordedCorpus
-from ser_strategies.data.table import TEXT, VOTE
+from ser_strategies.data.table import TEXT
 
 NAMES = ("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 EIGHT = dict(zip("ACDFHNSU", NAMES, strict=True))
 FOUR = {code: EIGHT[code] for code in "AHNS"}
 OTHER = "O"
 DISAGREEMENT = "X"
+# What releases called the parts of today.
+OLD_PARTS = {"Validation": "Development", "Test": "Test1"}
 # What raters chose from, as codes; anything else is a class that one of them named.
 WORDS = {"angry": "A", "happy": "H", "sad": "S"} | {EIGHT[code]: code for code in "CDFNU"}
 DIMENSIONS = {"EmoAct": "activation", "EmoVal": "valence", "EmoDom": "dominance"}
@@ -86,11 +88,11 @@ class MSPPodcast(RecordedCorpus):
         table = pd.DataFrame(
             {
                 "id": names,
-                "path": f"{self.find('Audios', 'Audio').name}/" + labels["FileName"],
+                "path": f"{self._sounds()}/" + labels["FileName"],
                 "code": labels["EmoClass"],
                 "speaker": labels["SpkrID"],
                 "gender": labels["Gender"],
-                "official": labels["Split_Set"].replace("Validation", "Development"),
+                "official": labels["Split_Set"].replace(OLD_PARTS),
                 "podcast": names.str.extract(r"_(\d+)_", expand=False),
                 **{name: to_numbers(path, labels[column]) for column, name in DIMENSIONS.items()},
             }
@@ -126,6 +128,12 @@ class MSPPodcast(RecordedCorpus):
         counts = [count for count in self.card.counts if count.version == release]
         return [f"{release}: {phrase}" for count in counts for phrase in count.differences(table)]
 
+    def _sounds(self) -> str:
+        """The folder with the sounds; archives unpack into one of their own name."""
+        outer = self.find("Audios", "Audio")
+        inner = outer / outer.name
+        return (inner if inner.is_dir() else outer).relative_to(self.root).as_posix()
+
     def _labels(self, kind: str) -> Path:
         """The file with the labels of a kind, rather as csv than as json."""
         folders = ("[Ll]abel*/", "[Ll]abel*/[Ll]abel*/", "")
@@ -150,10 +158,7 @@ class MSPPodcast(RecordedCorpus):
 
     def _shares(self) -> pd.DataFrame:
         """Which part of the raters who chose any of the classes chose each of them, for each segment."""
-        said = self._said(self._labels("detailed"))
-        counts = said.groupby(["id", "label"]).size().unstack(fill_value=0)
-        counts = counts.reindex(columns=list(self.classes), fill_value=0)
-        return counts.div(counts.sum(axis=1), axis=0).add_prefix(VOTE)
+        return self.vote_shares(self._said(self._labels("detailed")))
 
     def _drop_unlabelled(self, table: pd.DataFrame, drop: Any) -> None:
         drop("the raters do not agree", table["code"].isin([DISAGREEMENT]))

@@ -13,7 +13,6 @@ import pandas as pd
 from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.common.wording import listed
 from ser_strategies.data.audio import read_audio
-from ser_strategies.data.corpus import NEEDED
 from ser_strategies.data.corpus_options import RecordedOptions
 from ser_strategies.data.heard import Numberings, content_numbers
 from ser_strategies.data.leakage import Leak
@@ -179,7 +178,7 @@ class Manifest(RecordedCorpus):
 
     def setup(self, stage: str) -> None:
         """Refuses to go on with an empty split, or with one of which nothing is known."""
-        for name in NEEDED[stage]:
+        for name in self.needed(stage):
             rows = self.split(name)
             if rows.empty:
                 self._refuse_empty(name)
