@@ -106,6 +106,16 @@ class Corpus(LightningDataModule, ABC):
         kept = {name: value for name, value in self.__dict__.items() if name not in {"splits", "_learned"}}
         return kept | {"trainer": None}
 
+    def __repr__(self) -> str:
+        """Its name, its classes and, once the table has been read, utterances per split."""
+        parts = [type(self).__name__, *filter(None, [self.label_set, self.protocol.name])]
+        known = vars(self).get("splits")
+        sizes = [f"{name} {len(known.rows(name)):,}" for name in SPLITS] if known else []
+        held, classes = ", ".join(sizes or ["not read yet"]), ", ".join(self.labels) or "no classes"
+        return f"<{' '.join(parts)}: {held}; {classes}>"
+
+    __str__ = __repr__
+
     # What a corpus is -----------------------------------------------------------------------------------
 
     @abstractmethod

@@ -17,7 +17,7 @@ from ser_strategies.data.share import drop_from_train
 from ser_strategies.data.table import VOTE, check_labels, complete
 
 
-class Described(Protocol):
+class SplitSource(Protocol):
     """A corpus, as far as its splits depend on it; see `Corpus`."""
 
     @property
@@ -53,7 +53,7 @@ class Splits:
         corpus: What is split; it is not kept.
     """
 
-    def __init__(self, corpus: Described) -> None:
+    def __init__(self, corpus: SplitSource) -> None:
         self.labels, self.dimensions = corpus.labels, corpus.dimensions
         self.protocol, self.fold = corpus.protocol, corpus.fold
         name = type(corpus).__name__

@@ -64,6 +64,8 @@ def _words(hint: Any) -> str | None:
         return None if None in several else listed(several)
     if origin is tuple:
         return _list(parts)
+    if origin is dict and parts == (str, str | None):
+        return "names with the name or null that each becomes, as in '{excitement: happiness, fear: null}'"
     if origin is dict and parts == (str, str):
         return "pairs of names in braces, as in '{label: mood}'"
     if is_dataclass(hint):

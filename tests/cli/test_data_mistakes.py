@@ -65,7 +65,12 @@ MISTYPED = [
     (
         "Manifest",
         "--data.labels x",
-        "Manifest has no option 'labels': --data.help Manifest lists what it has.",
+        "Manifest has no option 'labels'; did you mean label_map?",
+    ),
+    (
+        "Manifest",
+        "--data.label_map x",
+        "--data.label_map must be names with the name or null that each becomes, as in '{excitement: hap",
     ),
     ("Manifest", "--data.path", "--data.path has no value: give one behind it, or leave it out."),
     ("CREMAD", "--data.fold=", "--data.fold must be a whole number, got ''."),

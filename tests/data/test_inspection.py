@@ -504,3 +504,20 @@ def test_real_recordings_have_no_errors(folder, every):
     assert not {key for key in found if PROBLEMS[key].severity == "error"}
     assert len({fact.path for fact in facts}) == len(paths) > 0
     assert all(fact.seconds and fact.seconds > 0.5 for fact in facts)
+
+
+def test_channels_that_cancel_each_other_out(tmp_path):
+    wave = np.sin(np.arange(16_000) / 20) / 2
+    stereo = written(tmp_path / "a.wav", np.stack([wave, -wave], axis=1))
+    assert problems(stereo) == ("anti-phase", "several-channels")
+    assert problems(written(tmp_path / "b.wav", np.stack([wave, -wave / 2], axis=1))) == ("several-channels",)
+
+
+def test_a_coding_that_training_cannot_read_is_found(tmp_path):
+    path = tmp_path / "phone.wav"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 8_000), 8_000, subtype="GSM610")
+    with pytest.raises(ValueError, match="cannot be read as sound"):
+        read_audio(path)
+    found = inspect_audio(path, decode=False)
+    assert found.problems == ("unreadable",)
+    assert found.detail == "its coding, GSM610, can only be read from the start: convert it to PCM"

@@ -234,7 +234,7 @@ def test_a_row_less_seldom_moves_another():
     gone = rng.choice(len(table), 20, replace=False)
     counts = {steady: [moved(GroupFolds(steady=steady), row) for row in gone] for steady in (False, True)}
     assert sum(each == 0 for each in counts[True]) >= 15
-    assert sum(counts[True]) < sum(counts[False]) / 3
+    assert sum(counts[True]) < sum(counts[False]) / 2
 
 
 # Cells ------------------------------------------------------------------------------------------------------

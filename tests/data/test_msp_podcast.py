@@ -522,3 +522,22 @@ def test_the_card_is_consistent():
                 assert sum(parts.values()) == count.total, count.version
     codes = pd.Series([code for count in MSPPodcast.card.counts for code in count.by.get("code", {})])
     assert set(codes) == set(MSPPodcast.codes(MSPPodcast))
+
+
+def test_sounds_in_a_folder_of_the_same_name_within(tmp_path):
+    lay_out(tmp_path)
+    (tmp_path / "Audios").rename(tmp_path / "unpacked")
+    (tmp_path / "Audios").mkdir()
+    (tmp_path / "unpacked").rename(tmp_path / "Audios" / "Audios")
+    table = MSPPodcast(tmp_path).everything()
+    assert table["path"].str.startswith("Audios/Audios/MSP-PODCAST_").all()
+
+
+def test_the_only_test_part_of_an_old_release_is_test1(tmp_path):
+    new, old = tmp_path / "new", tmp_path / "old"
+    new.mkdir()
+    old.mkdir()
+    expected = len(MSPPodcast(lay_out(new)).split("test"))
+    path = lay_out(old) / "Labels" / "labels_consensus.csv"
+    path.write_text(path.read_text().replace("Test1", "Test"))
+    assert len(MSPPodcast(old).split("test")) == expected > 0

@@ -251,3 +251,12 @@ def test_the_manifest_names_dimensions_in_the_order_that_was_asked_for(corpus, t
     mine.save(tmp_path)
     header = (tmp_path / "manifest.csv").read_text(encoding="utf-8").splitlines()[0]
     assert header == "path,label,speaker,split,gender,text,dominance,activation"
+
+
+def test_a_corpus_shows_its_splits_and_classes():
+    corpus = Synthetic(speakers=10, utterances_per_speaker=4)
+    classes = "anger, happiness, neutral, sadness"
+    assert repr(corpus) == f"<Synthetic speakers-6-2-2: not read yet; {classes}>"
+    corpus.setup("fit")
+    assert repr(corpus) == f"<Synthetic speakers-6-2-2: train 24, val 8, test 8; {classes}>"
+    assert str(corpus) == repr(corpus)

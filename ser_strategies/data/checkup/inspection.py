@@ -64,6 +64,9 @@ PROBLEMS: dict[str, Problem] = {
     "undecodable": Problem("error", "cannot be decoded to its end", f"It is damaged: {_AGAIN}"),
     "strange-rate": Problem("error", "has a rate that cannot be resampled", "Convert it to 16 kHz first."),
     "not-finite": Problem("error", "holds NaN or infinity", "Write it anew from its source, or take it out."),
+    "anti-phase": Problem(
+        "warning", "is silent once its channels are averaged", "Take one channel: they cancel each other out."
+    ),
     "silent": Problem("warning", "is silent (below -80 dBFS)", "Take it out: its label cannot be heard."),
     "too-short": Problem("warning", "is shorter than 25 ms", "Take it out, or let it be padded to a frame."),
     "very-long": Problem("warning", "is longer than a minute", "Cut it into utterances, or set max_seconds."),
@@ -194,6 +197,9 @@ def _listened(file: Path, facts: AudioFacts, found: dict[str, str], *, decode: b
         ):  # where a flac was written to a pipe; soundfile.read makes an array of it
             msg = "the header does not say how long the sound is"
             raise ValueError(msg)
+        if not sound.seekable():
+            msg = f"its coding, {sound.subtype}, can only be read from the start: convert it to PCM"
+            raise ValueError(msg)
         seconds = sound.frames / sound.samplerate
         facts = replace(facts, seconds=seconds, rate=sound.samplerate, channels=sound.channels)
         if sound.frames:
@@ -217,12 +223,14 @@ def _listened(file: Path, facts: AudioFacts, found: dict[str, str], *, decode: b
 
 def _decode(sound: Any, found: dict[str, str]) -> None:
     """Listens to the file block by block, so that hours of sound do not fill the memory."""
-    heard, peak, stuck = 0, 0.0, 0
+    heard, peak, stuck, averaged = 0, 0.0, 0, 0.0
     edge = np.zeros((4, sound.channels), bool)
     try:
         while len(block := sound.read(max(_BLOCK // sound.channels, 1), dtype="float32", always_2d=True)):
             level = np.abs(block)
             peak = float(np.maximum(peak, level.max()))  # stays NaN once it is
+            with np.errstate(invalid="ignore"):  # NaN and infinity are told below
+                averaged = float(np.maximum(averaged, np.abs(block.mean(axis=1)).max()))
             loud = np.concatenate([edge, level >= _FULL_SCALE])
             stuck += _in_runs(loud)
             heard, edge = heard + len(block), loud[-4:]
@@ -236,6 +244,8 @@ def _decode(sound: Any, found: dict[str, str]) -> None:
         found["not-finite"] = ""
     elif peak < _SILENCE:
         found["silent"] = ""
+    elif averaged < _SILENCE:
+        found["anti-phase"] = ""
     elif stuck > _CLIPPED_SHARE * heard * sound.channels:
         found["clipped"] = f"{stuck / heard / sound.channels:.1%} at full scale"
 

@@ -17,9 +17,7 @@ from ser_strategies.data.corpus_options import RecordedOptions
 from ser_strategies.data.heard import Numberings, content_numbers
 from ser_strategies.data.leakage import Leak
 from ser_strategies.data.loading import Sound
-from ser_strategies.data.manifest.rows import Rows, understand
-from ser_strategies.data.manifest.sheet import canonical, read_sheet
-from ser_strategies.data.manifest.splits import (
+from ser_strategies.data.manifest.assigning import (
     EMPTY_ADVICE,
     FOLD,
     SPLIT,
@@ -28,6 +26,8 @@ from ser_strategies.data.manifest.splits import (
     ValName,
     choose_protocol,
 )
+from ser_strategies.data.manifest.rows import Rows, understand
+from ser_strategies.data.manifest.sheet import canonical, read_sheet
 from ser_strategies.data.paths import expanded
 from ser_strategies.data.protocol import OWN, Card, Protocol
 from ser_strategies.data.recorded import NO_CLASSES, RecordedCorpus
