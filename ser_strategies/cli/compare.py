@@ -45,9 +45,9 @@ examples:
 # What the engine takes as it is.
 PASSED = (
     *("jobs", "patience", "deadline", "keep_checkpoints", "retry", "dry_run"),
-    *("score", "baseline", "allow_unfair"),
+    *("score", "baseline", "margin", "allow_unfair"),
 )
-OF_REPORT = ("report", "score", "baseline", "allow_unfair")
+OF_REPORT = ("report", "score", "baseline", "margin", "allow_unfair")
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -148,6 +148,7 @@ def _parser(command: str) -> KindParser:
     add("--report", metavar="FOLDER", help="run nothing: write the report of this folder again")
     add("--score", help="the score that decides, such as f1_macro (default: the one that chooses epochs)")
     add("--baseline", metavar="NAME", help="compare all with this one, not every pair")
+    add("--margin", type=float, default=2.0, help="points that what is as good may be worse (default: 2)")
     add(
         "--allow_unfair",
         action="store_true",

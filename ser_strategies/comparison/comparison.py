@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ser_strategies.comparison.report.picture import Picture
 
 COST = "cost/fit_seconds"
+MARGIN = 2.0
 
 
 class Comparison:
@@ -31,6 +32,7 @@ class Comparison:
             that chose the epochs.
         allow_unfair: Put strategies into one table that differ in more than their strategy, and mark them.
         baseline: The one strategy that all others are compared with; None compares all pairs.
+        margin: How many points (hundredths of the score) a strategy may be worse and still pass for as good.
         runs: The runs of the ledger to compare; None is all of them.
         predictions: Those of the ledger, if they have been read before.
     """
@@ -42,10 +44,15 @@ class Comparison:
         score: str | None = None,
         allow_unfair: bool = False,
         baseline: str | None = None,
+        margin: float = MARGIN,
         runs: pd.DataFrame | None = None,
         predictions: RunPredictions | None = None,
     ) -> None:
+        if not margin >= 0:
+            msg = f"expected a margin of 0 points or more, got {margin:g}."
+            raise ValueError(msg)
         self.ledger = ledger
+        self.margin = margin
         self.allow_unfair = allow_unfair
         self.runs = ledger.runs if runs is None else runs
         self._predictions = predictions or RunPredictions(ledger)
@@ -74,6 +81,7 @@ class Comparison:
         score: str | None = None,
         allow_unfair: bool = False,
         baseline: str | None = None,
+        margin: float = MARGIN,
     ) -> Self:
         """Reads a ledger.
 
@@ -83,11 +91,13 @@ class Comparison:
             allow_unfair: Put strategies into one table that differ in more than their strategy, and mark
                 them.
             baseline: The one strategy that all others are compared with; None compares all pairs.
+            margin: How many points a strategy may be worse and still pass for as good.
 
         Raises:
             ValueError: There is no ledger, nothing to compare, or no such score or strategy.
         """
-        return cls(Ledger.read(folder), score=score, allow_unfair=allow_unfair, baseline=baseline)
+        ledger = Ledger.read(folder)
+        return cls(ledger, score=score, allow_unfair=allow_unfair, baseline=baseline, margin=margin)
 
     # Which runs are compared ----------------------------------------------------------------------------
 
@@ -290,6 +300,7 @@ class Comparison:
             score=decisive(finished, self._wanted).name if len(finished) else None,
             allow_unfair=self.allow_unfair,
             baseline=self.baseline if self.baseline in set(runs["name"]) else None,
+            margin=self.margin,
             runs=runs.reset_index(drop=True),
             predictions=self._predictions,
         )

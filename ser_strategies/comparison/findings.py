@@ -75,6 +75,7 @@ class Findings:
         score: The score that decides.
         higher_is_better: Of that score.
         baseline: The strategy that all others are compared with, if there is one.
+        margin: Points that a strategy may be worse and still pass for as good.
         table: One row a strategy, the best first.
         differences: Of all pairs.
         fronts: By cost.
@@ -103,6 +104,7 @@ class Findings:
     score: str
     higher_is_better: bool
     baseline: str | None
+    margin: float
     table: pd.DataFrame
     differences: tuple[Difference, ...]
     fronts: Mapping[str, Front]
@@ -183,6 +185,7 @@ def find(whole: Comparison, fronts: Collection[str] = FRONTS) -> Findings:
         score=chosen.score,
         higher_is_better=score_of(chosen.score, chosen.finished).higher_is_better,
         baseline=chosen.baseline,
+        margin=chosen.margin,
         table=table,
         differences=pairs,
         fronts=_where_known(fronts, chosen.pareto),

@@ -57,6 +57,7 @@ def compare(
     retry: bool = False,
     score: str | None = None,
     baseline: str | None = None,
+    margin: float = 2.0,
     allow_unfair: bool = False,
     verbose: bool = False,
 ) -> Comparison:
@@ -84,6 +85,7 @@ def compare(
         retry: Run again what has failed.
         score: The score that decides; None is the one that chooses epochs.
         baseline: The strategy that all others are compared with.
+        margin: Points that a strategy may be worse and still pass for as good.
         allow_unfair: Compare what differs in more than its strategy, and mark it.
         verbose: Tell on the terminal how it goes.
 
@@ -114,6 +116,7 @@ def compare(
             retry=retry,
             score=score,
             baseline=baseline,
+            margin=margin,
             allow_unfair=allow_unfair,
             options=FitOptions((*_data(data), *_options("model", model), *_options("trainer", trainer))),
         )

@@ -88,6 +88,7 @@ class CompareArguments:
         dry_run: Whether to run nothing, and say what would be.
         score: The score that decides; None is the one that chooses epochs.
         baseline: The strategy that all others are compared with; None compares all pairs.
+        margin: How many points a strategy may be worse and still pass for as good.
         allow_unfair: Whether strategies that differ in more may stand in one table.
         options: Options of `fit`.
     """
@@ -106,6 +107,7 @@ class CompareArguments:
     dry_run: bool = False
     score: str | None = None
     baseline: str | None = None
+    margin: float = 2.0
     allow_unfair: bool = False
     options: FitOptions = field(default_factory=FitOptions)
 
@@ -120,6 +122,9 @@ class CompareArguments:
         twice = next((word for word in self.options.common if word.split("=")[0] in LIMITS), None)
         if twice is not None and self.budget is not None:
             msg = f"--{self.budget[0]} is the budget already: leave {twice.split('=')[0]} out."
+            raise MistypedError(msg)
+        if not 0 <= self.margin <= 100:
+            msg = f"--margin must be from 0 to 100 points, got {self.margin:g}."
             raise MistypedError(msg)
         if self.score is not None:
             _check_score(self.score)

@@ -19,7 +19,11 @@ NARROW, WIDE = ("strategy", "runs", "training time", "peak memory"), 130
 def write_report(asked: CompareArguments, *, verbose: bool) -> Comparison:
     """Writes the report of what is there, and shows its table if that is wanted."""
     comparison = Comparison.load(
-        asked.out, score=asked.score, baseline=asked.baseline, allow_unfair=asked.allow_unfair
+        asked.out,
+        score=asked.score,
+        baseline=asked.baseline,
+        margin=asked.margin,
+        allow_unfair=asked.allow_unfair,
     )
     findings = find(comparison)
     page = write_findings(findings, asked.out)

@@ -176,6 +176,10 @@ MISTAKES = {
     "an order for one": (("--strategies", "lora", *SYNTHETIC, "--lora.data.order_seed=9"), ("--seeds",)),
     "an order, spelled out": (("--strategies", "lora", *SYNTHETIC, "--data.init_args.fold=9"), ("--folds",)),
     "a report and seeds": (("--report", "x", "--seeds", "7"), ("leave --seeds out",)),
+    "a negative margin": (
+        ("--strategies", "lora", *SYNTHETIC, "--margin=-1"),
+        ("--margin must be from 0 to 100 points, got -1",),
+    ),
     "an unknown score": (
         ("--strategies", "lora", *SYNTHETIC, "--score", "f1macro"),
         ("did you mean f1_macro?",),

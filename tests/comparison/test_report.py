@@ -104,8 +104,9 @@ def test_the_verdict_names_the_best_and_claims_no_more_than_was_shown(shared):
     assert re.match(r"tapt scores best: \d\d\.\d % unweighted accuracy \(UA\) \(95 % interval", first)
     assert first.endswith("guessing gives 25.0 %.")
     beaten = {pair.b for pair in shared.differences if pair.better == pair.a == "tapt"}
-    said = second.partition("It is shown to be better than ")[2].partition(";")[0]
+    said, _, family = second.partition("It is shown to be better than ")[2].partition(" (")
     assert set(re.split(r", | and ", said)) == beaten
+    assert family.startswith("an error anywhere among the 21 pairs: 5 % at most)")
     assert 3 <= len(verdict(shared)) <= 4
 
 
@@ -130,19 +131,81 @@ def test_with_a_baseline_the_verdict_is_about_the_baseline(shared_ledger):
     assert first.startswith("tapt scores best")
     assert second == (
         "tapt and vanilla are shown to be better than cached; cached is shown to be better than "
-        "mixed-precision and frozen; lora and partial cannot be told apart from cached with this data, which "
-        "is not to say that they are equal."
+        "mixed-precision and frozen (an error anywhere among the 6 pairs: 5 % at most); lora and partial "
+        "cannot be told apart from cached with this data, which is not to say that they are equal."
     )
-    assert third == "cached is the fastest of those, too, with 95 s of training."
+    assert third == (
+        "cached takes 95 s of training, and nothing that takes less is shown to be as good to within 2 "
+        "points: frozen takes 63 % of that, and its score is 23.4 points worse."
+    )
 
 
-def test_what_a_cheaper_one_costs_in_score_is_told_from_the_baseline(shared_ledger):
+def judged(shared_ledger, low, high, *, clear_of_chance=True, **options):
+    """The sentence on cost where partial is the baseline and cached differs from it by low to high."""
+    found = find(Comparison.load(shared_ledger, baseline="partial", **options))
+    changed = {"low": low, "high": high, "point": (low + high) / 2, "better": None}
+    pairs = [
+        replace(pair, a="cached", b="partial", **changed) if "cached" in (pair.a, pair.b) else pair
+        for pair in found.differences
+    ]
+    table = found.table.copy()
+    table.loc["cached", "low"] = 0.4 if clear_of_chance else 0.24
+    found = replace(found, differences=tuple(pairs), table=table)
+    return next(sentence for sentence in verdict(found) if " of training" in sentence)
+
+
+def test_as_good_and_cheaper_is_said_within_a_margin(shared_ledger):
     found = find(Comparison.load(shared_ledger, baseline="partial"))
     gain = 100 * (found.rows["cached"]["score"] - found.rows["partial"]["score"])
-    assert verdict(found)[2] == (
-        "Of those that cannot be told from partial, cached is the fastest: it takes 95 s of training, 41 % "
-        f"of what partial takes (3 min 52 s), and its score is {gain:.1f} points better."
+    assert judged(shared_ledger, -0.019, 0.03) == (
+        "cached is shown to be as good as partial to within 2 points, and takes 95 s of training, 41 % of "
+        f"what partial takes (3 min 52 s); its score is {gain:.1f} points better (95 % interval of the "
+        "difference \N{MINUS SIGN}1.9 to +3.0)."
     )
+    assert judged(shared_ledger, -0.021, 0.03) == (
+        "partial takes 3 min 52 s of training, and nothing that takes less is shown to be as good to within "
+        f"2 points: cached takes 41 % of that, and its score is {gain:.1f} points better."
+    )
+    assert "as good as partial to within 2.5 points, and" in judged(shared_ledger, -0.021, 0.03, margin=2.5)
+
+
+def test_what_may_be_guessing_is_not_as_good_and_cheaper(shared_ledger):
+    assert "nothing that takes less" in judged(shared_ledger, -0.001, 0.001, clear_of_chance=False)
+
+
+def test_where_less_is_better_the_margin_is_above(shared_ledger):
+    assert "as good as partial to within 0.02" in judged(shared_ledger, -0.03, 0.019, score="brier")
+    assert "nothing that takes less" in judged(shared_ledger, -0.019, 0.03, score="brier")
+
+
+def test_a_margin_is_no_less_than_nothing(shared_ledger):
+    with pytest.raises(ValueError, match=r"expected a margin of 0 points or more, got -1"):
+        Comparison.load(shared_ledger, margin=-1)
+
+
+def test_ties_have_no_winner(shared):
+    table = shared.table.assign(score=0.25, low=0.2, high=0.3)
+    pairs = [replace(pair, point=0.0, low=-0.05, high=0.05, better=None) for pair in shared.differences]
+    said = verdict(replace(shared, table=table, differences=tuple(pairs)))
+    assert said[0] == (
+        "All 7 strategies score the same, 25.0 % unweighted accuracy (UA); guessing gives 25.0 %."
+    )
+    assert said[1].startswith("No other can be told apart from tapt with this data")
+    assert said[-1].startswith("Not shown to be better than guessing: tapt, vanilla, ")
+    assert not re.search(r"best|as good as|\bIt\b", " ".join(said))
+    table = shared.table.copy()
+    table.loc[["tapt", "vanilla"], "score"] = 0.6123
+    first = verdict(replace(shared, table=table))[0]
+    assert first.startswith("tapt and vanilla share the best score, 61.2 % unweighted accuracy (UA); guess")
+
+
+def test_one_seed_is_about_these_trainings(shared):
+    single = tuple(replace(pair, seeds=1) for pair in shared.differences)
+    said = "With one seed each, this is about these trainings: other seeds may turn it round."
+    found = verdict(replace(shared, differences=single))
+    assert said in found
+    assert "(an error anywhere among the 21 pairs: 5 % at most, other seeds left out of account)" in found[1]
+    assert said not in verdict(shared)
 
 
 def test_what_is_wrong_stands_beside_the_verdict(shared):

@@ -102,11 +102,17 @@ def test_clusters_of_unequal_size_count_for_fewer():
 
 
 @pytest.mark.parametrize(
-    ("seeds", "noise", "freedom"),
-    [(0.0, 0.0, 9.0), (1.0, 1.0, 9.0), (1.0, 0.0, 2.0 / (1 / 9 + 1 / 2) * 2), (1e6, 0.0, 2.0)],
+    ("seeds", "noise", "among_seeds", "freedom"),
+    [
+        (0.0, 0.0, 2.0, 9.0),
+        (1.0, 1.0, 2.0, 9.0),
+        (1.0, 0.0, 2.0, 2.0 / (1 / 9 + 1 / 2) * 2),
+        (1e6, 0.0, 2.0, 2.0),
+        (1e6, 0.0, 14.0, 14.0),
+    ],
 )
-def test_degrees_of_freedom_lie_between_those_of_seeds_and_clusters(seeds, noise, freedom):
-    moved = Scatter(*map(np.asarray, (0.5, 1.0, seeds, noise, 9.0, 2.0)))
+def test_degrees_of_freedom_lie_between_those_of_seeds_and_clusters(seeds, noise, among_seeds, freedom):
+    moved = Scatter(*map(np.asarray, (0.5, 1.0, seeds, noise, 9.0, among_seeds)))
     assert float(moved.freedom) == pytest.approx(freedom, rel=1e-5)
 
 

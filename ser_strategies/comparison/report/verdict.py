@@ -9,29 +9,22 @@ from ser_strategies.common.wording import listed
 from ser_strategies.comparison.findings import Findings
 from ser_strategies.comparison.ledger import COMPARISON
 from ser_strategies.comparison.stats.clusters import counted
-from ser_strategies.comparison.stats.differences import Difference
+from ser_strategies.comparison.stats.differences import NO_TEST, Difference
 from ser_strategies.comparison.summary import FIT
 
 SHOWN = 6
 
 
 def verdict(findings: Findings) -> list[str]:
-    """The sentences, the most important first.
-
-    Args:
-        findings: What was found.
-    """
+    """The sentences, the most important first."""
     if not findings.names:
         return ["No strategy has predictions that are whole, so nothing can be compared."]
-    return [_leader(findings), *_apart(findings), *_cheapest(findings), *_guessing(findings)]
+    sentences = (_apart, _single_trainings, _cheaper, _guessing)
+    return [_leader(findings), *(each for sentence in sentences for each in sentence(findings))]
 
 
 def warnings(findings: Findings) -> list[str]:
-    """What must be known before the verdict is believed.
-
-    Args:
-        findings: What was found.
-    """
+    """What must be known before the verdict is believed."""
     said = [f"Not alike in {each}." for each in findings.unfair]
     said += [f"{_upper(brand)}." for brand in _brands(findings)]
     said += [
@@ -84,38 +77,56 @@ def _wanted(facts: Mapping[str, Any]) -> int:
 def _leader(findings: Findings) -> str:
     best, words = findings.names[0], findings.words
     row = findings.rows[best]
-    ends = ""
-    if known(row["low"]) and known(row["high"]):
-        who = f"{counted(int(row['clusters']), row['unit'])} and {counted(int(row['seeds']), 'seed')}"
-        ends = f" (95 % interval {words.text(row['low'])} to {words.with_unit(row['high'])}, from {who})"
-    score = f"{words.with_unit(row['score'])} {words.title}{ends}"
+    score = f"{words.with_unit(row['score'])} {words.title}"
     guess = "" if findings.chance is None else f"; guessing gives {words.with_unit(findings.chance)}"
+    if tied := _tied(findings):
+        everyone = f"All {len(tied)} strategies score the same"
+        who = everyone if len(tied) == len(findings.names) else f"{_listed(tied)} share the best score"
+        return f"{who}, {score}{guess}."
+    if known(row["low"]) and known(row["high"]):
+        source = f"{counted(int(row['clusters']), row['unit'])} and {counted(int(row['seeds']), 'seed')}"
+        score += f" (95 % interval {words.text(row['low'])} to {words.with_unit(row['high'])}, from {source})"
     if len(findings.names) == 1:
         return f"{best} is the only strategy here: {score}{guess}."
     return f"{best} scores best: {score}{guess}."
 
 
+def _tied(findings: Findings) -> list[str]:
+    """The strategies that share the best score as it is written; none where one alone has it."""
+    written = {name: findings.words.text(findings.rows[name]["score"]) for name in findings.names}
+    tied = [name for name in findings.names if written[name] == written[findings.names[0]]]
+    return tied if len(tied) > 1 else []
+
+
 def _reference(findings: Findings) -> str:
-    """Whom all others are compared with: the baseline, if there is one; else the best."""
+    """The strategy that all others are compared with: the baseline, if there is one; else the best."""
     baseline = findings.baseline
     return baseline if baseline in findings.names else findings.names[0]
 
 
+def _is_best(findings: Findings) -> bool:
+    """Whether the reference is the strategy that the first sentence names."""
+    return _reference(findings) == findings.names[0] and not _tied(findings)
+
+
 def _apart(findings: Findings) -> list[str]:
-    """Who is shown to be better or worse than the reference, who seems to be, and who is level with it."""
+    """Strategies shown to be better or worse than the reference, seemingly so, and level with it."""
     reference, pairs = _reference(findings), _with_reference(findings)
     if not pairs:
         return []
-    is_best = reference == findings.names[0]
+    is_best = _is_best(findings)
     worse = [name for name, pair in pairs.items() if pair.better == reference]
     better = [name for name, pair in pairs.items() if pair.better == name]
     level = [name for name, pair in pairs.items() if pair.better is None and _open(pair)]
     seeming = [name for name in pairs if name not in (*worse, *better, *level)]
     if is_best and len(worse) == len(pairs):
-        return [f"It is shown to be better than every other: {_sizes(findings, pairs, worse)}."]
+        sizes = _sizes(findings, pairs, worse)
+        return [f"It is shown to be better than every other{_family(findings)}: {sizes}."]
     parts = [f"{_listed(better)} {_is(better)} shown to be better than {reference}"] if better else []
     if worse:
         parts.append(f"{'It' if is_best else reference} is shown to be better than {_listed(worse)}")
+    if parts:
+        parts[-1] += _family(findings)
     for words, names in _directions(findings, reference, seeming).items():
         verb = "scores" if len(names) == 1 else "score"
         count = len(findings.differences)
@@ -127,6 +138,24 @@ def _apart(findings: Findings) -> list[str]:
         whom = "it" if is_best else reference
         parts.append(f"{who} be told apart from {whom} with this data{_more(pairs, level)}")
     return ["; ".join(parts) + "."]
+
+
+def _family(findings: Findings) -> str:
+    """How often a table like this one has an error."""
+    count, level = len(findings.differences), findings.differences[0].level
+    where = f" anywhere among the {count} pairs" if count > 1 else ""
+    alone = ", other seeds left out of account" if _single(findings) else ""
+    return f" (an error{where}: {100 * (1 - level):.0f} % at most{alone})"
+
+
+def _single(findings: Findings) -> bool:
+    """Whether every strategy has one seed, which no correction makes up for."""
+    return bool(findings.differences) and all(pair.seeds == 1 for pair in findings.differences)
+
+
+def _single_trainings(findings: Findings) -> list[str]:
+    said = "With one seed each, this is about these trainings: other seeds may turn it round."
+    return [said] if _single(findings) else []
 
 
 def _with_reference(findings: Findings) -> dict[str, Difference]:
@@ -172,38 +201,56 @@ def _sizes(findings: Findings, pairs: dict[str, Difference], names: list[str]) -
     return f"{near}{unit}" if len(ends) == 1 else f"{near}{unit}, {far}"
 
 
-def _cheapest(findings: Findings) -> list[str]:
-    """The fastest that may be as good as the reference; where none may, what less time gives."""
+def _cheaper(findings: Findings) -> list[str]:
+    """The fastest that is shown to be as good as the reference; where none is, what less time gives."""
     reference, rows = _reference(findings), findings.rows
     time = {name: float(rows[name][FIT]) for name in findings.names if known(rows[name].get(FIT))}
     if reference not in time or len(findings.names) == 1:
         return []
-    pairs = _with_reference(findings)
-    level = [name for name, pair in pairs.items() if pair.better is None and _open(pair) and name in time]
-    is_best = reference == findings.names[0]
-    if level:
-        fastest = min([reference, *level], key=time.__getitem__)
-        if fastest == reference:
-            return [
-                f"{reference} is the fastest of those, too, with {duration(time[reference])} of training."
-            ]
-        whom = "it" if is_best else reference
-        many = f"Of those that cannot be told from {whom}, {fastest} is the fastest: it"
-        return [
-            f"{many if len(level) > 1 else fastest} takes {duration(time[fastest])} of training, "
-            f"{_part(time, fastest, reference)} of what {reference} takes ({duration(time[reference])}), and "
-            f"its score is {_gap(findings, fastest)}."
-        ]
-    front = findings.fronts[FIT].on if FIT in findings.fronts else ()
-    faster = [name for name in front if name in time and time[name] < time[reference]]
-    faster.sort(key=findings.names.index)
+    subject, whole = "It" if _is_best(findings) else reference, duration(time[reference])
+    faster = sorted((name for name in time if time[name] < time[reference]), key=time.__getitem__)
     if not faster:
-        return [f"{'It' if is_best else reference} takes {duration(time[reference])} of training."]
-    second = faster[0]
-    return [
-        f"{'It' if is_best else reference} takes {duration(time[reference])} of training; {second} takes "
-        f"{_part(time, second, reference)} of that, and its score is {_gap(findings, second)}."
-    ]
+        fastest = " and is the fastest" if len(time) == len(findings.names) else ""
+        return [f"{subject} takes {whole} of training{fastest}."]
+    margin, unit = findings.margin, " points" if findings.words.share else ""
+    within = f"to within {margin if unit else margin / 100:g}{unit}"
+    above = [name for name in faster if name not in _like_a_guess(findings)]
+    as_good = [name for name in above if _as_good(findings, name)]
+    if as_good:
+        found = as_good[0]
+        return [
+            f"{found} is shown to be as good as {reference} {within}, and takes {duration(time[found])} of "
+            f"training, {_part(time, found, reference)} of what {reference} takes ({whole}); its score is "
+            f"{_gap(findings, found)}{_ends(findings, found)}."
+        ]
+    said = f"{subject} takes {whole} of training, and nothing that takes less is shown to be as good {within}"
+    front = findings.fronts[FIT].on if FIT in findings.fronts else ()
+    second = next((name for name in findings.names if name in above and name in front), None)
+    if second is None:
+        return [f"{said}."]
+    part = _part(time, second, reference)
+    return [f"{said}: {second} takes {part} of that, and its score is {_gap(findings, second)}."]
+
+
+def _as_good(findings: Findings, name: str) -> bool:
+    """Whether a strategy is worse than the reference by less than the margin, wherever in the interval."""
+    pair = _with_reference(findings).get(name)
+    if pair is None or pair.test == NO_TEST:
+        return False
+    ends = (pair.point, pair.point) if pair.low is None or pair.high is None else (pair.low, pair.high)
+    higher = findings.higher_is_better
+    lowest = ends[0] if (pair.a == name) == higher else -ends[1]
+    return lowest > -findings.margin / 100
+
+
+def _ends(findings: Findings, name: str) -> str:
+    """The interval of what a strategy has more than the reference."""
+    pair = _with_reference(findings)[name]
+    if pair.low is None or pair.high is None:
+        return ""
+    low, high = (pair.low, pair.high) if pair.a == name else (-pair.high, -pair.low)
+    words = findings.words
+    return f" (95 % interval of the difference {words.change(low)} to {words.change(high)})"
 
 
 def _gap(findings: Findings, name: str) -> str:
@@ -223,17 +270,17 @@ def _part(time: dict[str, float], one: str, other: str) -> str:
 
 
 def _guessing(findings: Findings) -> list[str]:
-    """Strategies that are not shown to be better than a guess."""
-    chance = findings.chance
-    if chance is None:
-        return []
-    lowest = {
-        name: row["low"] if known(row["low"]) else row["score"]
-        for name, row in findings.rows.items()
-        if name in findings.names
-    }
-    names = [name for name, low in lowest.items() if low <= chance]
+    names = _like_a_guess(findings)
     return [f"Not shown to be better than guessing: {_listed(names)}."] if names else []
+
+
+def _like_a_guess(findings: Findings) -> list[str]:
+    """Strategies that are not shown to be better than a guess."""
+    if findings.chance is None:
+        return []
+    rows = {name: findings.rows[name] for name in findings.names}
+    lowest = {name: row["low"] if known(row["low"]) else row["score"] for name, row in rows.items()}
+    return [name for name, low in lowest.items() if low <= findings.chance]
 
 
 def _brands(findings: Findings) -> list[str]:

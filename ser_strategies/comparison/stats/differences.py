@@ -21,6 +21,8 @@ from ser_strategies.comparison.stats.resampling import (
 from ser_strategies.comparison.stats.student import upper_tail
 from ser_strategies.comparison.stats.sums import Sums, sums_of
 
+NO_TEST = "none"
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -59,7 +61,7 @@ class Difference:
     p_holm: float = 1.0
     better: str | None = None
     more: More | None = None
-    test: str = "none"
+    test: str = NO_TEST
     notes: tuple[str, ...] = ()
 
     @property

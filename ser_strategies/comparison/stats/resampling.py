@@ -80,7 +80,9 @@ class Scatter:
         spread = self.among_clusters**2 / self.clusters_freedom + seeds**2 / among_seeds
         freedom = np.asarray(self.variance**2) / np.where(spread > 0, spread, 1.0)
         # Without an excess that is the freedom of the clusters, which is all there is.
-        return np.clip(freedom, np.minimum(self.clusters_freedom, among_seeds), self.clusters_freedom)
+        fewest = np.minimum(self.clusters_freedom, among_seeds)
+        most = np.maximum(self.clusters_freedom, np.where(self.excess > 0, among_seeds, 0.0))
+        return np.clip(freedom, fewest, most)
 
     def half_width(self, level: float) -> Array:
         """Half the width of an interval that is to hold the truth with the chance `level`."""
