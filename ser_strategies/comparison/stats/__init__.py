@@ -1,1 +1,1 @@
-"""Statistics of scores: uncertainty over speakers and seeds, differences, and who is served worst."""
+"""Statistics of scores: uncertainty over speakers and seeds, differences, and scores by group."""

@@ -20,7 +20,7 @@ Run = tuple[object, int, pd.DataFrame]
 
 @dataclass(frozen=True)
 class Aligned:
-    """What one strategy said of every utterance, for each of its seeds.
+    """The predictions of one strategy for every utterance, with each of its seeds.
 
     Args:
         name: What the strategy is called.
@@ -60,11 +60,7 @@ class Aligned:
         return len(self.table)
 
     def where(self, chosen: npt.NDArray[np.bool_]) -> "Aligned":
-        """These predictions for some of the utterances.
-
-        Args:
-            chosen: Which, one truth value an utterance.
-        """
+        """These predictions for some of the utterances."""
         return replace(
             self,
             table=self.table[chosen].reset_index(drop=True),
@@ -75,11 +71,7 @@ class Aligned:
         )
 
     def of_seeds(self, seeds: Sequence[int]) -> "Aligned":
-        """These predictions for some of the seeds.
-
-        Args:
-            seeds: Which, all of them among its own.
-        """
+        """These predictions for some of the seeds."""
         rows = [self.seeds.index(seed) for seed in seeds]
         return replace(
             self,

@@ -1,4 +1,4 @@
-"""Whether a strategy's probabilities are to be believed."""
+"""Calibration: how far a strategy's probabilities are from the truth."""
 
 from dataclasses import dataclass
 
@@ -35,10 +35,6 @@ class Calibration:
 
 def calibration(aligned: Aligned, *, level: float = LEVEL) -> Calibration:
     """The calibration of a strategy, in `BINS` bins of equal width of the confidence in the predicted class.
-
-    Args:
-        aligned: The predictions.
-        level: How often the interval of the Brier score shall hold the truth.
 
     Raises:
         ValueError: What it predicts are no probabilities.

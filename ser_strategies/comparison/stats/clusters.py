@@ -1,4 +1,4 @@
-"""What stands alone in a test set: speakers, where they are known.
+"""The independent units of a test set: speakers, where they are known.
 
 Utterances of one speaker resemble each other, and those of one dialogue answer each other. Uncertainty is
 therefore counted in speakers; in sessions, dialogues or utterances where nothing better is known.
@@ -18,7 +18,7 @@ UTTERANCE = "utterance"
 
 @dataclass(frozen=True)
 class Clusters:
-    """Which utterances belong together.
+    """Groups of utterances that belong together.
 
     Args:
         codes: For each utterance the number of its cluster.
@@ -56,21 +56,12 @@ def clusters_of(table: pd.DataFrame) -> Clusters:
 
 
 def each_utterance(count: int) -> Clusters:
-    """Every utterance a cluster of its own, as within one speaker.
-
-    Args:
-        count: Utterances.
-    """
+    """Every utterance a cluster of its own, as within one speaker."""
     return Clusters(np.arange(count), tuple(map(str, range(count))), UTTERANCE)
 
 
 def counted(number: int, unit: str) -> str:
-    """A number of things in words: 1 speaker, 2 speakers.
-
-    Args:
-        number: How many.
-        unit: What one of them is called.
-    """
+    """A number of things in words: 1 speaker, 2 speakers."""
     return f"{number:,} {unit}{'s' * (number != 1)}"
 
 

@@ -1,4 +1,4 @@
-"""Which classes are taken for which, and how well each is recognised."""
+"""The confusion of classes, and the recall of each."""
 
 import numpy as np
 import pandas as pd
@@ -9,9 +9,6 @@ from ser_strategies.comparison.stats.intervals import LEVEL, Interval, interval
 
 def confusion(aligned: Aligned) -> pd.DataFrame:
     """Utterances by true class (rows) and predicted class (columns), all folds and seeds together.
-
-    Args:
-        aligned: The predictions.
 
     Raises:
         ValueError: They are of no classes.
@@ -30,12 +27,7 @@ def confusion(aligned: Aligned) -> pd.DataFrame:
 
 
 def recalls(aligned: Aligned, *, level: float = LEVEL) -> dict[str, Interval]:
-    """Recall of each class that occurs, with its interval.
-
-    Args:
-        aligned: The predictions.
-        level: How often each interval shall hold the truth.
-    """
+    """Recall of each class that occurs, with its interval."""
     occurring = np.bincount(aligned.truth[aligned.truth >= 0], minlength=len(aligned.labels)) > 0
     return {
         label: interval(aligned, f"recall/{label}", level=level)

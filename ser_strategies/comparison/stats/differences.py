@@ -1,4 +1,4 @@
-"""Which of two strategies is better, on the same utterances by the same speakers."""
+"""Differences of strategies in a score, on the same utterances by the same speakers."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -79,12 +79,6 @@ def difference(a: Aligned, b: Aligned, score: str = "ua", *, level: float = LEVE
     """The difference of two strategies, as the only pair looked at.
 
     Where they do not have all utterances and seeds in common, those they have are compared.
-
-    Args:
-        a: Predictions of the first.
-        b: Predictions of the second.
-        score: The score.
-        level: How often the interval shall hold the truth.
 
     Raises:
         ValueError: They have nothing in common, or another truth.

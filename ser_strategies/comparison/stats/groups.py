@@ -1,4 +1,4 @@
-"""Who a strategy serves worst: a score for each gender or speaker, and the gap between the ends."""
+"""Scores by gender or speaker, and the gap between the best and the worst group."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -74,7 +74,7 @@ class Groups:
 
     @property
     def worst(self) -> Group | None:
-        """The group that is served worst."""
+        """The group with the worst score."""
         return self.groups[0] if self.groups else None
 
 

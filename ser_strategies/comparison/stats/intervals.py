@@ -117,16 +117,7 @@ def interval_of(
     seed: int = 0,
     spread: Spread | None = None,
 ) -> Interval:
-    """The interval of a score from its sums.
-
-    Args:
-        sums: What it is computed from.
-        method: As in `interval`.
-        level: As in `interval`.
-        replicates: As in `interval`.
-        seed: As in `interval`.
-        spread: The score fold by fold, to stand beside it.
-    """
+    """The interval of a score from its sums."""
     seeds, count = sums.values.shape[:2]
     point = sums.point
     low = high = None
@@ -149,12 +140,7 @@ def interval_of(
 
 
 def no_telling(sums: Sums, moved: Scatter | None) -> str | None:
-    """Why a score has no interval; None if it has one.
-
-    Args:
-        sums: What it is computed from.
-        moved: How far it would move; None where a single cluster does not tell.
-    """
+    """Why a score has no interval; None if it has one."""
     if sums.values.shape[1] == 1:
         return f"one {sums.unit}: how others would do cannot be told"
     if moved is not None and float(moved.variance) <= NOTHING:
@@ -187,12 +173,7 @@ def around(score: Score, point: float, half: float) -> tuple[float, float]:
 
 
 def expanded_tail(level: float, clusters: int) -> float:
-    """The tail to cut from a bootstrap of few clusters, whose spread is too small by one cluster and by t.
-
-    Args:
-        level: How often the interval shall hold the truth.
-        clusters: How many there are.
-    """
+    """The tail to cut from a bootstrap of few clusters, whose spread is too small by one cluster and by t."""
     quantile = exceeded_by((1 - level) / 2, clusters - 1)
     return normal_below(-quantile * math.sqrt(clusters / (clusters - 1)))
 
@@ -208,9 +189,5 @@ def _spread(aligned: Aligned, score: str) -> Spread | None:
 
 
 def score_of_each(sums: Sums) -> Array:
-    """The score of each cluster by itself, the mean over the seeds.
-
-    Args:
-        sums: What it is computed from.
-    """
+    """The score of each cluster by itself, the mean over the seeds."""
     return np.asarray(sums.score.of(sums.values).mean(axis=0), dtype=np.float64)

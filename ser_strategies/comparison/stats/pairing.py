@@ -1,4 +1,4 @@
-"""Two strategies on what both have: the same utterances, seeds, clusters and true labels."""
+"""Two strategies on the utterances, seeds, clusters and true labels they have in common."""
 
 from collections.abc import Iterable
 
@@ -12,11 +12,6 @@ from ser_strategies.comparison.stats.scores import score_named
 
 def alike(a: Aligned, b: Aligned, score: str) -> bool:
     """Whether two strategies have the same seeds, utterances and clusters.
-
-    Args:
-        a: The first.
-        b: The second.
-        score: What they are compared by.
 
     Raises:
         ValueError: They have, but not the same truth.
@@ -32,12 +27,7 @@ def alike(a: Aligned, b: Aligned, score: str) -> bool:
 
 
 def in_common(a: Aligned, b: Aligned, score: str) -> tuple[Aligned, Aligned, list[str]]:
-    """Both strategies on the seeds and utterances both have, and what that leaves out in words.
-
-    Args:
-        a: The first.
-        b: The second.
-        score: What they are compared by.
+    """Both strategies on the seeds and utterances both have, and in words what is left out.
 
     Raises:
         ValueError: They have nothing in common, or another truth.

@@ -108,9 +108,6 @@ def trainings_of(strategies: Sequence[Scatter]) -> Trainings | None:
 
     Three seeds say little about how far seeds lie apart, and of many pairs of strategies the one looks best
     whose seeds happen to agree. All strategies together say more.
-
-    Args:
-        strategies: How far the score of each moves.
     """
     several = [each for each in strategies if np.all(each.seeds_freedom > 0)]
     if len(several) < 3:

@@ -75,31 +75,19 @@ def ua(margins: Array) -> Array:
 
 
 def wa(margins: Array) -> Array:
-    """Weighted accuracy: the share of utterances that are right.
-
-    Args:
-        margins: As in `ua`.
-    """
+    """Weighted accuracy: the share of utterances that are right."""
     hits, true, _ = _three(margins)
     return _ratio(hits.sum(axis=-1), true.sum(axis=-1))
 
 
 def f1_macro(margins: Array) -> Array:
-    """Mean F1 of the classes that occur or are predicted.
-
-    Args:
-        margins: As in `ua`.
-    """
+    """Mean F1 of the classes that occur or are predicted."""
     hits, true, predicted = _three(margins)
     return _mean_of_known(2 * hits, true + predicted)
 
 
 def f1_weighted(margins: Array) -> Array:
-    """F1 of the classes, weighted by how often they occur.
-
-    Args:
-        margins: As in `ua`.
-    """
+    """F1 of the classes, weighted by how often they occur."""
     hits, true, predicted = _three(margins)
     f1 = _ratio(2 * hits, true + predicted, otherwise=0.0)
     return _ratio((f1 * true).sum(axis=-1), true.sum(axis=-1))
@@ -139,11 +127,7 @@ def ccc(moments: Array) -> Array:
 
 
 def pearson(moments: Array) -> Array:
-    """Correlation of one dimension; 0 where either side is constant.
-
-    Args:
-        moments: (..., 6), as in `ccc`.
-    """
+    """Correlation of one dimension; 0 where either side is constant."""
     _, _, _, var_x, var_y, cov = _spreads(moments)
     return _ratio(cov, np.sqrt(var_x * var_y), otherwise=0.0)[..., 0]
 

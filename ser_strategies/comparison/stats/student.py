@@ -11,12 +11,7 @@ STEPS = 2_000
 
 
 def upper_tail(t: float, freedom: float) -> float:
-    """The chance that a t-distributed value exceeds `t`.
-
-    Args:
-        t: Any number.
-        freedom: Degrees of freedom, more than 0 and not necessarily whole.
-    """
+    """The chance that a t-distributed value exceeds `t`; degrees of freedom need not be whole."""
     if t < 0:
         return 1.0 - upper_tail(-t, freedom)
     if freedom > MANY:
@@ -27,12 +22,7 @@ def upper_tail(t: float, freedom: float) -> float:
 
 @lru_cache(maxsize=10_000)
 def exceeded_by(tail: float, freedom: float) -> float:
-    """The value that a t-distributed one exceeds with the chance `tail`: the inverse of `upper_tail`.
-
-    Args:
-        tail: Between 0 and 1, both left out.
-        freedom: Degrees of freedom, more than 0 and not necessarily whole.
-    """
+    """The value that a t-distributed one exceeds with the chance `tail`: the inverse of `upper_tail`."""
     if tail > 0.5:
         return -exceeded_by(1.0 - tail, freedom)
     z = -NormalDist().inv_cdf(tail)
@@ -84,9 +74,5 @@ def _away_from_zero(value: float) -> float:
 
 
 def normal_below(z: float) -> float:
-    """The chance that a normally distributed value is below `z`.
-
-    Args:
-        z: In standard deviations.
-    """
+    """The chance that a normally distributed value is below `z`."""
     return 0.5 * math.erfc(-z / math.sqrt(2))

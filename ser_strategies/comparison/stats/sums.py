@@ -1,4 +1,4 @@
-"""What a score is computed from: sums over the utterances of each cluster, for each seed."""
+"""Sums over the utterances of each cluster, for each seed, from which scores are computed."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -46,22 +46,13 @@ class Sums:
         return float(self.of_seeds.mean())
 
     def of(self, chosen: Chosen) -> "Sums":
-        """The sums of some of the clusters.
-
-        Args:
-            chosen: Which, one truth value a cluster.
-        """
+        """The sums of some of the clusters."""
         values, sizes, codes = self.values[:, chosen], self.sizes[chosen], self.codes[chosen]
         return replace(self, values=values, sizes=sizes, codes=codes)
 
 
 def sums_of(aligned: Aligned, name: str, clusters: Clusters | None = None) -> Sums:
-    """The sums that a score needs.
-
-    Args:
-        aligned: The predictions.
-        name: The score, as `score_named` knows it.
-        clusters: What to sum over, if not the clusters of the predictions.
+    """The sums that a score needs, over the clusters of the predictions unless others are given.
 
     Raises:
         ValueError: There is no such score, or no utterance it could be computed from.
@@ -83,12 +74,7 @@ def sums_of(aligned: Aligned, name: str, clusters: Clusters | None = None) -> Su
 
 
 def bins_of(confidence: Array, bins: int = BINS) -> npt.NDArray[np.int64]:
-    """The bin of each confidence: of equal width, each with its upper edge.
-
-    Args:
-        confidence: Probabilities of the predicted class.
-        bins: How many there are from 0 to 1.
-    """
+    """The bin of each confidence: of equal width, each with its upper edge."""
     return np.asarray(np.clip(np.ceil(confidence * bins) - 1, 0, bins - 1), dtype=np.int64)
 
 
