@@ -135,10 +135,15 @@ def _of_data_sets(
         for arms, of_each in product(ARMS, seeds):
             chosen = whole[:arms, :of_each], without[:arms, :of_each]
             a, b = np.array(list(combinations(range(arms), 2))).T
-            trainings = trainings_of([scatter_of(*each, sizes) for each in zip(*chosen, strict=True)])
+            every = scatter_of(*chosen, sizes)
+            parts = zip(every.seeds, every.noise, every.seeds_freedom, strict=True)
+            strategies = [replace(every, seeds=s, noise=n, seeds_freedom=f) for s, n, f in parts]
+            trainings = trainings_of(strategies)
+            assert trainings is not None
             one, other = (tuple(each[which] for each in chosen) for which in (a, b))
-            rules = [scatter_apart(one, other, sizes, pool)[0] for pool in (None, trainings)]
-            found[arms, of_each].append([_row(moved, a == 0) for moved in rules])
+            moved, coupled = scatter_apart(one, other, sizes)
+            rules = moved, trainings.applied(moved, coupled, of_each)
+            found[arms, of_each].append([_row(rule, a == 0) for rule in rules])
     return {key: np.mean(rows, axis=0) for key, rows in found.items()}
 
 

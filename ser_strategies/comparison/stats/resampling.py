@@ -102,6 +102,15 @@ class Trainings:
     variance: Array
     freedom: float
 
+    def applied(self, moved: Scatter, coupled: Chosen, seeds: int) -> Scatter:
+        """The difference of two strategies, seeds as far apart as usual or more, unless they are pairs."""
+        usual = 2 * self.variance / seeds
+        return replace(
+            moved,
+            seeds=np.where(coupled, moved.seeds, np.maximum(moved.seeds, usual + NOISE * moved.noise)),
+            seeds_freedom=np.where(coupled, moved.seeds_freedom, self.freedom),
+        )
+
 
 def trainings_of(strategies: Sequence[Scatter]) -> Trainings | None:
     """The variance between trainings, pooled; None where two strategies or fewer have several seeds.
@@ -149,13 +158,13 @@ def scatter_of_difference(
         sizes: (..., clusters), utterances of each.
         trainings: Of all strategies compared; None judges this pair by itself.
     """
-    return scatter_apart(leave_one_out(score, a), leave_one_out(score, b), sizes, trainings)
+    moved, coupled = scatter_apart(leave_one_out(score, a), leave_one_out(score, b), sizes)
+    seeds = a.shape[-3]
+    return moved if trainings is None or seeds == 1 else trainings.applied(moved, coupled, seeds), coupled
 
 
-def scatter_apart(
-    a: LeaveOneOut, b: LeaveOneOut, sizes: Array, trainings: Trainings | None = None
-) -> tuple[Scatter, Chosen]:
-    """The same from the scores of both as `leave_one_out` gives them."""
+def scatter_apart(a: LeaveOneOut, b: LeaveOneOut, sizes: Array) -> tuple[Scatter, Chosen]:
+    """The same of a pair by itself, from the scores of both as `leave_one_out` gives them."""
     (whole_a, without_a), (whole_b, without_b) = a, b
     paired = scatter_of(whole_a - whole_b, without_a - without_b, sizes)
     if whole_a.shape[-1] == 1:
@@ -164,16 +173,11 @@ def scatter_apart(
     # Of noise in both, twice the covariance is what a difference lacks.
     shared = one.noise + other.noise - paired.noise
     coupled = shared > COUPLED * 2 * np.sqrt(one.noise * other.noise)
-    seeds, noise, freedom = one.seeds + other.seeds, one.noise + other.noise, _welch(one, other)
-    if trainings is not None:
-        usual = 2 * trainings.variance / whole_a.shape[-1]
-        seeds = np.maximum(seeds, usual + NOISE * noise)
-        freedom = np.full_like(freedom, trainings.freedom)
     apart = replace(
         paired,
-        seeds=np.where(coupled, paired.seeds, seeds),
-        noise=np.where(coupled, paired.noise, noise),
-        seeds_freedom=np.where(coupled, paired.seeds_freedom, freedom),
+        seeds=np.where(coupled, paired.seeds, one.seeds + other.seeds),
+        noise=np.where(coupled, paired.noise, one.noise + other.noise),
+        seeds_freedom=np.where(coupled, paired.seeds_freedom, _welch(one, other)),
     )
     return apart, coupled
 
