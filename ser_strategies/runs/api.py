@@ -16,7 +16,6 @@ from ser_strategies.data.corpora import CORPORA
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.fit.lightning_cli import LINKED
 from ser_strategies.runs.arguments import (
-    BUDGETS,
     ONE,
     CompareArguments,
     FitOptions,
@@ -92,24 +91,15 @@ def compare(
     Raises:
         ValueError: Something of it cannot be run or compared, or nothing has finished.
     """
-    budgets = [(name, each) for name, each in zip(BUDGETS, (epochs, steps, seconds), strict=True) if each]
-    if len(budgets) > 1:
-        msg = f"{budgets[0][0]} and {budgets[1][0]} are two budgets: give one of them."
-        raise ValueError(msg)
-    named: Mapping[str, Any] = (
-        strategies if isinstance(strategies, Mapping) else {Path(each).stem: each for each in strategies}
-    )
-    if not named:
-        msg = f"nothing to compare: name strategies, such as some of {', '.join(PRESETS)}."
-        raise ValueError(msg)
+    options = (*_data(data), *_options("model", model), *_options("trainer", trainer))
     with _mistakes_as_value_errors():
         asked = CompareArguments(
-            strategies=tuple((name, _source(name, each)) for name, each in named.items()),
+            strategies=_named(strategies),
             out=Path(out).expanduser(),
             folds=_folds(folds),
-            seeds=as_seeds("seeds", str(seeds)) if isinstance(seeds, (int, str)) else _listed("seeds", seeds),
+            seeds=_seeds(seeds),
             jobs=jobs,
-            budget=budgets[0] if budgets else None,
+            budget=_budget(epochs=epochs, steps=steps, seconds=seconds),
             patience=patience,
             deadline=deadline,
             keep_checkpoints=keep_checkpoints,
@@ -118,7 +108,7 @@ def compare(
             baseline=baseline,
             margin=margin,
             allow_unfair=allow_unfair,
-            options=FitOptions((*_data(data), *_options("model", model), *_options("trainer", trainer))),
+            options=FitOptions(options),
         )
         result = run_grid(asked, verbose=verbose)
     if result.comparison is None:
@@ -166,17 +156,11 @@ def run(
     }
     common = (*_data(data), *_options("model", model), *_options("trainer", trainer))
     with _mistakes_as_value_errors():
-        if seeds is None:
-            chosen: tuple[int | None, ...] = ONE
-        else:
-            chosen = (
-                as_seeds("seeds", str(seeds)) if isinstance(seeds, (int, str)) else _listed("seeds", seeds)
-            )
         asked = RunArguments(
             folder=folder,
             out=Path(out or Path("runs", folder.resolve().name)).expanduser(),
             folds=_folds(folds),
-            seeds=chosen,
+            seeds=ONE if seeds is None else _seeds(seeds),
             overwrite=overwrite,
             dry_run=dry_run,
             options=FitOptions(common, special),
@@ -196,6 +180,30 @@ def _folds(folds: int | str | Iterable[int] | None) -> Folds:
     if folds is None or isinstance(folds, (int, str)):
         return as_folds("folds", None if folds is None else str(folds))
     return _listed("folds", folds)
+
+
+def _seeds(seeds: int | str | Iterable[int]) -> tuple[int, ...]:
+    return as_seeds("seeds", str(seeds)) if isinstance(seeds, (int, str)) else _listed("seeds", seeds)
+
+
+def _budget(**given: int | None) -> tuple[str, int] | None:
+    budgets = [(name, amount) for name, amount in given.items() if amount is not None]
+    if len(budgets) > 1:
+        msg = f"{budgets[0][0]} and {budgets[1][0]} are two budgets: give one of them."
+        raise ValueError(msg)
+    return budgets[0] if budgets else None
+
+
+def _named(
+    strategies: Mapping[str, Strategy | str | Path | Options] | Iterable[str | Path],
+) -> tuple[tuple[str, str | Path | tuple[str, ...]], ...]:
+    named: Mapping[str, Any] = (
+        strategies if isinstance(strategies, Mapping) else {Path(each).stem: each for each in strategies}
+    )
+    if not named:
+        msg = f"nothing to compare: name strategies, such as some of {', '.join(PRESETS)}."
+        raise ValueError(msg)
+    return tuple((name, _source(name, each)) for name, each in named.items())
 
 
 def _listed(option: str, numbers: Iterable[int]) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """Arms: strategies by name, configurations and chains, each with the words of its stages."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from ser_strategies.common.errors import MistypedError
 from ser_strategies.common.wording import did_you_mean
 from ser_strategies.comparison.ledger import read_comparison
 from ser_strategies.data.corpora import CORPORA
-from ser_strategies.runs.arguments import GROUPS, CompareArguments, RunArguments
+from ser_strategies.runs.arguments import GROUPS, CompareArguments, FitOptions, RunArguments, share_out
 from ser_strategies.runs.presets import PRESETS, TINY, StageWords, Start
 from ser_strategies.runs.stages import find_stages
 
@@ -136,14 +136,13 @@ def _of_path(path: Path, name: str) -> Arm:
 
 def _with_options(arm: Arm, asked: CompareArguments) -> Arm:
     """The strategy with the options for all, and then those for it."""
-    names = [stage.name for stage in arm.stages]
-    mine, of_stage = _by_stage(arm, asked.options.special.get(arm.name, ()), names)
+    mine = _by_stage(arm, asked.options.special.get(arm.name, ()))
     stages = []
     for stage in arm.stages:
         last = stage is arm.stages[-1]
         words = [*stage.words, *_common(arm, stage, asked.options.common, last=last)]
         words += _budget(asked) if last else ()
-        words += [*mine, *of_stage.get(stage.name, ())]
+        words += [*mine.common, *mine.special.get(stage.name, ())]
         stages.append(StageWords(stage.name, tuple(words)))
     return Arm(arm.name, tuple(stages), arm.default)
 
@@ -183,32 +182,26 @@ def _starts_from_checkpoint(stage: StageWords) -> bool:
         return False
 
 
-def _by_stage(
-    arm: Arm, words: Sequence[str], stages: Sequence[str]
-) -> tuple[list[str], Mapping[str, list[str]]]:
-    """Words for all stages of a strategy, and for one of them."""
-    mine: list[str] = []
-    of_stage: dict[str, list[str]] = {}
-    receiver = mine
-    for word in words:
-        if word.startswith("--"):
-            group, _, rest = word[2:].partition(".")
-            if f"--{word[2:].split('=')[0]}" in MODEL_CLASS:
-                msg = f"--{arm.name}.{word[2:]}: a strategy's class is what its name says: compare another."
-                raise MistypedError(msg)
-            known = f"--{group.split('=')[0]}" in GROUPS
-            if not known and group not in stages:
-                listed = ", ".join(filter(None, stages))
-                expected = f"one of its stages ({listed}) or " if listed else ""
-                near = did_you_mean(group, [*filter(None, stages), *(each[2:] for each in GROUPS)])
-                msg = (
-                    f"--{arm.name}.{word[2:]}: expected {expected}model, data or trainer, got {group!r}{near}"
-                )
-                raise MistypedError(msg)
-            receiver = mine if known else of_stage.setdefault(group, [])
-            word = word if known else f"--{rest}"
-        receiver.append(word)
-    return mine, of_stage
+def _by_stage(arm: Arm, words: Sequence[str]) -> FitOptions:
+    """The options for a strategy: for all of its stages, and for one of them."""
+    own, mine = share_out(words, lambda group: group not in GROUPS)
+    for word in mine.common:
+        if word.split("=")[0] in MODEL_CLASS:
+            msg = f"--{arm.name}.{word[2:]}: a strategy's class is what its name says: compare another."
+            raise MistypedError(msg)
+    stages = [stage.name for stage in arm.stages if stage.name]
+    strange = [
+        *(word[2:].split("=")[0] for word in own),
+        *(name for name in mine.special if name not in stages),
+    ]
+    if strange:
+        expected = f"one of its stages ({', '.join(stages)}) or " if stages else ""
+        near = did_you_mean(strange[0], [*stages, *(each[2:] for each in GROUPS)])
+        msg = (
+            f"--{arm.name}.{strange[0]}: expected {expected}model, data or trainer, got {strange[0]!r}{near}"
+        )
+        raise MistypedError(msg)
+    return mine
 
 
 def _budget(asked: CompareArguments) -> list[str]:

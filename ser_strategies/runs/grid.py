@@ -142,7 +142,7 @@ def _work(asked: CompareArguments, cells: Sequence[Cell], prints: DataPrints, co
         deadline=asked.deadline,
     )
     with ended_by_sigterm(), Progress(cells, len(places), console) as progress:
-        grid = Grid(cells, runner, Claims(), progress, retry=asked.retry)
+        grid = GridWork(cells, runner, Claims(), progress, retry=asked.retry)
         try:
             grid.run(places)
         except (KeyboardInterrupt, SystemExit):
@@ -165,7 +165,7 @@ class Watcher(Protocol):
         """A run is left to others, who have taken it over."""
 
 
-class Grid:
+class GridWork:
     """Runs what is not done."""
 
     def __init__(

@@ -13,7 +13,7 @@ from rich.text import Text
 from ser_strategies.common.quantities import duration
 from ser_strategies.runs.cell import FAILED, FINISHED, Ended, status_of
 from ser_strategies.runs.plan import Cell
-from ser_strategies.runs.stage_run import Outcome, Score, test_score
+from ser_strategies.runs.stage_run import Outcome, StageScore, test_score
 from ser_strategies.runs.state import Action
 
 MISSING = "—"
@@ -34,7 +34,7 @@ class Progress:
         self._lock = threading.Lock()
         self._running: dict[str, tuple[Cell, float]] = {}
         self._took: dict[str, list[float]] = {}
-        self._scores: dict[str, list[Score]] = {}
+        self._scores: dict[str, list[StageScore]] = {}
         self._failed: dict[str, int] = {}
         self._ended = 0
         for cell in cells:
@@ -176,5 +176,5 @@ def summary(outcomes: Sequence[Outcome]) -> str | None:
     )
 
 
-def _shown(score: Score | None) -> str:
+def _shown(score: StageScore | None) -> str:
     return MISSING if score is None else f"{score.name.rpartition('/')[2]} {score.value:.4f}"

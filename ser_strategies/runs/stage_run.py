@@ -53,7 +53,7 @@ class StageError(ValueError):
         return f"{self.step}, whose `{self.command}` was ended by {name}{killed}{self.addition}"
 
 
-class Score(NamedTuple):
+class StageScore(NamedTuple):
     """A score, and what it is called."""
 
     name: str
@@ -73,29 +73,29 @@ class Outcome(NamedTuple):
         return self.step.folder
 
     @property
-    def validation(self) -> Score | None:
+    def validation(self) -> StageScore | None:
         """The best validation score; None where there is none."""
         return validation_score(self.folder)
 
     @property
-    def test(self) -> Score | None:
+    def test(self) -> StageScore | None:
         """The test score of a stage that is tested."""
         return test_score(self.folder) if self.step.scores else None
 
 
-def validation_score(folder: Path) -> Score | None:
+def validation_score(folder: Path) -> StageScore | None:
     """The best validation score of a stage."""
     best = _read(folder / "fit.json").get("best", {})
-    return None if best.get("score") is None else Score(str(best["monitor"]), best["score"])
+    return None if best.get("score") is None else StageScore(str(best["monitor"]), best["score"])
 
 
-def test_score(folder: Path) -> Score | None:
+def test_score(folder: Path) -> StageScore | None:
     """The test score of what validation chose by, or else the first there is."""
     metrics: dict[str, Any] = _read(folder / "test.json").get("metrics", {})
     chosen = validation_score(folder)
     name = chosen.name.replace("val/", "test/", 1) if chosen else ""
     name = name if name in metrics else next(iter(metrics), "")
-    return None if metrics.get(name) is None else Score(name, metrics[name])
+    return None if metrics.get(name) is None else StageScore(name, metrics[name])
 
 
 def _read(path: Path) -> dict[str, Any]:

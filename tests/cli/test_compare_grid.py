@@ -15,7 +15,7 @@ from ser_strategies.comparison.ledger_cell import read_json
 from ser_strategies.runs.cell import FAILED, FINISHED, RUNNING, CellRunner, Ended, status_of
 from ser_strategies.runs.claim import Claims, LostError
 from ser_strategies.runs.fingerprints import DataPrint
-from ser_strategies.runs.grid import Grid, done, gpus, slots
+from ser_strategies.runs.grid import GridWork, done, gpus, slots
 from ser_strategies.runs.plan import Cell
 from ser_strategies.runs.stage_run import BUSY, LOCK
 from tests.cli.test_chain_decide import step
@@ -80,7 +80,7 @@ class Watcher:
 
 
 def grid(cells, runner, *, retry=False, claims=None):
-    return Grid(cells, runner, claims or Claims(), Watcher(), retry=retry)
+    return GridWork(cells, runner, claims or Claims(), Watcher(), retry=retry)
 
 
 def test_all_are_run_once_and_in_order(here):
