@@ -15,6 +15,7 @@ from ser_strategies.runs.fingerprints import DataPrints
 from ser_strategies.runs.grid import merged
 from ser_strategies.runs.plan import plan_grid
 from tests.cli.conftest import EXAMPLES, Noise
+from tests.cli.test_chain_plan import Folds
 
 SMALL = ("--data=Synthetic", "--data.speakers=5", "--data.utterances_per_speaker=8")
 PRINTS = DataPrints()
@@ -236,11 +237,11 @@ def test_objects_describe_the_same_runs_as_words(here, asked):
 
 
 def test_a_corpus_and_a_strategy_of_ones_own_are_named_by_their_module(here, asked):
-    given = asked({"mine": "frozen"}, Noise(used=2), model={"encoder": "random:wav2vec2-tiny"}, seeds=1)
-    assert given.options.common[:2] == ("--data=tests.cli.conftest.Noise", "--data.used=2")
+    given = asked({"mine": "frozen"}, Folds(order_seed=5), model={"encoder": "random:wav2vec2-tiny"}, seeds=1)
+    assert given.options.common[:2] == ("--data=tests.cli.test_chain_plan.Folds", "--data.order_seed=5")
     quiet()
     (cell,) = plan_grid(given, PRINTS)
-    assert cell.steps[0].config["data"]["init_args"]["used"] == 2
+    assert cell.steps[0].config["data"]["class_path"] == "tests.cli.test_chain_plan.Folds"
 
 
 class Foreign(Noise):
