@@ -15,6 +15,9 @@ FALLING = (
 )
 TUNING = ("--model.encoder_lr=3e-3", "--model.head_lr=6e-3", "--model.mask_time_probability=0", *FALLING)
 ADAPTING = ("--model.encoder_lr=1e-3", "--model.head_lr=1e-3", *FALLING)
+# Of a published encoder: what examples/*.yaml say, and why.
+TUNING_PUBLISHED = ("--model.warmup_steps=200",)
+ADAPTING_PUBLISHED = ("--model.warmup_steps=100",)
 
 
 class StageWords(NamedTuple):
@@ -37,13 +40,13 @@ class Start(NamedTuple):
 
     def tuned(self, strategy: str, *words: str, encoder: str | None = None) -> tuple[str, ...]:
         """Fine-tuning from it, or from what an earlier stage has made of it."""
-        given = TUNING if self.drawn else ()
+        given = TUNING if self.drawn else TUNING_PUBLISHED
         epochs = f"--trainer.max_epochs={3 if self.drawn else 15}"
         return (f"--model={strategy}", f"--model.encoder={encoder or self.encoder}", *given, epochs, *words)
 
     def adapted(self, strategy: str, *words: str) -> tuple[str, ...]:
         """Adaptation of it."""
-        given = ADAPTING if self.drawn else ()
+        given = ADAPTING if self.drawn else ADAPTING_PUBLISHED
         common = (f"--model={strategy}", f"--model.encoder={self.encoder}", *given)
         return (*common, f"--trainer.max_epochs={2 if self.drawn else 20}", *words)
 
@@ -64,7 +67,9 @@ def _no_blocks(start: Start) -> tuple[str, ...]:
 def _lora(start: Start) -> tuple[str, ...]:
     # Random weights need more than updates of attention: there is nothing in them to build on.
     layers = "q_proj,k_proj,v_proj,out_proj,intermediate_dense,output_dense"
-    return ("--model.encoder_lr=5e-3", f"--model.targets=[{layers}]") if start.drawn else ()
+    if start.drawn:
+        return ("--model.encoder_lr=5e-3", f"--model.targets=[{layers}]")
+    return ("--model.encoder_lr=5e-4",)
 
 
 def _tapt(start: Start) -> tuple[StageWords, ...]:

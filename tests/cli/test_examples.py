@@ -1,4 +1,4 @@
-"""Every YAML in examples/ runs as it is, but for its size."""
+"""Every YAML in examples/demo/ runs as it is, but for its size; the others are what `compare` trains."""
 
 import json
 from pathlib import Path
@@ -13,11 +13,15 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score
 from ser_strategies import Synthetic, strategies
 from ser_strategies.cli import main
 from ser_strategies.encoder import Encoder
+from ser_strategies.fit.lightning_cli import quiet
+from ser_strategies.runs.presets import PRESETS, Start
+from ser_strategies.runs.stages import resolve
 from ser_strategies.strategies.provenance import origins_of
 from tests.cli.conftest import CPU, EXAMPLES, everything_in
 
 pytestmark = pytest.mark.smoke
 
+DEMO = EXAMPLES / "demo"
 SIZE = {"speakers": 3, "utterances_per_speaker": 8}
 TINY = (*(f"--data.{name}={value}" for name, value in SIZE.items()), "--trainer.max_epochs=1", *CPU)
 
@@ -49,7 +53,7 @@ def expected_scores(said: pd.DataFrame, kept: dict) -> dict[str, float]:
     return scores
 
 
-@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("example", sorted(DEMO.glob("*.yaml")), ids=lambda path: path.stem)
 def test_an_example_is_fitted_tested_and_repeated_by_its_saved_configuration(example, here):
     folder = Path(yaml.safe_load(example.read_text())["trainer"]["default_root_dir"])
     words = ["--config", str(example), *TINY]
@@ -72,7 +76,7 @@ def test_an_example_is_fitted_tested_and_repeated_by_its_saved_configuration(exa
     assert again | {"seconds": 0} == first | {"seconds": 0}
 
 
-CHAINS = sorted({path.parent for path in EXAMPLES.glob("*/*.yaml")})
+CHAINS = sorted({path.parent for path in DEMO.glob("*/*.yaml")})
 
 
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda path: path.name)
@@ -80,7 +84,7 @@ def test_a_chain_runs_stage_by_stage_each_from_the_one_before(chain, here):
     stages = sorted(chain.glob("*.yaml"))
     assert [path.stem.split("-")[0] for path in stages] == [str(n + 1) for n in range(len(stages))]
     for path in stages:
-        folder = Path("runs", chain.name, path.stem)
+        folder = Path("runs", f"{chain.name}-demo", path.stem)
         config = yaml.safe_load(path.read_text())
         assert config["trainer"]["default_root_dir"] == str(folder)
         words = ["--config", str(path), *TINY]
@@ -99,19 +103,19 @@ def test_a_chain_runs_stage_by_stage_each_from_the_one_before(chain, here):
             validated = json.loads((folder / "val.json").read_text())["metrics"]
             assert best == {"monitor": "val/loss", "score": pytest.approx(validated["val/loss"], abs=1e-5)}
         assert earlier_stages(config) <= {
-            str(done / "best.ckpt") for done in Path("runs", chain.name).iterdir()
+            str(done / "best.ckpt") for done in Path("runs", f"{chain.name}-demo").iterdir()
         }
     assert {path.name for path in here.iterdir()} == {"runs", "said.csv"}
 
     # The last stage starts from what the one before it has made of its encoder, and from nothing else.
     adapted, tuned = (
-        strategies.load_strategy(f"runs/{chain.name}/{path.stem}/best.ckpt") for path in stages[-2:]
+        strategies.load_strategy(f"runs/{chain.name}-demo/{path.stem}/best.ckpt") for path in stages[-2:]
     )
     assert isinstance(adapted, strategies.Pretraining)
-    start = Encoder(f"runs/{chain.name}/{stages[-2].stem}/best.ckpt").identity
-    state = torch.load(f"runs/{chain.name}/{stages[-1].stem}/best.ckpt", weights_only=True)
+    start = Encoder(f"runs/{chain.name}-demo/{stages[-2].stem}/best.ckpt").identity
+    state = torch.load(f"runs/{chain.name}-demo/{stages[-1].stem}/best.ckpt", weights_only=True)
     assert state["ser_strategies"]["encoder"]["identity"]["fingerprint"] == start.fingerprint
-    origins = origins_of(f"runs/{chain.name}/{stages[-1].stem}/best.ckpt")
+    origins = origins_of(f"runs/{chain.name}-demo/{stages[-1].stem}/best.ckpt")
     assert len(origins) == len(stages)
     assert len({origin["splits"] for origin in origins}) == 1
     assert tuned.encoder.identity.family == adapted.encoder.identity.family
@@ -124,18 +128,61 @@ def earlier_stages(config: dict) -> set[str]:
 
 
 def test_every_strategy_has_an_example():
-    shown = {
-        yaml.safe_load(path.read_text())["model"]["class_path"].rpartition(".")[2]
-        for path in EXAMPLES.rglob("*.yaml")
-    }
-    assert {kind.__name__ for kind in strategies.STRATEGIES} <= shown
+    for folder in (DEMO, EXAMPLES):
+        shown = {
+            yaml.safe_load(path.read_text())["model"]["class_path"].rpartition(".")[2]
+            for path in folder.rglob("*.yaml")
+            if folder == DEMO or DEMO not in path.parents
+        }
+        assert {kind.__name__ for kind in strategies.STRATEGIES} <= shown
 
 
-def test_every_example_runs_offline_and_has_a_folder_of_its_own():
-    configs = [yaml.safe_load(path.read_text()) for path in sorted(EXAMPLES.rglob("*.yaml"))]
-    folders = [config["trainer"]["default_root_dir"] for config in configs]
+def test_every_example_has_a_folder_of_its_own_and_those_of_the_demo_run_offline():
+    paths = sorted(EXAMPLES.rglob("*.yaml"))
+    folders = [yaml.safe_load(path.read_text())["trainer"]["default_root_dir"] for path in paths]
     assert len(set(folders)) == len(folders)
-    for config in configs:
+    for path in paths:
+        if DEMO not in path.parents:
+            continue
+        config = yaml.safe_load(path.read_text())
         encoder = config["model"]["init_args"]["encoder"]
         if not encoder.startswith("random:"):
             assert encoder in {f"{folder}/best.ckpt" for folder in folders}, "made by an earlier stage"
+
+
+# What a reader copies ---------------------------------------------------------------------------------------
+
+PUBLISHED = sorted(path for path in EXAMPLES.rglob("*.yaml") if DEMO not in path.parents)
+BASE = "facebook/wav2vec2-base"
+
+
+def resolved(*words: str) -> dict:
+    """The configuration that words of `fit` come to; nothing is fetched or built."""
+    quiet()
+    return resolve("stage", [*words, "--data.root=."], Path("runs/x")).config
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_an_example_for_a_published_encoder_is_a_configuration_of_fit(path):
+    encoder = resolved("--config", str(path))["model"]["init_args"]["encoder"]
+    assert encoder.endswith(".ckpt") or encoder.count("/") == 1
+
+
+@pytest.mark.parametrize(
+    ("preset", "files"),
+    [
+        ("vanilla", ["vanilla.yaml"]),
+        ("partial", ["partial.yaml"]),
+        ("lora", ["lora.yaml"]),
+        ("mixed-precision", ["mixed_precision.yaml"]),
+        ("cached", ["cached.yaml"]),
+        ("tapt", ["tapt/1-adapt.yaml", "tapt/2-finetune.yaml"]),
+        ("ptapt", ["ptapt/1-teacher.yaml", "ptapt/2-adapt.yaml", "ptapt/3-finetune.yaml"]),
+    ],
+)
+def test_what_a_reader_copies_is_what_compare_trains(preset, files):
+    for stage, file in zip(PRESETS[preset](Start(BASE, f"runs/{preset}")), files, strict=True):
+        copied = resolved("--config", str(EXAMPLES / file))
+        compared = resolved(*stage.words, "--data=CREMAD")
+        assert copied["model"] == compared["model"]
+        assert copied["trainer"]["max_epochs"] == compared["trainer"]["max_epochs"]
