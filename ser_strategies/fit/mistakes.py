@@ -21,6 +21,7 @@ from ser_strategies.common.wording import did_you_mean, listed
 from ser_strategies.data.augmentation import Augmentation
 from ser_strategies.fit.careful_yaml import read_yaml
 from ser_strategies.fit.hints import annotation, choices, takes
+from ser_strategies.fit.shorthand import short_name
 
 # What jsonargparse says, and which part of it matters. The first that matches is reported.
 UNKNOWN_ARGUMENT = re.compile(r"unrecognized arguments: (.+)")
@@ -136,7 +137,8 @@ def explain(report: str, classes: dict[str, type], known: Mapping[str, Sequence[
         if not names:
             return f"{option}: {name} is not known: check its spelling, or give its full import path."
         return (
-            f"--{option} {name} is not known: expected one of {', '.join(names)}{did_you_mean(name, names)}"
+            f"--{option} {name} is not known: expected one of {', '.join(names)}"
+            f"{did_you_mean(name, [*names, *map(short_name, names)])}"
         )
     if found := NO_SUCH_CLASS.search(report):
         option = KEY.findall(report[: found.start()])[-1]

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ser_strategies.common.errors import MistypedError
 from ser_strategies.strategies import STRATEGIES
 
 BEST, CONFIG = "best.ckpt", "config.yaml"
@@ -47,7 +48,12 @@ def completed(command: str, words: Sequence[str]) -> list[str]:
     checkpoint = best_of(given)
     found[index] = f"{CKPT_PATH}={checkpoint}" if "=" in found[index] else str(checkpoint)
     options = {word.split("=")[0] for word in found}
-    if options & {"--config", "-c", "--model"} or not (checkpoint.parent / CONFIG).is_file():
+    if options & {"--config", "-c", "--model"}:
+        return found
+    if not checkpoint.is_file():
+        msg = f"{CKPT_PATH} {given} does not exist: expected a checkpoint, or the folder of a run."
+        raise MistypedError(msg)
+    if not (checkpoint.parent / CONFIG).is_file():
         return found
     start = ["--config", str(checkpoint.parent / CONFIG)]
     if "--trainer.default_root_dir" not in options:

@@ -91,6 +91,17 @@ def test_a_class_that_is_not_found_says_why(name, sentence, here, refused):
     assert sentence in said
 
 
+def test_a_slip_in_a_short_name_is_understood(here, refused):
+    assert "--model partail is not known" in (said := refused("fit", "--model=partail", *SMALL))
+    assert "did you mean partial?" in said
+
+
+def test_a_checkpoint_that_is_not_there_is_named(here, refused):
+    assert "--ckpt_path nowhere does not exist: expected a checkpoint" in refused(
+        "test", "--ckpt_path=nowhere"
+    )
+
+
 # A run's folder ---------------------------------------------------------------------------------------------
 
 
