@@ -28,32 +28,20 @@ Reader = Callable[[int], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Sounds:
-    """The sounds to be stored.
+    """The sounds to be stored."""
 
-    Args:
-        keys: What each is; equal keys, equal sounds.
-        seconds: About how long each is.
-        read: Gives a sound by its position.
-        name: Gives a name for messages by position.
-        skips: Whether a sound that cannot be read is left out rather than the end of the build.
-    """
-
-    keys: Sequence[str]
-    seconds: Sequence[float]
+    keys: Sequence[str]  # equal keys, equal sounds
+    seconds: Sequence[float]  # estimates will do
     read: Reader
     name: Callable[[int], str]
-    skips: bool = False
+    skips: bool = False  # whether a sound that cannot be read is left out rather than the end of the build
 
 
 def plan_shards(sounds: Sounds, trunk: Trunk) -> list[list[int]]:
-    """Which sounds stand in which shard: the longest first, each sound once.
+    """Divides sounds into shards: the longest first, each sound once.
 
-    It depends on the sounds alone, not on what is stored already, so that an interrupted build goes on with
-    the same shards.
-
-    Args:
-        sounds: All sounds that are wanted.
-        trunk: What they will be computed by.
+    The plan depends on the sounds alone, not on what is stored already, so that an interrupted build goes on
+    with the same shards.
     """
     once = {key: position for position, key in reversed(list(enumerate(sounds.keys)))}
     order = sorted(once.values(), key=lambda p: (-sounds.seconds[p], sounds.keys[p]))
@@ -70,12 +58,7 @@ def plan_shards(sounds: Sounds, trunk: Trunk) -> list[list[int]]:
 
 
 def expected_bytes(seconds: float, trunk: Trunk) -> int:
-    """Bytes that the frames of a sound will take, about.
-
-    Args:
-        seconds: How long it is.
-        trunk: What they will be computed by.
-    """
+    """Bytes that the frames of a sound will take, about."""
     longest = trunk.max_samples / SAMPLE_RATE if trunk.max_samples else float("inf")
     return max(int(min(seconds, longest) * 50), 1) * trunk.bytes_per_frame
 
@@ -90,16 +73,9 @@ def build(
     processes: int = 1,
     progress: Callable[[float], None] = lambda seconds: None,
 ) -> None:
-    """Computes and stores what is missing. What it has finished stays, whatever happens.
+    """Computes and stores all missing sounds, on the encoder's device; finished shards stay.
 
-    Args:
-        store: The cache, opened.
-        encoder: The encoder, on the device that is to compute.
-        sounds: What must be there in the end, as far as it can be read.
-        batch_seconds: Seconds of sound in a batch, padding included.
-        rank: Number of this process; each takes shards of its own.
-        processes: How many processes build.
-        progress: Hears how many more seconds of sound are done.
+    Each process, by its rank, takes shards of its own. `progress` is told how many more seconds are done.
     """
     present = store.keys()
     shards = plan_shards(sounds, store.trunk)
@@ -128,12 +104,7 @@ def build(
 
 
 def check_disk(folder: Path, needed: int) -> None:
-    """Raises OSError where a disk has not enough room.
-
-    Args:
-        folder: A folder on it.
-        needed: Bytes that are to be written.
-    """
+    """Raises OSError where the disk of a folder has not enough room."""
     free = shutil.disk_usage(folder).free
     if needed + RESERVE > free:
         msg = (
@@ -182,27 +153,16 @@ def _compute(encoder: Encoder, sounds: Sounds, batch: Sequence[int], trunk: Trun
 
 @torch.inference_mode()
 def compute(encoder: Encoder, waveforms: Tensor, lengths: Tensor, trunk: Trunk) -> Frames:
-    """What a trunk makes of a padded batch, in float32 whatever the caller trains in.
+    """Frames of a trunk for a padded batch, in float32 whatever the caller trains in.
 
-    Args:
-        encoder: The encoder, in eval mode.
-        waveforms: (batch, samples).
-        lengths: True number of samples of each.
-        trunk: What to compute.
+    The encoder is in eval mode.
     """
     with torch.autocast(waveforms.device.type, enabled=False):
         return encoder.lower(waveforms, lengths, trunk.cut, layers=trunk.layers)
 
 
 def try_largest(store: FrameStore, encoder: Encoder, sounds: Sounds, *, batch_seconds: float = 60.0) -> None:
-    """Computes the batch of a build that takes the most memory, and stores nothing.
-
-    Args:
-        store: The cache, opened.
-        encoder: The encoder in eval mode, on the device that is to compute.
-        sounds: What must be there in the end.
-        batch_seconds: Seconds of sound in a batch, padding included.
-    """
+    """Computes the batch of a build that takes the most memory, and stores nothing."""
     present = store.keys()
     shards = plan_shards(sounds, store.trunk)
     missing = [p for shard in shards for p in shard if sounds.keys[p] not in present]
@@ -212,32 +172,18 @@ def try_largest(store: FrameStore, encoder: Encoder, sounds: Sounds, *, batch_se
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a build would cost.
+    """The cost of a build."""
 
-    Args:
-        utterances: Sounds that are missing.
-        seconds: Seconds of sound in them.
-        needed: Bytes they will take.
-        free: Bytes free on the disk.
-        minutes: How long it will take on this device, judging by a few sounds; None where nothing is missing.
-    """
-
-    utterances: int
+    utterances: int  # of those that are missing
     seconds: float
     needed: int
     free: int
+    # On this device, judging by a few sounds; None where nothing is missing
     minutes: float | None
 
 
 def estimate(store: FrameStore, encoder: Encoder, sounds: Sounds, *, sample: float = 20.0) -> Estimate:
-    """What a build would cost, before anything is written.
-
-    Args:
-        store: The cache, opened.
-        encoder: The encoder, on the device that is to compute.
-        sounds: What must be there in the end.
-        sample: Seconds of sound to try.
-    """
+    """The cost of a build, from trying `sample` seconds of sound, before anything is written."""
     present = store.keys()
     missing = [
         p for shard in plan_shards(sounds, store.trunk) for p in shard if sounds.keys[p] not in present

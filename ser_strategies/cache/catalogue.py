@@ -12,44 +12,26 @@ from ser_strategies.cache.trunk import LAYOUT, Trunk
 
 @dataclass(frozen=True)
 class Cache:
-    """A cache as it is on the disk.
-
-    Args:
-        store: The cache.
-        utterances: Sounds that it holds.
-        size: Bytes of its shards.
-        days: Since a run last opened it.
-        foreign: Files in its folder that are none of it.
-        damage: Files of it that were set aside just now.
-    """
+    """A cache as it is on the disk."""
 
     store: FrameStore
     utterances: int
-    size: int
-    days: float
-    foreign: tuple[Path, ...]
-    damage: tuple[Damage, ...]
+    size: int  # bytes of its shards
+    days: float  # since a run last opened it
+    foreign: tuple[Path, ...]  # files in its folder that do not belong to it
+    damage: tuple[Damage, ...]  # files that were set aside just now
 
 
 @dataclass(frozen=True)
 class Strange:
-    """A folder among the caches that is none of this version. No build and no run ever looks into it.
-
-    Args:
-        folder: The folder.
-        reason: Why it is none.
-    """
+    """A folder among the caches that is none of this version. No build and no run ever looks into it."""
 
     folder: Path
     reason: str
 
 
 def caches(root: Path) -> tuple[list[FrameStore], list[Strange]]:
-    """The caches in a folder, and what only looks like one, both by their names.
-
-    Args:
-        root: The folder of all caches.
-    """
+    """The caches in a folder, and the foreign folders there, both by their names."""
     found, strange = [], []
     for facts in sorted(root.glob(f"*/{FACTS}")):
         try:
@@ -70,11 +52,7 @@ def caches(root: Path) -> tuple[list[FrameStore], list[Strange]]:
 
 
 def look(store: FrameStore) -> Cache:
-    """What a cache is, from its headers.
-
-    Args:
-        store: The cache; damaged files of it are set aside.
-    """
+    """A cache as its headers describe it; damaged files are set aside."""
     damage = tuple(store.open())
     foreign = filter(_is_foreign, sorted(store.folder.iterdir()))
     return Cache(store, len(store.keys()), store.size(), days_unused(store.folder), tuple(foreign), damage)

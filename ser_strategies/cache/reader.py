@@ -19,32 +19,20 @@ AROUND = 2_097_152
 
 @dataclass(frozen=True)
 class Places:
-    """Where the frames of the utterances of a split are, in its order. Arrays: processes share them.
-
-    Args:
-        headers: The shards.
-        shard: Number of the shard of each utterance.
-        first: Its first frame there.
-        last: The one after its last.
-        samples: Samples of its sound.
-        checksum: CRC-32 of its frames.
-    """
+    """Places of the frames of a split's utterances, in its order. Arrays: processes share them."""
 
     headers: tuple[Header, ...]
-    shard: NDArray[np.int32]
-    first: NDArray[np.int64]
-    last: NDArray[np.int64]
+    shard: NDArray[np.int32]  # number of the shard of each utterance
+    first: NDArray[np.int64]  # its first frame there
+    last: NDArray[np.int64]  # the one after its last
     samples: NDArray[np.int64]
-    checksum: NDArray[np.uint32]
+    checksum: NDArray[np.uint32]  # CRC-32 of its frames
 
 
 class StoredFrames:
-    """The frames of a split.
+    """The frames of a split, once for each augmented view; epochs take the views in turn.
 
-    Args:
-        views: Where they are, once for each augmented view; epochs take the views in turn.
-        unreadable: Positions of utterances that have none, as their sounds cannot be read, each with the
-            reason; they are left out of the views.
+    Positions whose sounds cannot be read are kept with the reason, and left out of the views.
     """
 
     def __init__(self, views: tuple[Places, ...], unreadable: Mapping[int, str] | None = None) -> None:
@@ -63,11 +51,9 @@ class StoredFrames:
         return len(self.views[0].shard) + len(self._gaps)
 
     def read(self, position: int, epoch: int) -> tuple[Tensor, int]:
-        """Frames of an utterance, a view of the file, and how many samples they were made of.
+        """Frames of an utterance, a view of the file, and the number of samples they were made of.
 
-        Args:
-            position: Its position in the split; not one of the unreadable.
-            epoch: Which decides on the view.
+        The epoch decides on the augmented view; the position is not one of the unreadable.
         """
         places = self.views[epoch % len(self.views)]
         position -= bisect_left(self._gaps, position)
@@ -103,11 +89,7 @@ class StoredFrames:
 
 
 def stored_bytes(frames: Iterable[StoredFrames]) -> int:
-    """Bytes on the disk of the frames of some splits; what several of them share counts once.
-
-    Args:
-        frames: The frames of each split, of one cache.
-    """
+    """Bytes on the disk of the frames of some splits of one cache; what several of them share counts once."""
     found: dict[tuple[str, int], int] = {}
     for places in (view for split in frames for view in split.views):
         names = [str(header.path) for header in places.headers]

@@ -37,42 +37,25 @@ class DamagedShardError(ValueError):
 
 
 class Stored(NamedTuple):
-    """What is to be stored of an utterance.
+    """An utterance to be stored."""
 
-    Args:
-        key: What its sound is.
-        frames: (frames, states, size), or (frames, size).
-        samples: Samples of the sound that the frames were made of.
-    """
-
-    key: str
-    frames: Tensor
-    samples: int
+    key: str  # of its sound
+    frames: Tensor  # (frames, states, size), or (frames, size)
+    samples: int  # samples of the sound that the frames were made of
 
 
 @dataclass(frozen=True)
 class Header:
-    """What is in a shard, without the frames.
-
-    Args:
-        path: The file.
-        start: Byte at which the frames start.
-        dtype: Their number format.
-        shape: Of all of them: frames first.
-        keys: What each utterance's sound is.
-        offsets: First frame of each utterance, and behind them the end of the last.
-        samples: Samples of each sound.
-        checksums: CRC-32 over the bytes of each utterance's frames.
-    """
+    """The contents of a shard, without the frames."""
 
     path: Path
-    start: int
+    start: int  # byte at which the frames start
     dtype: torch.dtype
-    shape: tuple[int, ...]
-    keys: tuple[str, ...]
-    offsets: NDArray[np.int64]
+    shape: tuple[int, ...]  # of all of them: frames first
+    keys: tuple[str, ...]  # of each utterance's sound
+    offsets: NDArray[np.int64]  # first frame of each utterance, and behind them the end of the last
     samples: NDArray[np.int64]
-    checksums: NDArray[np.uint32]
+    checksums: NDArray[np.uint32]  # CRC-32 over the bytes of each utterance's frames
 
     @property
     def bytes_per_frame(self) -> int:
@@ -81,13 +64,7 @@ class Header:
 
 
 def write_shard(path: Path, trunk: str, utterances: Sequence[Stored]) -> None:
-    """Writes a file that is whole or not there.
-
-    Args:
-        path: Where.
-        trunk: Digest of the trunk that made the frames.
-        utterances: What to store.
-    """
+    """Writes a file, with the digest of the trunk that made the frames, that is whole or not there."""
     facts = {
         "keys": [each.key for each in utterances],
         "lengths": [len(each.frames) for each in utterances],
@@ -112,12 +89,7 @@ def _head(dtype: torch.dtype, shape: Sequence[int], metadata: Mapping[str, str])
 
 
 def read_header(path: Path, trunk: str) -> Header:
-    """What a shard holds; raises `DamagedShardError` where that is not what was written.
-
-    Args:
-        path: The file.
-        trunk: Digest of the trunk whose frames are expected.
-    """
+    """The header of a shard of this trunk, a digest; raises `DamagedShardError` unless it is as written."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -161,20 +133,12 @@ def read_header(path: Path, trunk: str) -> Header:
 
 
 def checksum(frames: Tensor) -> int:
-    """CRC-32 over the bytes of frames.
-
-    Args:
-        frames: Contiguous, on the CPU.
-    """
+    """CRC-32 over the bytes of frames, which are contiguous and on the CPU."""
     return zlib.crc32(frames.contiguous().view(torch.uint8).numpy().data)
 
 
 class OpenShard:
-    """A shard mapped into memory: nothing is read before it is looked at.
-
-    Args:
-        header: What is in it.
-    """
+    """A shard mapped into memory: nothing is read before it is looked at."""
 
     def __init__(self, header: Header) -> None:
         self.header = header
@@ -188,12 +152,7 @@ class OpenShard:
             raise DamagedShardError(f"{header.path} is gone, or not as long as its header says") from error
 
     def frames(self, first: int, last: int) -> Tensor:
-        """A view of some of the frames, without copying them.
-
-        Args:
-            first: The first.
-            last: The one after the last.
-        """
+        """Frames from `first` to before `last`, a view without copying them."""
         # A look at a page that a shorter file no longer has would end the process, without a word.
         if self._map.size() < len(self._map):
             raise DamagedShardError(f"{self.header.path} became shorter while it was read")
@@ -205,11 +164,7 @@ class OpenShard:
 
 
 def damaged_utterances(header: Header) -> list[str]:
-    """Keys of utterances whose frames are not what was written.
-
-    Args:
-        header: The header of the shard.
-    """
+    """Keys of utterances whose frames are not what was written."""
     shard = OpenShard(header)
     wrong = []
     for index, key in enumerate(header.keys):

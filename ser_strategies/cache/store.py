@@ -39,11 +39,7 @@ def default_folder() -> Path:
 
 
 def as_folder(written: str) -> Path:
-    """A folder of caches as users write it, with ~ for a home folder.
-
-    Args:
-        written: What was written.
-    """
+    """A folder of caches as users write it, with ~ for a home folder."""
     try:
         return Path(written).expanduser()
     except RuntimeError as error:
@@ -57,12 +53,7 @@ def as_folder(written: str) -> Path:
 
 @dataclass(frozen=True)
 class Damage:
-    """A file that is not what was written.
-
-    Args:
-        path: The file.
-        reason: What is wrong with it.
-    """
+    """A file that is not what was written."""
 
     path: Path
     reason: str
@@ -83,12 +74,9 @@ class Described(Protocol):
 
 
 class ShardStore:
-    """A folder of shards.
+    """A folder of shards below a root, named by the digest of what is stored.
 
-    Args:
-        root: The folder of all stores.
-        contents: What is stored; its digest names the folder.
-        advice: What to do where the folder cannot be written.
+    `advice` ends the message where the folder cannot be written.
     """
 
     def __init__(self, root: Path, contents: Described, advice: str) -> None:
@@ -127,12 +115,7 @@ class ShardStore:
         return sorted(path for path in found if not path.name.startswith("."))
 
     def add(self, name: str, utterances: Sequence[Stored]) -> None:
-        """Writes a shard.
-
-        Args:
-            name: What to call it, without its ending.
-            utterances: What to store.
-        """
+        """Writes a shard; its name is given without the ending."""
         write_shard(self.folder / f"{name}{ENDING}", self.digest, utterances)
 
     def keys(self) -> set[str]:
@@ -142,9 +125,7 @@ class ShardStore:
     def verify(self, wanted: set[str] | None = None, *, threads: int = 2) -> list[Damage]:
         """Reads all frames and compares their checksums; shards with a wrong one are set aside, and named.
 
-        Args:
-            wanted: Only shards with any of these sounds; None takes all.
-            threads: Shards read at a time.
+        `wanted` limits this to shards with any of these sounds.
         """
         headers = [h for h in self._headers.values() if wanted is None or not wanted.isdisjoint(h.keys)]
         damage = []
@@ -156,22 +137,13 @@ class ShardStore:
         return damage
 
     def set_aside(self, path: Path, reason: str) -> Damage:
-        """Renames a file so that it is not read again; what it held counts as missing.
-
-        Args:
-            path: The file.
-            reason: What is wrong with it.
-        """
+        """Renames a damaged file so that it is not read again; what it held counts as missing."""
         self._headers.pop(path, None)
         path.replace(path.with_name(f"{path.name}{DAMAGED}"))
         return Damage(path, reason)
 
     def places(self, keys: Sequence[str]) -> Places:
-        """Where the frames of some sounds are; all of them must be stored.
-
-        Args:
-            keys: What the sounds are.
-        """
+        """Places of the frames of some sounds, by their keys; all of them must be stored."""
         headers = list(self._headers.values())
         where = {
             key: (number, index)
@@ -195,11 +167,9 @@ class ShardStore:
     def frames(
         self, views: Sequence[Sequence[str]], unreadable: Mapping[int, str] | None = None
     ) -> StoredFrames:
-        """The stored frames of a split.
+        """The stored frames of a split, by the keys of its sounds, once or once for each augmented view.
 
-        Args:
-            views: What the sounds of the split are, in its order: once, or once for each augmented view.
-            unreadable: Positions of sounds that cannot be read, and so are not stored, each with the reason.
+        Positions of `unreadable` sounds, which are not stored, come with the reason.
         """
         gaps = unreadable or {}
         stored = [[key for position, key in enumerate(keys) if position not in gaps] for keys in views]
@@ -231,13 +201,7 @@ class ShardStore:
 
 
 class FrameStore(ShardStore):
-    """The cache of what one trunk makes of sounds.
-
-    Args:
-        root: The folder of all caches.
-        trunk: What computed the frames.
-        advice: What to do where the folder cannot be written.
-    """
+    """The cache of the frames that one trunk makes of sounds."""
 
     def __init__(self, root: Path, trunk: Trunk, advice: str = "give another --model.cache") -> None:
         super().__init__(root, trunk, advice)

@@ -31,19 +31,12 @@ CHECKED = 3
 
 @dataclass(frozen=True)
 class FrameCaching:
-    """How a strategy keeps what lies below its cut.
+    """How a strategy keeps the frames below its cut."""
 
-    Args:
-        folder: Folder of all caches; None takes the user's.
-        stored: Number format on the disk.
-        views: How many augmented versions of each training utterance are stored; 0 stores it as it is.
-        layers: Whether the states below the cut are stored too.
-    """
-
-    folder: str | None = None
+    folder: str | None = None  # folder of all caches; None takes the user's
     stored: StoredFormat = "bfloat16"
-    views: int = 0
-    layers: bool = False
+    views: int = 0  # augmented versions of each training utterance; 0 stores it as it is
+    layers: bool = False  # whether the states below the cut are stored too
 
     def store(self, encoder: Encoder) -> FrameStore:
         """The cache of what lies below an encoder's cut."""
@@ -53,25 +46,18 @@ class FrameCaching:
 
 @dataclass(frozen=True)
 class Request:
-    """The sounds that training needs, and which of them make up each split.
-
-    Args:
-        sounds: All of them that can be named.
-        views: For each split the keys of its utterances, once or once for each augmented view; empty where a
-            file could not even be hashed.
-    """
+    """The sounds that training needs, and their place in each split."""
 
     sounds: Sounds
+    # For each split the keys of its utterances, once or once for each augmented view; empty where a file
+    # could not even be hashed
     views: dict[str, list[list[str]]]
 
 
 def request(corpus: Any, views: int, *, skips: bool = False) -> Request:
-    """What a corpus must have stored before it can be trained on.
+    """The sounds that training on a corpus needs stored, each in so many augmented views (0: as it is).
 
-    Args:
-        corpus: The datamodule.
-        views: How many augmented versions of each training utterance.
-        skips: Whether an utterance that cannot be read is left out rather than refused.
+    With `skips`, an utterance that cannot be read is left out rather than refused.
     """
     missing = [name for name in ("split", "sound_keys", "use_frames") if not hasattr(corpus, name)]
     if missing:
@@ -156,12 +142,9 @@ def _read(corpus: Any, split: str, position: int, view: int | None) -> Any:
 
 
 def train_from_cache(caching: FrameCaching, encoder: Encoder, trainer: Trainer) -> dict[str, StoredFrames]:
-    """Builds what a cache lacks, checks what it has, lets the corpus read from it, and gives what is read.
+    """Completes and checks the cache, lets the corpus read from it, and gives the frames of each split.
 
-    Args:
-        caching: How it is kept.
-        encoder: The encoder, on its device.
-        trainer: The trainer, before it has asked for a loader.
+    The encoder is on its device; the trainer has not asked for a loader yet.
     """
     corpus: Any = getattr(trainer, "datamodule", None)
     wanted = request(corpus, caching.views, skips=getattr(corpus, "skips_damaged", False))
@@ -204,14 +187,7 @@ def _reason(corpus: Any, split: str, position: int) -> str:
 
 
 def fill(store: FrameStore, encoder: Encoder, sounds: Sounds, trainer: Trainer) -> None:
-    """Sets damaged files aside, and computes all that is missing, shared between processes.
-
-    Args:
-        store: The cache.
-        encoder: The encoder, on its device.
-        sounds: What must be there in the end.
-        trainer: Knows the processes.
-    """
+    """Sets damaged files aside, and computes all that is missing, shared between processes."""
     with ExitStack() as held:
         if trainer.global_rank == 0:
             store.create()

@@ -38,39 +38,22 @@ LIBRARIES = ("torch", "transformers")
 
 @dataclass(frozen=True)
 class Trunk:
-    """What is stored, and what computed it.
+    """The contents of a cache, and the computation that made them."""
 
-    Args:
-        cut: -1 for the output of the CNN, k for the frames that enter block k.
-        layers: Whether the states below are stored too, for a learned mix of layers.
-        stored: Number format on the disk.
-        weights: SHA-256 over the weights below the cut and the settings that decide what they compute.
-        family: wav2vec2, wavlm or hubert.
-        revision: Commit on the hub, where the encoder has one.
-        normalise: Whether waveforms are normalised per utterance.
-        size: Numbers in a frame.
-        max_samples: Where longer clips are cut; None takes them whole.
-        fast: Whether the fastest kernels computed it, or the plain formulas.
-        sample_rate: Samples a second.
-        code: SHA-256 over the source of what computes.
-        libraries: Versions of what computes.
-        layout: Version of the files.
-    """
-
-    cut: int
-    layers: bool
+    cut: int  # -1 for the output of the CNN, k for the frames that enter block k
+    layers: bool  # whether the states below are stored too, for a learned mix of layers
     stored: StoredFormat
-    weights: str
-    family: str
-    revision: str | None
-    normalise: bool
-    size: int
-    max_samples: int | None
-    fast: bool
+    weights: str  # SHA-256 over the weights below the cut and the settings that decide what they compute
+    family: str  # wav2vec2, wavlm or hubert
+    revision: str | None  # commit on the hub, where the encoder has one
+    normalise: bool  # whether waveforms are normalised per utterance
+    size: int  # numbers in a frame
+    max_samples: int | None  # where longer clips are cut; None takes them whole
+    fast: bool  # whether the fastest kernels computed it, or the plain formulas
     sample_rate: int
-    code: str
+    code: str  # SHA-256 over the source of what computes
     libraries: dict[str, str]
-    layout: int = LAYOUT
+    layout: int = LAYOUT  # version of the files
 
     @property
     def states(self) -> int:
@@ -93,14 +76,7 @@ class Trunk:
 
 
 def describe_trunk(encoder: Encoder, cut: int, *, stored: StoredFormat, layers: bool = False) -> Trunk:
-    """The trunk of an encoder below a cut.
-
-    Args:
-        encoder: The encoder; nothing below the cut may train.
-        cut: Where it is cut.
-        stored: Number format on the disk.
-        layers: Also store the states below the cut.
-    """
+    """The trunk of an encoder below a cut, where nothing may train; `layers` stores the states below too."""
     return Trunk(
         cut=cut,
         layers=layers,

@@ -32,14 +32,7 @@ def read_audio(
     start: float | None = None,
     end: float | None = None,
 ) -> NDArray[np.float32]:
-    """The sound of a file, or of a part of it, resampled to 16 kHz.
-
-    Args:
-        path: A wav, flac, ogg or mp3 file.
-        channels: What becomes of several channels: their average, or the one with the dialogue of a film.
-        start: Second at which the part starts; None takes the file from its start.
-        end: Second at which the part ends; None takes the file to its end.
-    """
+    """The sound of a file, or of its part from `start` to `end` seconds, as one channel at 16 kHz."""
     with _named(path), soundfile.SoundFile(path) as file:
         rate = file.samplerate
         first = 0 if start is None else min(round(start * rate), file.frames)
@@ -59,12 +52,7 @@ def read_audio(
 
 
 def to_sample_rate(mono: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    """A sound at 16 kHz.
-
-    Args:
-        mono: Its samples.
-        rate: Samples a second that it has.
-    """
+    """Mono samples at another rate, resampled to 16 kHz."""
     if rate == SAMPLE_RATE:
         return mono
     if not resamples(rate):
@@ -75,11 +63,7 @@ def to_sample_rate(mono: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
 
 
 def resamples(rate: int) -> bool:
-    """Whether a sample rate can be brought to 16 kHz by a kernel of bearable size.
-
-    Args:
-        rate: Samples a second.
-    """
+    """Whether a sample rate can be brought to 16 kHz by a kernel of bearable size."""
     common = math.gcd(rate, SAMPLE_RATE)
     return (rate // common) * (SAMPLE_RATE // common) <= LARGEST_KERNEL
 
@@ -100,11 +84,7 @@ def reading_version() -> str:
 
 
 def audio_seconds(path: str | Path) -> float:
-    """Duration of a sound file, from its header.
-
-    Args:
-        path: A wav, flac, ogg or mp3 file.
-    """
+    """Duration of a sound file, from its header."""
     with _named(path):
         header = soundfile.info(path)
     seconds: float = header.frames / header.samplerate
@@ -133,11 +113,7 @@ def _is_pointer(path: str | Path) -> bool:
 
 
 def find_audio(paths: list[str]) -> list[Path]:
-    """The sound files that paths name: files as they are, folders with everything in them, in order.
-
-    Args:
-        paths: Files and folders.
-    """
+    """The sound files that paths name: files as they are, folders with everything in them, in order."""
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():

@@ -50,16 +50,11 @@ class Augmentation:
             raise ValueError(f"probability must lie between 0 and 1, got {self.probability}.")
 
     def __call__(self, sound: NDArray[np.float32], seed: Sequence[int]) -> NDArray[np.float32]:
-        """The sound of one utterance, changed; the given array stays as it is.
+        """The sound of one utterance, mono at 16 kHz, changed; the given array is never altered.
 
-        Args:
-            sound: Mono samples at 16 kHz.
-            seed: Where chance comes from, such as seed, epoch and number of the utterance: integers from 0
-                on, always equally many. The same sound, settings and seed give the same samples.
-
-        Returns:
-            Samples at 16 kHz; another number of them if the speed changed, and the given array itself if
-            nothing did.
+        The same sound, settings and seed (integers from 0 on, always equally many) give the same samples. A
+        change of speed gives another number of them; without any change, the result is the given array
+        itself.
         """
         # As in the world: a person speaks at some pace, in a room, into a microphone that picks up noise too,
         # and the recorder sets the level of it all. The drawn SNR is therefore that of the result.

@@ -14,12 +14,7 @@ SHORTEST = 0.01
 
 
 class PlannedBatch(NamedTuple):
-    """What a worker needs to know to make a batch.
-
-    Args:
-        epoch: The epoch it is for; a worker that lives on learns it nowhere else.
-        positions: Positions of its utterances in the split.
-    """
+    """Positions of the utterances of a batch, and its epoch, which a lasting worker learns only here."""
 
     epoch: int
     positions: list[int]
@@ -33,17 +28,9 @@ class BatchPlan(DistributedSampler[PlannedBatch]):
     longest first and repeats nothing, so that nothing is counted twice. The batches of all processes at one
     step are together the batch that one process with as much room would take.
 
-    It is a DistributedSampler, so that Lightning leaves it alone and tells it the epoch.
-
-    Args:
-        seconds: Duration of each utterance; estimates will do.
-        batch_size: Utterances in a batch at most.
-        batch_seconds: Seconds in a batch at most, padding included; None sets no limit. A longer utterance
-            is a batch of its own.
-        shuffle: Whether this is for training.
-        seed: What each epoch is drawn from.
-        rank: Number of this process.
-        processes: How many processes share the epoch.
+    A batch has at most `batch_size` utterances and `batch_seconds` seconds, padding included; a longer
+    utterance is a batch of its own. Durations may be estimates. It is a DistributedSampler, so that Lightning
+    leaves it alone and tells it the epoch.
 
     Example:
         >>> plan = BatchPlan([1.0, 2.0, 1.1, 2.1], batch_size=2, shuffle=False)
@@ -75,21 +62,11 @@ class BatchPlan(DistributedSampler[PlannedBatch]):
         self._skipped: tuple[int, int] | None = None
 
     def skip(self, epoch: int, batches: int) -> None:
-        """Leaves out the first batches of one epoch: those that an interrupted run has already seen.
-
-        Args:
-            epoch: The epoch that was interrupted.
-            batches: How many of its batches are done.
-        """
+        """Leaves out the first batches of one epoch: those that an interrupted run has already seen."""
         self._skipped = (epoch, batches)
 
     def resume(self, epoch: int, interrupted: tuple[int, int] | None) -> None:
-        """Sets the first epoch, since workers read ahead of Lightning, and skips what is done of it.
-
-        Args:
-            epoch: Where the trainer stands.
-            interrupted: The epoch that a checkpoint was written in, and how many of its batches were done.
-        """
+        """Sets the first epoch, since workers read ahead of Lightning, and skips batches already done."""
         if interrupted is not None and interrupted[0] >= epoch:
             # The trainer itself may not have caught up with the checkpoint yet.
             epoch, done = interrupted

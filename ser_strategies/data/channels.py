@@ -15,21 +15,13 @@ _CENTRE = 2  # front left, front right, front centre, low frequencies, back left
 
 
 def average_channels(sound: Samples) -> Samples:
-    """The mean of all channels.
-
-    Args:
-        sound: (channels, samples).
-    """
+    """The mean of all channels of a sound (channels, samples)."""
     mean: Samples = sound[0] if len(sound) == 1 else sound.mean(axis=0)
     return mean
 
 
 def dialogue_channel(sound: Samples) -> Samples:
-    """The channel with the dialogue: the centre of surround sound, the left of stereo, mono as it is.
-
-    Args:
-        sound: (channels, samples), the third of three or more being the centre.
-    """
+    """The channel with the dialogue: the centre of surround sound, the left of stereo, mono as it is."""
     dialogue: Samples = sound[_CENTRE if len(sound) > _CENTRE else 0]
     return dialogue
 

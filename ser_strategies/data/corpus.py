@@ -339,8 +339,7 @@ class Corpus(LightningDataModule, ABC):
     def note_origins(self, origins: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Refuses to start from a checkpoint that has heard what is to be scored, or brands the result.
 
-        Args:
-            origins: For each checkpoint that a model starts from, each training behind it.
+        `origins` holds, for each checkpoint that a model starts from, each training behind it.
         """
         self._origins, self._guard = [], HeardGuard(allowed=self.allow_leakage)
         for source, trainings in origins.items():

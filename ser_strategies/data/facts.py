@@ -22,17 +22,11 @@ NUMBERED = re.compile(r"(?:(?:spk|spkr|speaker|actor|subject|subj|id)[ _-]*)?0*(
 
 @dataclass(frozen=True)
 class Caution:
-    """Something in a corpus that may make a score mean less than it seems.
+    """A property of a corpus that may make a score mean less than it seems."""
 
-    Args:
-        check: Its name, for programs.
-        words: One phrase.
-        advice: One sentence.
-    """
-
-    check: str
-    words: str
-    advice: str
+    check: str  # its name, for programs
+    words: str  # one phrase
+    advice: str  # one sentence
 
 
 def summary(rows: pd.DataFrame, labels: tuple[str, ...]) -> dict[str, Any]:
@@ -48,13 +42,7 @@ def summary(rows: pd.DataFrame, labels: tuple[str, ...]) -> dict[str, Any]:
 
 
 def cautions(table: pd.DataFrame, labels: tuple[str, ...], folds: int = 1) -> Iterator[Caution]:
-    """Everything in a table with its splits that deserves a warning.
-
-    Args:
-        table: A complete table with its splits.
-        labels: The classes.
-        folds: How many folds the protocol has.
-    """
+    """Everything in a table with its splits that deserves a warning."""
     used = table[table["split"].notna()]
     yield from _numbered_alike(used)
     if used["label"].notna().any():  # there may be votes alone

@@ -19,12 +19,7 @@ Numberings: TypeAlias = Mapping[str, Callable[[pd.DataFrame], Tensor]]
 
 
 def utterance_numbers(scope: str, ids: Iterable[str]) -> Tensor:
-    """A number for each utterance, the same wherever it is split and labelled otherwise.
-
-    Args:
-        scope: What makes ids of a corpus different from equal ones of another.
-        ids: The utterances.
-    """
+    """A number for each utterance of a corpus (the scope), the same however it is split and labelled."""
     digests = (hashlib.blake2b(f"{scope}/{name}".encode(), digest_size=8) for name in ids)
     return torch.tensor([int.from_bytes(d.digest(), "big", signed=True) for d in digests], dtype=torch.int64)
 
@@ -50,11 +45,7 @@ def heard_in_fit(splits: Splits, numberings: Numberings) -> dict[str, dict[Split
 
 
 class HeardGuard:
-    """Keeps utterances that something was trained or chosen on from being scored, or brands the result.
-
-    Args:
-        allowed: Whether the user has asked to score them all the same.
-    """
+    """Keeps utterances of training or selection from being scored or, where allowed, brands the result."""
 
     def __init__(self, *, allowed: bool) -> None:
         self.allowed = allowed
@@ -68,15 +59,10 @@ class HeardGuard:
         source: str,
         training: Mapping[str, Any],
     ) -> None:
-        """Raises ValueError, or adds a brand, where splits to be scored were heard.
+        """Raises ValueError, or adds a brand, where `source` was trained on what is to be scored.
 
-        Args:
-            splits: The splits of a corpus.
-            scored: Those that are to be scored.
-            numberings: How its utterances are numbered.
-            source: What learned, as a message calls it.
-            training: What it learned: the name of its splits and, under each numbering that it knows, the
-                numbers of its train and val utterances.
+        `training` has the name of its splits and, under each numbering that it knows, the numbers of its
+        train and val utterances.
         """
         for name in scored:
             rows = splits.rows(name)

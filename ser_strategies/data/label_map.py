@@ -13,14 +13,10 @@ from ser_strategies.data.table import TEXT, VOTE
 
 @dataclass(frozen=True)
 class LabelMap:
-    """What becomes of each class; classes that it does not name stay as they are.
-
-    Args:
-        classes: The classes of the corpus.
-        targets: A class -> its new name, which several may share; null leaves its utterances out.
-    """
+    """New names of classes; classes without one stay as they are."""
 
     classes: tuple[str, ...]
+    # A class -> its new name, which several may share; null leaves its utterances out
     targets: Mapping[str, str | None]
 
     def __post_init__(self) -> None:

@@ -23,22 +23,13 @@ NAMES = {"span": "moment of a recording", "audio": "sound"}
 
 @dataclass(frozen=True)
 class Leak:
-    """Something that stands in two splits.
+    """A relation, such as a shared speaker, of two splits, the first of which learns first."""
 
-    Args:
-        relation: One of `RELATIONS`.
-        splits: The two splits, the one that learns first.
-        count: How many speakers, sessions, ... both have.
-        utterances: How many utterances of the second split they make.
-        share: The same as a fraction of it.
-        examples: Some of what is shared.
-    """
-
-    relation: str
-    splits: tuple[str, str]
-    count: int
-    utterances: int
-    share: float
+    relation: str  # one of `RELATIONS`
+    splits: tuple[str, str]  # the two splits, the one that learns first
+    count: int  # of speakers, sessions, ... that both have
+    utterances: int  # of the second split
+    share: float  # the same as a fraction of it
     examples: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -53,10 +44,9 @@ class Leak:
 
 
 def find_leaks(table: pd.DataFrame) -> list[Leak]:
-    """Everything that stands in two splits of a table. What is not known is not compared.
+    """Everything that two splits of a table share; unknown values are not compared.
 
-    Args:
-        table: A complete table with its splits; a column `audio` identifies equal sounds.
+    A column `audio` identifies equal sounds.
     """
     used = table[table["split"].notna()]
     leaks = []
@@ -81,12 +71,7 @@ def find_leaks(table: pd.DataFrame) -> list[Leak]:
 
 
 def is_declared(leak: Leak, shares: Mapping[str, int | None] | Collection[str]) -> bool:
-    """Whether a protocol is known to share so much.
-
-    Args:
-        leak: What was found.
-        shares: What two splits may share, and how many of it; None, or no number, sets no limit.
-    """
+    """Whether a protocol declares the relation of a leak, with no limit or one that is not exceeded."""
     if leak.relation not in shares:
         return False
     limit = shares[leak.relation] if isinstance(shares, Mapping) else None
@@ -103,12 +88,7 @@ def check_leaks(
 ) -> None:
     """Raises ValueError unless every leak is one that the protocol declares, or the user allows all.
 
-    Args:
-        leaks: What was found.
-        declared: What the protocol shares on purpose, and how many of it at most.
-        allowed: Whether the user has asked for it.
-        corpus: What a message calls it.
-        alternatives: What to choose instead, as the end of a sentence.
+    The message calls the data `corpus` and ends with `alternatives`.
     """
     surprises = [leak for leak in leaks if not is_declared(leak, declared)]
     if surprises and not allowed:

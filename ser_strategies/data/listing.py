@@ -25,12 +25,7 @@ GLANCE = 512
 
 
 def sizes_of(root: Path, paths: pd.Series) -> pd.Series:
-    """Bytes of each file, from one listing of each folder; empty where there is no such file.
-
-    Args:
-        root: The folder of the corpus.
-        paths: Paths of the files, relative to it.
-    """
+    """Bytes of each file below a root, from one listing of each folder; empty where there is no such file."""
     folders = {path.rpartition("/")[0] for path in paths.dropna()}
     sizes: dict[str, int] = {}
     for folder in folders:
@@ -40,11 +35,7 @@ def sizes_of(root: Path, paths: pd.Series) -> pd.Series:
 
 
 def files_in(folder: Path) -> Iterator[tuple[str, int]]:
-    """Name and bytes of each file in a folder; nothing where there is no folder.
-
-    Args:
-        folder: The folder.
-    """
+    """Name and bytes of each file in a folder; nothing where there is no folder."""
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -62,11 +53,6 @@ def estimate_seconds(root: Path, paths: pd.Series, sizes: pd.Series) -> pd.Serie
     """About how long each file lasts, judging by its size and by a few files of its kind.
 
     It decides what shares a batch, so that an estimate will do; opening every file would not.
-
-    Args:
-        root: The folder of the corpus.
-        paths: Paths of the files, relative to it.
-        sizes: Their sizes in bytes.
     """
     kinds = paths.astype(TEXT).str.lower().str.extract(r"(\.[^./]*)$", expand=False).fillna("")
     seconds = pd.Series(0.0, index=paths.index)
@@ -96,14 +82,9 @@ def _header(path: Path) -> Any:
 
 
 def audio_keys(root: Path, table: pd.DataFrame) -> pd.Series | None:
-    """A key for every sound that is the same as another, where it could be one in another split.
+    """Equal keys for equal files of a table; None where there are too many to compare in passing.
 
-    Args:
-        root: The folder of the corpus.
-        table: Utterances with path, bytes and split.
-
-    Returns:
-        Equal keys for equal files; None where there are too many to compare in passing.
+    Only sounds that could be in two splits are read.
     """
     # A file without a byte is damaged, not shared.
     used = table[table["split"].notna() & (table["bytes"] > 0)]
@@ -119,10 +100,6 @@ def identical(root: Path, table: pd.DataFrame) -> pd.Series:
 
     Files that are alike but no sound, such as a page of a web server's saved under many names, are damaged
     rather than shared.
-
-    Args:
-        root: The folder of the corpus.
-        table: Utterances with path and bytes, of files that are there.
     """
     times = table["bytes"].value_counts()
     alike = table[table["bytes"].isin(times[times > 1].index)]

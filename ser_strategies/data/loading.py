@@ -49,30 +49,19 @@ class StoredFramesError(ValueError):
 
 
 class Loaded(NamedTuple):
-    """A batch, and what should have been in it.
+    """A batch, and the utterances that are missing from it."""
 
-    Args:
-        batch: What could be read; None where nothing could.
-        unreadable: Ids of what could not, each with the reason.
-        failure: Why no more can be read at all, for the main process to raise in one sentence.
-    """
-
-    batch: Batch | None
-    unreadable: dict[str, str]
-    failure: str = ""
+    batch: Batch | None  # None where nothing could be read
+    unreadable: dict[str, str]  # the reason, by id
+    failure: str = ""  # the reason to read no more, for the main process to raise
 
 
 class Batches(Dataset[Loaded]):
     """A split whose items are whole batches, by the positions of their utterances.
 
-    Args:
-        source: What reads and collates.
-        rows: The utterances of the split.
-        augmentation: What happens to each sound; None in evaluation.
-        seed: What augmentation is drawn from, with the epoch and the utterance.
-        frames: What is read in place of sounds; None reads sounds.
-        refill: Whether a batch of which nothing can be read takes the next utterance that can, as training
-            must: all processes count the same number of batches.
+    Sounds are augmented from seed, epoch and utterance; `frames` replaces them where they are cached. With
+    `refill`, a batch of which nothing can be read takes the next utterance that can, as training must: all
+    processes count the same number of batches.
     """
 
     def __init__(
@@ -149,14 +138,7 @@ class Batches(Dataset[Loaded]):
 def collate(
     rows: pd.DataFrame, sounds: list[Sound], labels: tuple[str, ...], dimensions: tuple[str, ...]
 ) -> Batch:
-    """One batch of rows of a complete table and their sounds.
-
-    Args:
-        rows: The rows.
-        sounds: The sound of each; none for a batch without waveforms.
-        labels: Names of the classes.
-        dimensions: Names of the dimensions.
-    """
+    """One batch of rows of a complete table and their sounds; without sounds, a batch without waveforms."""
     waveforms = [torch.from_numpy(sound) for sound in sounds] or [torch.zeros(0)] * len(rows)
     indices = {label: index for index, label in enumerate(labels)}
     votes = [column for column in (f"{VOTE}{label}" for label in labels) if column in rows]
@@ -175,11 +157,7 @@ def collate(
 
 
 def hash_sound(sound: Sound) -> str:
-    """A hash of samples.
-
-    Args:
-        sound: The samples.
-    """
+    """A hash of samples."""
     return hashlib.blake2b(np.ascontiguousarray(sound).data, digest_size=16).hexdigest()
 
 

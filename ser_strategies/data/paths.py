@@ -4,12 +4,7 @@ from pathlib import Path
 
 
 def expanded(option: str, path: str) -> Path:
-    """A path with ~ at its start replaced by the home folder; raises ValueError where it leads nowhere.
-
-    Args:
-        option: The option that it was given for, for a message.
-        path: The path.
-    """
+    """The path of an option, with ~ replaced by the home folder; ValueError where it is empty or has none."""
     if not str(path).strip():
         msg = f"--data.{option} is empty: give a path, or leave it out where it need not be given."
         raise ValueError(msg)

@@ -22,22 +22,14 @@ RULES: Mapping[str, type[Any]] = {
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way to split a corpus.
-
-    Args:
-        name: What a user calls it.
-        version: Rises whenever the same name would give other splits.
-        words: One sentence: who trains, validates and tests.
-        rule: What assigns utterances to splits.
-        shares: What stands in several splits on purpose, such as speaker, and how many of it at most, null
-            being any number. It is not refused: it brands the result.
-        splits: Splits that it makes.
-    """
+    """One way to split a corpus."""
 
     name: str
-    version: int
-    words: str
-    rule: Rule
+    version: int  # rises whenever the same name would give other splits
+    words: str  # one sentence: who trains, validates and tests
+    rule: Rule  # assigns utterances to splits
+    # Shared between splits on purpose, such as speaker, and how many of it at most, null being
+    # any number. It is not refused: it brands the result
     shares: Mapping[str, int | None] | Collection[str] = ()
     splits: tuple[Split, ...] = SPLITS
 
@@ -52,33 +44,21 @@ class Protocol:
             object.__setattr__(self, "shares", dict.fromkeys(self.shares))
 
     def assign(self, table: pd.DataFrame, fold: int) -> pd.Series:
-        """The split of each utterance; empty where it is left out.
-
-        Args:
-            table: A complete table.
-            fold: Which of the folds, from 1.
-        """
+        """The split of each utterance of a complete table in a fold, from 1; empty where it is left out."""
         self.check_fold(fold)
         return self.rule.assign(table, fold)
 
     def check_fold(self, fold: int) -> None:
-        """Raises ValueError where the protocol has no such fold.
-
-        Args:
-            fold: Which of the folds, from 1.
-        """
+        """Raises ValueError where the protocol has no such fold."""
         if not 1 <= fold <= self.rule.folds:
             folds = f"1 to {self.rule.folds}" if self.rule.folds > 1 else "only 1"
             msg = f"fold must be {folds} for the protocol {self.name}, got {fold}."
             raise ValueError(msg)
 
     def digest(self, table: pd.DataFrame, fold: int, columns: Sequence[str] = ()) -> str:
-        """A hash of the protocol and of who is where with which label: equal hashes, equal tasks.
+        """A hash of the protocol and of the splits and labels of a complete table: equal hashes, equal tasks.
 
-        Args:
-            table: A complete table with its splits.
-            fold: Which of the folds.
-            columns: Columns of numbers that are learned beside the label.
+        `columns` are the numbers that are learned beside the label.
         """
         state = hashlib.sha256(json.dumps([self.name, self.version, fold, list(columns)]).encode())
         used = table[table["split"].notna()]
@@ -100,18 +80,13 @@ OWN = Protocol(
 
 @dataclass(frozen=True)
 class Count:
-    """How many utterances a corpus is published to have.
+    """The number of utterances that a corpus is published to have."""
 
-    Args:
-        version: The release it was counted in.
-        where: Which utterances are counted: a value for each column named.
-        total: How many there are.
-        by: How many there are of each value of a column.
-    """
-
-    version: str = ""
+    version: str = ""  # the release it was counted in
+    # The utterances that are counted: a value for each column named
     where: Mapping[str, str] = field(default_factory=dict)
     total: int | None = None
+    # Utterances with each value of a column
     by: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def differences(self, table: pd.DataFrame) -> Iterator[str]:
@@ -131,32 +106,21 @@ class Count:
 
 @dataclass(frozen=True)
 class Card:
-    """What the package knows of a corpus beside its parser.
+    """Knowledge of a corpus beside its parser."""
 
-    Args:
-        name: Its name in print.
-        request: Where to get it.
-        protocols: The ways to split it; the first is the default.
-        counts: Published counts.
-        damaged: Utterances known to be useless in the published corpus, and why; they are never used.
-        absent: Utterances known to be missing from some release; they are used where they are there.
-        scale: The lowest and the highest value that dimensions can have; None where that is not known.
-    """
-
-    name: str
-    request: str
-    protocols: tuple[Protocol, ...]
+    name: str  # its name in print
+    request: str  # where to get it
+    protocols: tuple[Protocol, ...]  # the ways to split it; the first is the default
     counts: tuple[Count, ...] = ()
+    # Utterances known to be useless in the published corpus, and why; they are never used
     damaged: Mapping[str, str] = field(default_factory=dict)
+    # Utterances known to be missing from some release; they are used where they are there
     absent: Mapping[str, str] = field(default_factory=dict)
+    # The lowest and the highest value that dimensions can have; None where that is not known
     scale: tuple[float, float] | None = None
 
     def choose(self, name: str | None) -> Protocol:
-        """The protocol of a name, or the default one.
-
-        Args:
-            name: What the user asked for; None takes the first.
-        """
+        """The protocol of a name; None takes the first."""
         known = {protocol.name: protocol for protocol in self.protocols}
         if name is None:
             return self.protocols[0]
@@ -168,11 +132,7 @@ class Card:
 
 
 def load_card(name: str) -> Card:
-    """Reads the card of a corpus from the package.
-
-    Args:
-        name: Name of the file in the folder protocols, without its ending.
-    """
+    """Reads the card of a corpus, a file of the folder protocols without its ending."""
     text = files("ser_strategies.data").joinpath("protocols", f"{name}.json").read_text(encoding="utf-8")
     facts: dict[str, Any] = json.loads(text)
     facts["protocols"] = tuple(_protocol(each) for each in facts["protocols"])

@@ -26,14 +26,9 @@ def read_table(
     encodings: Sequence[str] = ("utf-8-sig",),
     separator: str = ",",
 ) -> pd.DataFrame:
-    """A CSV file with every column as text, those asked for as numbers.
+    """A CSV file with every column as text, or as numbers, NaN where empty; raises where a column is missing.
 
-    Args:
-        path: The file.
-        columns: Columns it must have.
-        numbers: Columns that hold numbers; an empty cell is NaN.
-        encodings: What the file may be written in; the first that fits is taken.
-        separator: What stands between cells.
+    The first of the encodings that fits is taken.
     """
     table = _parse(path, columns, encodings, separator)
     check_columns(path, table, columns)
@@ -110,11 +105,7 @@ def _fits(content: bytes, encoding: str) -> bool:
 
 
 def odd_encoding(path: Path) -> str | None:
-    """What is unexpected about the encoding of a label file; None where it is UTF-8 and nothing else.
-
-    Args:
-        path: The file.
-    """
+    """Anything unexpected about the encoding of a label file; None where it is UTF-8 and nothing else."""
     content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
@@ -128,13 +119,7 @@ def odd_encoding(path: Path) -> str | None:
 
 
 def check_columns(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Raises ValueError where a table lacks a column.
-
-    Args:
-        path: Where it is from.
-        table: What was read.
-        columns: Columns it must have.
-    """
+    """Raises ValueError where a table, read from a path, lacks a column."""
     missing = [column for column in columns if column not in table]
     if missing:
         msg = f"{path} lacks the column {', '.join(missing)}: got {', '.join(table.columns)}."
@@ -142,12 +127,7 @@ def check_columns(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> No
 
 
 def to_numbers(path: Path, column: pd.Series) -> pd.Series:
-    """A column of text as numbers, NaN where it is empty.
-
-    Args:
-        path: Where it is from.
-        column: What was read.
-    """
+    """A column of text as numbers, NaN where it is empty; the path is for the message."""
     numbers = pd.to_numeric(column, errors="coerce").astype("float64")
     wrong = numbers.isna() & column.notna()
     if wrong.any():

@@ -112,11 +112,7 @@ class RecordedCorpus(Corpus):
             raise FileNotFoundError(msg)
 
     def find(self, *names: str) -> Path:
-        """The first of several files or folders that is there.
-
-        Args:
-            names: Where it may be, relative to the root; a pattern such as */labels.csv will do.
-        """
+        """The first of several files, folders or patterns, such as */labels.csv, found below the root."""
         for name in names:
             found = sorted(path for path in self.root.glob(name) if not path.name.startswith("._"))
             if found:
@@ -181,11 +177,7 @@ class RecordedCorpus(Corpus):
         drop(f"the class is not in {self.label_set}", table["label"].isna())
 
     def vote_shares(self, said: pd.DataFrame) -> pd.DataFrame:
-        """Of the votes for any of the classes, the share of each, by id.
-
-        Args:
-            said: Judgements, one a row: id and label.
-        """
+        """For each id, the share of each class in the votes for any class; judgements have id and label."""
         counts = said.groupby(["id", "label"]).size().unstack(fill_value=0)
         counts = counts.reindex(columns=list(self.classes), fill_value=0)
         return counts.div(counts.sum(axis=1).replace(0, float("nan")), axis=0).add_prefix(VOTE)

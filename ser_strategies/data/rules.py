@@ -26,25 +26,15 @@ class Rule(Protocol):
         """How many ways to split it knows."""
 
     def assign(self, table: pd.DataFrame, fold: int) -> pd.Series:
-        """The split of each utterance of a complete table; empty where it is left out.
-
-        Args:
-            table: The utterances.
-            fold: Which of the folds, from 1.
-        """
+        """The split of each utterance of a complete table in a fold, from 1; empty where it is left out."""
 
 
 @dataclass(frozen=True)
 class ByValue:
-    """A column says it, such as the split a corpus was published with.
-
-    Args:
-        column: The column.
-        splits: What each of its values means; null leaves the utterances out.
-    """
+    """A column says it, such as the split a corpus was published with."""
 
     column: str
-    splits: Mapping[str, Split | None]
+    splits: Mapping[str, Split | None]  # by value; null leaves the utterances out
     folds = 1
 
     def assign(self, table: pd.DataFrame, fold: int) -> pd.Series:
@@ -63,19 +53,12 @@ class ByValue:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Groups are listed: for each fold those that validate and those that test; all others train.
+    """Groups are listed: for each fold those that validate and those that test; all others train."""
 
-    Args:
-        column: What groups utterances, such as speaker.
-        test: Groups that test, for each fold; together they are all groups there are.
-        val: Groups that validate, for each fold.
-        left_out: Groups that are in no split, such as what several people say at once.
-    """
-
-    column: str
-    test: Sequence[Sequence[str]]
-    val: Sequence[Sequence[str]]
-    left_out: Sequence[str] = ()
+    column: str  # the groups, such as speaker
+    test: Sequence[Sequence[str]]  # groups that test, for each fold; together they are all groups there are
+    val: Sequence[Sequence[str]]  # groups that validate, for each fold
+    left_out: Sequence[str] = ()  # groups that are in no split, such as what several people say at once
 
     def __post_init__(self) -> None:
         """Refuses lists by which a fold would have nobody to train on."""
@@ -117,11 +100,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class ByFold:
-    """A column for each fold says it.
-
-    Args:
-        columns: The columns.
-    """
+    """A column for each fold says it."""
 
     columns: tuple[str, ...]
 
@@ -141,18 +120,12 @@ class Drawn:
 
     The draw goes by a hash of seed and id, so that it depends neither on the order of the table nor on a
     library's generator.
-
-    Args:
-        test: Share that tests.
-        val: Share that validates, of what does not test.
-        seed: What is drawn from.
-        column: What is shared out evenly.
     """
 
-    test: float
-    val: float
+    test: float  # share that tests
+    val: float  # share that validates, of what does not test
     seed: int = 0
-    column: str = "label"
+    column: str = "label"  # shared out evenly
     folds = 1
 
     def __post_init__(self) -> None:
@@ -184,21 +157,16 @@ class GroupFolds:
     """Groups are shared out so that folds are alike in size and classes; the fold after the test's validates.
 
     The largest groups go first, each into the fold where it disturbs the balance least.
-
-    Args:
-        folds: How many folds; three or more.
-        column: What groups utterances, such as speaker.
-        seed: What decides between groups of the same size.
-        balance: A column of which every group has a value, such as gender, that is shared out evenly too;
-            groups without one are shared out as they come.
-        steady: Whether counts are rounded to powers of two, so that an utterance more or less seldom moves
-            any other.
     """
 
-    folds: int = 5
-    column: str = "speaker"
-    seed: int = 0
+    folds: int = 5  # three or more
+    column: str = "speaker"  # the groups, such as speaker
+    seed: int = 0  # decides between groups of the same size
+    # A column of which every group has a value, such as gender, that is shared out evenly too; groups
+    # without one are shared out as they come
     balance: str | None = None
+    # Whether counts are rounded to powers of two, so that an utterance more or less seldom moves any
+    # other
     steady: bool = False
 
     def __post_init__(self) -> None:

@@ -7,13 +7,7 @@ import pandas as pd
 
 
 def drop_from_train(table: pd.DataFrame, share: float, seed: int) -> pd.Series:
-    """The split of each utterance after all but a share of each class was taken out of the train split.
-
-    Args:
-        table: A complete table with its splits.
-        share: What remains of each class, at least one utterance.
-        seed: Where the draw comes from.
-    """
+    """The splits of a table when only a share of each class, at least one utterance, stays in train."""
     split = table["split"].copy()
     train = table[split == "train"]
     # A number of its own for each utterance: who else is in the table changes nothing.

@@ -47,11 +47,7 @@ class SplitSource(Protocol):
 
 
 class Splits:
-    """Every utterance of a corpus and the split it is in; raises ValueError where splits leak.
-
-    Args:
-        corpus: What is split; it is not kept.
-    """
+    """Every utterance of a corpus and the split it is in; raises ValueError where splits leak."""
 
     def __init__(self, corpus: SplitSource) -> None:
         self.labels, self.dimensions = corpus.labels, corpus.dimensions

@@ -30,10 +30,8 @@ GENDERS = {"f": "female", "female": "female", "woman": "female", "m": "male", "m
 def complete(table: pd.DataFrame, corpus: str) -> pd.DataFrame:
     """A table with every column in its type, checked; nothing in it is dropped or guessed.
 
-    Args:
-        table: At least the columns id and seconds. A column named vote/<class> holds a share of the raters'
-            votes; numeric columns of other names are dimensions.
-        corpus: What a message calls it.
+    Columns id and seconds must be there. A column named vote/<class> holds a share of the raters' votes;
+    numeric columns of other names are dimensions.
     """
     missing = [column for column in ("id", "seconds") if column not in table]
     if missing:
@@ -58,12 +56,7 @@ def complete(table: pd.DataFrame, corpus: str) -> pd.DataFrame:
 
 
 def check_ids(table: pd.DataFrame, corpus: str) -> None:
-    """Raises ValueError where an utterance has no id, or another one's.
-
-    Args:
-        table: Any table of utterances.
-        corpus: What the message calls it.
-    """
+    """Raises ValueError where an utterance of a corpus has no id, or another one's."""
     if table["id"].isna().any():
         msg = f"{corpus} has {table['id'].isna().sum()} utterances without an id: every row needs one."
         raise ValueError(msg)
@@ -82,13 +75,7 @@ def _check_seconds(table: pd.DataFrame, corpus: str) -> None:
 
 
 def check_labels(table: pd.DataFrame, labels: tuple[str, ...], corpus: str) -> None:
-    """Raises ValueError naming an utterance whose label is none of the classes.
-
-    Args:
-        table: A complete table.
-        labels: Names of the classes.
-        corpus: What the message calls it.
-    """
+    """Raises ValueError naming an utterance of a corpus whose label is none of the classes."""
     strange = table[table["label"].notna() & ~table["label"].isin(list(labels))]
     if len(strange):
         first = strange.iloc[0]

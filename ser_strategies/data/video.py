@@ -28,27 +28,15 @@ _AT_ONCE = 4  # clips a process takes at a time: a twentieth of a second, and wh
 
 @dataclass(frozen=True)
 class Extraction:
-    """What became of the clips.
-
-    Args:
-        written: How many files were written.
-        kept: How many were there already, whole.
-        failed: Path of a clip -> why it gave no sound.
-    """
+    """Files written and kept, and clips that gave no sound."""
 
     written: int
-    kept: int
-    failed: dict[str, str]
+    kept: int  # those that were there already, whole
+    failed: dict[str, str]  # the reason, by the path of a clip
 
 
 def extract_sound(video: Path, target: Path, *, channel: ChannelRule) -> float:
-    """Writes the sound of a clip as 16 kHz mono FLAC, whole or not at all; gives its seconds.
-
-    Args:
-        video: The clip.
-        target: Where to write.
-        channel: Makes one channel of all.
-    """
+    """Writes one channel of a clip's sound as 16 kHz FLAC, whole or not at all; gives its seconds."""
     channels, rate = _decode(video)
     sound: Samples = resample(torch.from_numpy(channel(channels)), rate, SAMPLE_RATE).numpy()
     flac = BytesIO()  # libsndfile would say nothing of a full disk
@@ -63,13 +51,8 @@ def extract_all(
 ) -> Extraction:
     """Writes the sound of each clip beside it, as x.flac of x.mp4, unless that is there and whole.
 
-    What is interrupted leaves whole files, and goes on from there next time. One run at a time for a folder.
-
-    Args:
-        videos: The clips.
-        channel: Makes one channel of all; a function that a module holds by its name.
-        processes: How many work side by side; 1 is this process alone.
-        progress: Is told how many more clips have been dealt with.
+    An interrupted run leaves whole files, and the next goes on from there. One run at a time for a folder.
+    `channel` must be a function of a module, which other processes can import; one process is this one alone.
     """
     targets = Counter(video.with_suffix(".flac") for video in videos)
     if twice := [str(target) for target, count in targets.items() if count > 1]:

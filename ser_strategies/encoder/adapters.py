@@ -55,11 +55,7 @@ class Adapter(ABC):
         return None
 
     def after_step(self, step: int) -> None:  # noqa: B027 - few follow a schedule
-        """Follows a schedule; gradients of the step are still there.
-
-        Args:
-            step: Optimizer steps so far, this one included.
-        """
+        """Follows a schedule after an optimizer step, counted from 1, whose gradients are still there."""
 
     def penalty(self) -> Tensor | None:
         """What is added to the loss of a training step, a scalar; None for nothing."""

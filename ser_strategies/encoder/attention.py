@@ -25,9 +25,8 @@ FAST, PLAIN = "ser_strategies", "ser_strategies_plain"
 class GatedBiasAttention(nn.Module):
     """Self-attention with WavLM's gated relative-position bias, built from transformers' module.
 
-    Args:
-        original: The `WavLMAttention` whose sub-modules and parameters this one takes over.
-        fast: Whether to choose the best kernel; False takes the formula word by word.
+    It takes over the sub-modules and parameters of `original`; without `fast` it computes the formula word by
+    word.
     """
 
     def __init__(self, original: Any, *, fast: bool = True) -> None:
@@ -56,11 +55,8 @@ class GatedBiasAttention(nn.Module):
     ) -> tuple[Tensor, None, Tensor]:
         """Attend. The signature and the triple returned are those transformers' blocks expect.
 
-        Args:
-            hidden_states: (batch, frames, size).
-            attention_mask: True where a frame may be attended to, (batch, 1, 1, frames); None for all.
-            position_bias: As `position_bias` makes it, (1, heads, frames, frames); None to make it here,
-                which only the first block can.
+        The mask (batch, 1, 1, frames) is True where a frame may be attended to. Without `position_bias`, (1,
+        heads, frames, frames), it is made here, which only the first block can.
         """
         batch, frames, size = hidden_states.shape
         if position_bias is None:
@@ -113,23 +109,13 @@ class GatedBiasAttention(nn.Module):
 
 
 def use_gated_attention(model: SpeechModel, *, fast: bool = True) -> None:
-    """Replaces every `WavLMAttention` in `model` by `GatedBiasAttention`, parameters and names unchanged.
-
-    Args:
-        model: A WavLM of transformers.
-        fast: As for `GatedBiasAttention`.
-    """
+    """Replaces every `WavLMAttention` in `model` by `GatedBiasAttention`, parameters and names unchanged."""
     for block in model.encoder.layers:
         block.attention = GatedBiasAttention(block.attention, fast=fast)
 
 
 def use_attention(model: SpeechModel, *, fast: bool) -> None:
-    """Lets a wav2vec2 or HuBERT of transformers attend by `attend`.
-
-    Args:
-        model: The model.
-        fast: As for `attend`.
-    """
+    """Lets a wav2vec2 or HuBERT of transformers attend by `attend`."""
     model.config._attn_implementation = FAST if fast else PLAIN
 
 

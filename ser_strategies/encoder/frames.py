@@ -43,14 +43,9 @@ def normalise_waveforms(waveforms: Tensor, lengths: Tensor) -> Tensor:
 def length_aware_group_norm(features: Tensor, counts: Tensor, norm: nn.GroupNorm) -> Tensor:
     """`norm(features)` with the statistics of each clip taken over its own `counts` steps only.
 
-    The base encoders normalise each channel over time. With the library's GroupNorm a clip's features
-    then depend on how much padding its batch happens to need: they move by a third, or more.
-
-    Args:
-        features: Output of the first convolution, (batch, channels, steps). It is overwritten where no
-            gradient needs it.
-        counts: Valid steps of each clip, (batch,).
-        norm: The GroupNorm with one group per channel whose weight, bias and epsilon apply.
+    The base encoders normalise each channel over time. With the library's GroupNorm a clip's features then
+    depend on how much padding its batch happens to need: they move by a third, or more. Features of the first
+    convolution, (batch, channels, steps), are overwritten where no gradient needs them.
     """
     _, channels, steps = features.shape
     if norm.num_groups != channels:

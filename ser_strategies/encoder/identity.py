@@ -29,22 +29,14 @@ COMPUTED_BY = (
 
 @dataclass(frozen=True)
 class EncoderIdentity:
-    """Plain facts that go into every checkpoint and every result.
+    """Plain facts that go into every checkpoint and every result."""
 
-    Args:
-        source: Where it was loaded from: hub id, folder, checkpoint or `random:<size>`.
-        revision: Commit on the hub, where there is one.
-        family: wav2vec2, wavlm or hubert.
-        normalise: Whether waveforms are normalised per utterance, as its preprocessor_config.json says.
-        fingerprint: SHA-256 over its weights and what else decides what it computes.
-        origin: Fingerprint of the encoder this one was trained from, if it comes from a checkpoint.
-    """
-
-    source: str
-    revision: str | None
-    family: str
-    normalise: bool
-    fingerprint: str
+    source: str  # where it was loaded from: hub id, folder, checkpoint or `random:<size>`
+    revision: str | None  # commit on the hub, where there is one
+    family: str  # wav2vec2, wavlm or hubert
+    normalise: bool  # whether waveforms are normalised per utterance, as its preprocessor_config.json says
+    fingerprint: str  # SHA-256 over its weights and what else decides what it computes
+    # Fingerprint of the encoder this one was trained from, if it comes from a checkpoint
     origin: str | None = None
 
     def as_dict(self) -> dict[str, str | bool | None]:

@@ -17,18 +17,11 @@ def span_mask(
 ) -> Tensor:
     """Random spans, True where masked, (batch, total), by the formula of transformers.
 
-    `probability` is about the fraction of steps masked, before overlaps: a clip of n steps gets
-    ``max(minimum, floor(probability * n / length + U))`` spans of `length` steps, as many as fit, with starts
-    drawn without replacement. Unlike transformers' function each clip draws from its own length and its own
-    U, so that its masks do not depend on its batch mates, and no span ever touches padding.
-
-    Args:
-        counts: Valid steps of each clip, (batch,).
-        total: Steps of the padded batch.
-        probability: About the fraction of steps to mask.
-        length: Steps of one span.
-        minimum: Spans a clip gets at least, if they fit.
-        generator: Where the draws come from; the global generator if None.
+    `probability` is about the fraction of steps masked, before overlaps: a clip of n steps (its entry in
+    `counts`) gets ``max(minimum, floor(probability * n / length + U))`` spans of `length` steps, as many as
+    fit, with starts drawn without replacement. Unlike transformers' function each clip draws from its own
+    length and its own U, so that its masks do not depend on its batch mates, and no span ever touches
+    padding.
     """
     most = min(max(int(probability * total / length + 1), minimum), total // length)
     batch, device = counts.shape[0], counts.device
@@ -47,16 +40,7 @@ def span_mask(
 
 
 class SpecAugment(nn.Module):
-    """Masks spans of frames, and of channels, while it is in training mode.
-
-    Args:
-        time_probability: About the fraction of frames to mask; 0 masks none.
-        time_length: Frames of one span.
-        time_minimum: Spans a clip gets at least, if time masking is on.
-        channel_probability: About the fraction of channels to mask; 0 masks none.
-        channel_length: Channels of one span.
-        channel_minimum: Channel spans a clip gets at least, if channel masking is on.
-    """
+    """Masks spans of frames and channels while it is in training mode; for the numbers see `span_mask`."""
 
     def __init__(
         self,
@@ -81,13 +65,7 @@ class SpecAugment(nn.Module):
         self.channel_minimum = channel_minimum
 
     def draw(self, counts: Tensor, total: int, generator: torch.Generator | None = None) -> Tensor:
-        """Which frames of each clip to mask, (batch, total).
-
-        Args:
-            counts: Valid frames of each clip, (batch,).
-            total: Frames of the padded batch.
-            generator: Where the draws come from; the global generator if None.
-        """
+        """Frames to mask, (batch, total), in clips of these numbers of valid frames."""
         return span_mask(
             counts,
             total,
@@ -100,13 +78,10 @@ class SpecAugment(nn.Module):
     def forward(
         self, frames: Tensor, mask: Tensor, fill: Tensor | None = None, hidden: Tensor | None = None
     ) -> Tensor:
-        """Frames with spans replaced.
+        """Frames (batch, frames, size) with spans replaced by `fill`, or zeros; masked channels become zero.
 
-        Args:
-            frames: (batch, frames, size).
-            mask: True where a frame is valid, (batch, frames).
-            fill: What a masked frame becomes, (size,); zeros if None. Masked channels always become zero.
-            hidden: Which frames to mask, in whatever mode; None draws them, in training mode only.
+        `mask` is True where a frame is valid. `hidden` names the frames to mask, in whatever mode; without it
+        they are drawn, in training mode only.
         """
         if not self.training and hidden is None:
             return frames

@@ -15,12 +15,7 @@ PARTS = ("quantizer.", "project_q.", "project_hid.")
 
 
 def load_quantiser(source: str, revision: str | None = None) -> dict[str, Tensor]:
-    """Weights of the quantiser and both projections by name; empty where the source has none.
-
-    Args:
-        source: What an `Encoder` was loaded from.
-        revision: Branch, tag or commit of a hub id.
-    """
+    """Weights of the quantiser and both projections by name; empty where the source has none."""
     if source.startswith("random:"):
         return {}
     path = Path(source).expanduser()

@@ -45,9 +45,7 @@ class Published(NamedTuple):
 def published(source: str, revision: str | None = None) -> Published:
     """The folder that `source` is or names on the hub, fetched if it is not in the local cache.
 
-    Args:
-        source: A folder, or a hub id.
-        revision: Branch, tag or commit of a hub id; the beginning of a commit is enough in the cache.
+    The revision of a hub id is a branch, a tag or a commit; the beginning of a commit is enough in the cache.
     """
     if Path(source).is_dir():
         return Published(Path(source), None)

@@ -33,19 +33,13 @@ UNSUPPORTED = ("add_adapter", "conv_pos_batch_norm")
 
 
 class LoadedEncoder(NamedTuple):
-    """A transformers model in float32, and which one it is.
+    """A transformers model in float32, and which one it is."""
 
-    Args:
-        model: The model, without an adapter.
-        identity: Which encoder it is, an adapter that it carries included.
-        adapter: What is still to be put into it, if a checkpoint has an adapter that cannot be merged.
-        adapter_weights: What the model then holds.
-    """
-
-    model: SpeechModel
-    identity: EncoderIdentity
+    model: SpeechModel  # the model, without an adapter
+    identity: EncoderIdentity  # an adapter that it carries included
+    # Still to be put into the model, if a checkpoint has one that cannot be merged
     adapter: Adapter | None = None
-    adapter_weights: Mapping[str, Tensor] = {}
+    adapter_weights: Mapping[str, Tensor] = {}  # of the model with it
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -61,13 +55,7 @@ class LoadedEncoder(NamedTuple):
 
 
 def load_encoder(source: str, revision: str | None = None) -> LoadedEncoder:
-    """The encoder that `source` names.
-
-    Args:
-        source: A hub id, a local folder in transformers' format, a `.ckpt` of an earlier stage, or
-            `random:<size>`.
-        revision: Branch, tag or commit of a hub id.
-    """
+    """The encoder of a hub id, a folder in transformers' format, a `.ckpt` or `random:<size>`."""
     if not source:
         msg = "encoder is empty: expected a hub id, a folder, a .ckpt file or random:<size>."
         raise ValueError(msg)

@@ -45,12 +45,7 @@ def train_mask_vector(encoder: Encoder) -> None:
 
 
 def train_top_blocks(encoder: Encoder, top_blocks: int) -> None:
-    """Freezes all but the last `top_blocks` blocks, and the norm above them where the encoder has one.
-
-    Args:
-        encoder: The encoder.
-        top_blocks: Blocks to train, counted from the output; 0 freezes the whole encoder.
-    """
+    """Freezes all but the last `top_blocks` blocks, and the norm above them; 0 freezes all."""
     if not is_whole(top_blocks) or not 0 <= top_blocks <= encoder.block_count:
         source = encoder.identity.source
         msg = f"top_blocks must be between 0 and {encoder.block_count} for {source}, got {top_blocks!r}."

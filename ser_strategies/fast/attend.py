@@ -20,16 +20,10 @@ def attend(
     *,
     fast: bool = True,
 ) -> Tensor:
-    """Softmax of query times key, plus a bias, times value: (batch, heads, frames, size).
+    """Softmax of query times key, plus a bias, times value: all (batch, heads, frames, size).
 
-    Args:
-        query: (batch, heads, frames, size).
-        key: Likewise.
-        value: Likewise.
-        mask: True where a frame may be attended to, (batch, 1, 1, frames); None for all.
-        bias: WavLM's, added before softmax; None adds nothing.
-        dropout: Chance to drop a weight.
-        fast: Whether to choose the best kernel; False takes the formula word by word.
+    `mask` (batch, 1, 1, frames) is True where a frame may be attended to, `bias` is WavLM's, `dropout` the
+    chance to drop a weight. Without `fast` the formula is computed word by word.
     """
     if not fast:
         return _plain(query, key, value, mask, bias, dropout)

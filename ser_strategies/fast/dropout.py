@@ -17,9 +17,7 @@ STEPS = 2**16
 class Kept:
     """Draws what dropout keeps: the same again, in the same order, from the same seed.
 
-    Args:
-        rate: The chance to drop a value.
-        seed: What is drawn from; None takes one from torch's generator.
+    Without a seed it takes one from torch's generator.
 
     Example:
         >>> kept = Kept(0.5, seed=0)
@@ -38,11 +36,7 @@ class Kept:
         return STEPS / (STEPS - self.dropped)
 
     def draw(self, like: Tensor) -> Tensor:
-        """1 where a value is kept, 0 where it is dropped, in the shape and format of `like`.
-
-        Args:
-            like: What is to be multiplied with the result.
-        """
+        """1 where a value is kept, 0 where it is dropped, in the shape and format of `like`."""
         count = like.numel()
         words = self._bits.random_raw(-(-count // 4)).view(np.int16)[:count]
         kept = torch.empty(like.shape, dtype=like.dtype, device="cpu")
@@ -51,12 +45,7 @@ class Kept:
 
 
 def drawn_here(values: Tensor, rate: float) -> bool:
-    """Whether numbers for these values are drawn by `Kept`: on a CPU, at rates that it can tell from 0 and 1.
-
-    Args:
-        values: What is dropped from.
-        rate: The chance to drop a value.
-    """
+    """Whether `Kept` draws numbers for these values: on a CPU, at rates that it can tell from 0 and 1."""
     return values.device.type == "cpu" and 0 < round(rate * STEPS) < STEPS
 
 

@@ -13,10 +13,8 @@ def use_fused(optimizer: Optimizer) -> None:
     """Lets a step update all parameters in one pass: the same arithmetic, rounded in another order.
 
     torch leaves it to whoever builds an optimizer to ask for that; the choice then lies in its groups, which
-    the constructor only copies. An optimizer whose options name an implementation keeps it.
-
-    Args:
-        optimizer: Any; one that has no fused step is left as it is.
+    the constructor only copies. An optimizer whose options name an implementation keeps it, and one that has
+    no fused step is left as it is.
 
     Example:
         >>> weight = torch.nn.Parameter(torch.zeros(2))
@@ -46,12 +44,7 @@ def fused_choices(optimizer: Optimizer) -> list[bool | None]:
 
 
 def restore_fused(optimizer: Optimizer, choices: Sequence[bool | None]) -> None:
-    """Puts the choice back that a loaded state has replaced by that of the run which it is from.
-
-    Args:
-        optimizer: Any.
-        choices: What `fused_choices` said before.
-    """
+    """Puts back choices of `fused_choices` that a loaded state has replaced by those of its own run."""
     for group, fused in zip(optimizer.param_groups, choices, strict=True):
         if group.get("fused") == fused:
             continue

@@ -22,29 +22,19 @@ Where = tuple[slice, slice, slice]
 
 
 class Bias(NamedTuple):
-    """WavLM's bias on the weights before softmax: gate times distance.
+    """WavLM's bias on the weights before softmax: gate times distance."""
 
-    Args:
-        gate: How much of the bias each query takes, (batch, heads, frames, 1).
-        by_position: The bias of each pair of frames, (1, heads, frames, frames).
-    """
-
-    gate: Tensor
-    by_position: Tensor
+    gate: Tensor  # share of the bias that each query takes, (batch, heads, frames, 1)
+    by_position: Tensor  # the bias of each pair of frames, (1, heads, frames, frames)
 
 
 def attend_piecewise(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, bias: Bias | None, dropout: float
 ) -> Tensor:
-    """Softmax of query times key, plus a bias, times value.
+    """Softmax of query times key, plus a bias, times value: all (batch, heads, frames, size).
 
-    Args:
-        query: (batch, heads, frames, size).
-        key: Likewise.
-        value: Likewise.
-        mask: True where a frame may be attended to, (batch, 1, 1, frames); None for all.
-        bias: Added before softmax; None adds nothing.
-        dropout: Chance to drop a weight, as `drawn_here` allows, or 0.
+    `mask` (batch, 1, 1, frames) is True where a frame may be attended to; `dropout` is 0 or as `drawn_here`
+    allows.
     """
     gate, by_position = bias or (None, None)
     attended: Tensor = _Piecewise.apply(query, key, value, gate, by_position, mask, dropout)

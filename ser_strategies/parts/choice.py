@@ -16,12 +16,7 @@ EXAMPLE = "my_package.MyPart"
 
 
 def as_plain(option: str, value: Any) -> Any:
-    """An option as plain data: a class or a function becomes its import path; all else stays as it is.
-
-    Args:
-        option: Name of the option, for the message.
-        value: What was given for it.
-    """
+    """An option as plain data: a class or a function becomes its import path; all else stays as it is."""
     if isinstance(value, partial):
         if value.args:
             msg = f"{option}: give a partial its arguments by name, so that a checkpoint can hold them."
@@ -38,16 +33,7 @@ def as_plain(option: str, value: Any) -> Any:
 def build_part(
     option: str, part: Part, named: Mapping[str, Any], kind: type, *arguments: Any, **keywords: Any
 ) -> Any:
-    """The part that was chosen.
-
-    Args:
-        option: Name of the option.
-        part: What was chosen.
-        named: Our own, by name.
-        kind: What a stranger's class must derive from.
-        arguments: What each is made from.
-        keywords: What each is made from, by name.
-    """
+    """The chosen part, made from the arguments: one of ours by name, or a stranger's class of this kind."""
     plain = as_plain(option, part)
     if isinstance(plain, str) and plain in named:
         return named[plain](*arguments, **keywords)

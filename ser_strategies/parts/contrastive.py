@@ -19,31 +19,18 @@ DiversityScaling = Literal["mean", "per_frame", "once"]
 
 
 class ContrastiveLoss(NamedTuple):
-    """What a batch costs; `loss` is `contrastive + diversity_weight * diversity`.
+    """The loss of a batch, `contrastive + diversity_weight * diversity`, and counts of its frames."""
 
-    Args:
-        loss: What to minimise; 0, with a graph, where no frame can be scored.
-        contrastive: Cross-entropy of the true frame among the negatives, scaled as the loss.
-        diversity: Share of the codebooks that is not in use, scaled as the loss.
-        accuracy: Share of frames nearer to their true frame than to every negative with another code.
-        perplexity: Entries of the codebooks in use, summed over the groups.
-        masked_frames: How many frames were scored.
-        left_out: How many masked frames were not, having no other in their clip to be told from.
-        cross_entropy: Sum over the frames of this process.
-        hits: How many of them were nearer to their true frame than to every negative with another code.
-        usage: How often each entry of each codebook stood for one of them, (groups, entries).
-    """
-
-    loss: Tensor
-    contrastive: Tensor
-    diversity: Tensor
-    accuracy: Tensor
-    perplexity: Tensor
-    masked_frames: Tensor
-    left_out: Tensor
-    cross_entropy: Tensor
-    hits: Tensor
-    usage: Tensor
+    loss: Tensor  # 0, with a graph, where no frame can be scored
+    contrastive: Tensor  # cross-entropy of the true frame among the negatives, scaled as the loss
+    diversity: Tensor  # share of the codebooks that is not in use, scaled as the loss
+    accuracy: Tensor  # share of frames nearer to their true frame than to every negative with another code
+    perplexity: Tensor  # entries of the codebooks in use, summed over the groups
+    masked_frames: Tensor  # frames that were scored
+    left_out: Tensor  # masked frames that were not, having no other in their clip to be told from
+    cross_entropy: Tensor  # sum over the frames of this process
+    hits: Tensor  # those nearer to their true frame than to every negative with another code
+    usage: Tensor  # choices of each entry, (groups, entries)
 
 
 class ContrastiveObjective(nn.Module):
@@ -94,14 +81,11 @@ class ContrastiveObjective(nn.Module):
     def forward(
         self, hidden: Tensor, features: Tensor, mask: Tensor, masked: Tensor, negatives: Tensor
     ) -> ContrastiveLoss:
-        """Loss of a padded batch; frames that are padding or not masked have no say, whatever they hold.
+        """Loss of a padded batch; frames that are padding or not masked do not count, whatever they hold.
 
-        Args:
-            hidden: What the encoder made of the masked frames, (batch, frames, hidden_size).
-            features: The CNN's frames after their norm, never masked, (batch, frames, features_size).
-            mask: True where a frame is valid, (batch, frames).
-            masked: True where the encoder saw the mask vector, (batch, frames).
-            negatives: What `sample_negatives` drew for `masked & mask`.
+        `hidden` (batch, frames, hidden_size) is the encoder's output, `features` (batch, frames,
+        features_size) are the CNN's frames after their norm, never masked. `mask` is True where a frame is
+        valid, `masked` where the encoder saw the mask vector; `negatives` are drawn for `masked & mask`.
         """
         masked = masked & mask
         counts, rows = masked.sum(1), negatives.shape[1]
@@ -152,16 +136,12 @@ class ContrastiveObjective(nn.Module):
 
 
 def sample_negatives(masked: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-    """Draws what each masked frame is to be told from: other masked frames of its clip, with replacement.
+    """Draws the negatives of each masked and valid frame: other masked frames of its clip, with replacement.
 
     The result is (batch, rows, count), with as many rows as any clip has masked frames. Row r belongs to a
     clip's r-th masked frame, and its numbers say which masked frames of the clip, counted from 0, are its
-    negatives. Rows past a clip's last masked frame, and the row of an only one, mean nothing.
-
-    Args:
-        masked: True where a frame is masked and valid, (batch, frames).
-        count: Negatives of each frame.
-        generator: Where the draws come from, on any device; the global generator if None.
+    negatives. Rows past a clip's last masked frame, and the row of an only one, mean nothing. The generator
+    may be on any device.
     """
     if count < 1:
         msg = f"negatives must be at least 1, got {count}."
@@ -190,10 +170,6 @@ def mask_probability(starts: float, length: int) -> float:
 
     With the same p fairseq masks a little less: it un-masks frames at random until all clips of a batch have
     as few as the one with fewest.
-
-    Args:
-        starts: Share of frames at which a span starts.
-        length: Frames of a span.
     """
     return starts * length
 

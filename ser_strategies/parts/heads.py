@@ -32,12 +32,7 @@ def build_head(
 ) -> nn.Module:
     """The head of this name or import path; a stranger's is a module that is made from two sizes.
 
-    Args:
-        head: Which one.
-        size: Size of the pooled vector.
-        outputs: Number of outputs.
-        hidden: Units of the hidden layer, for "mlp".
-        dropout: Dropout before each linear layer of our own.
+    `hidden` is the size of the hidden layer of "mlp"; dropout comes before each linear layer of our own.
     """
     own = isinstance(as_plain("head", head), str) and as_plain("head", head) in HEADS
     if not own and (hidden, dropout) != (HIDDEN, DROPOUT):

@@ -27,17 +27,10 @@ SMALLEST_SPREAD = 1e-8  # CCC is 0/0 where predictions and targets are one and t
 def cross_entropy(
     logits: Tensor, targets: Tensor, *, class_weights: Tensor | None = None, label_smoothing: float = 0.0
 ) -> Tensor:
-    """Mean cross-entropy of the utterances whose class is known, in float32.
+    """Mean cross-entropy of the utterances whose class is known (not -1), in float32.
 
-    The mean is normalised as in torch: the weighted losses are summed and divided by the sum of the
-    weights of the targets, so only relative class weights matter. It is 0, with a graph, if no class
-    is known.
-
-    Args:
-        logits: Scores of the classes, (batch, classes).
-        targets: Index of the true class, (batch,); -1 where unknown.
-        class_weights: Weight of each class, (classes,).
-        label_smoothing: Share of each target that is spread evenly over all classes.
+    The mean is normalised as in torch: the weighted losses are summed and divided by the sum of the weights
+    of the targets, so only relative class weights matter. It is 0, with a graph, if no class is known.
     """
     with torch.autocast(logits.device.type, enabled=False):
         logits, weights = _with_weights(logits, class_weights)
@@ -54,14 +47,9 @@ def soft_cross_entropy(
     """Mean cross-entropy with distributions over the classes as targets, in float32.
 
     Each class's term is weighted; the sum is divided by the sum of the expected weights, that is of
-    `distribution @ class_weights`. One-hot distributions thus give exactly what `cross_entropy` gives.
-    (torch divides by the number of utterances instead.) It is 0, with a graph, if no row is known.
-
-    Args:
-        logits: Scores of the classes, (batch, classes).
-        distribution: Probability of each class, (batch, classes); a row with NaN is unknown.
-        class_weights: Weight of each class, (classes,).
-        label_smoothing: Share of each target that is spread evenly over all classes.
+    `distribution @ class_weights`. One-hot distributions thus give exactly what `cross_entropy` gives. (torch
+    divides by the number of utterances instead.) A row with NaN is unknown; the loss is 0, with a graph, if
+    no row is known.
     """
     with torch.autocast(logits.device.type, enabled=False):
         logits, weights = _with_weights(logits, class_weights)
@@ -83,14 +71,8 @@ def frame_cross_entropy(
 ) -> Tensor:
     """Cross-entropy of an utterance's target at each of its frames, in float32.
 
-    The mean over the valid frames of an utterance, then the weighted mean over utterances.
-
-    Args:
-        logits: Logits of each frame, (batch, frames, classes).
-        mask: True where a frame is valid, (batch, frames).
-        distribution: Distribution over the classes, (batch, classes); a row of NaN where unknown.
-        class_weights: Weight of each class, (classes,); 1 for all if None.
-        label_smoothing: Share of each target that is spread evenly over all classes.
+    The mean over the valid frames of an utterance, then the weighted mean over utterances. Logits are (batch,
+    frames, classes), distributions (batch, classes), with a row of NaN where unknown.
     """
     with torch.autocast(logits.device.type, enabled=False):
         logits, weights = _with_weights(logits, class_weights)
@@ -107,12 +89,9 @@ def frame_cross_entropy(
 def ccc_loss(predictions: Tensor, targets: Tensor) -> Tensor:
     """Mean over the dimensions of 1 - CCC over the batch, in float32, with population variances (ddof 0).
 
-    A dimension without any known target takes no part; the loss is 0, with a graph, if none has one.
-    A dimension with one known target, or with constant targets or predictions, costs 1.
-
-    Args:
-        predictions: One column a dimension, (batch, dimensions).
-        targets: The same shape; NaN where unknown.
+    Both are (batch, dimensions), with NaN targets where unknown. A dimension without any known target takes
+    no part; the loss is 0, with a graph, if none has one. A dimension with one known target, or with constant
+    targets or predictions, costs 1.
     """
     if predictions.shape != targets.shape:
         raise ValueError(
@@ -134,11 +113,7 @@ def ccc_loss(predictions: Tensor, targets: Tensor) -> Tensor:
 
 
 class CrossEntropy(nn.Module):
-    """Cross-entropy, of classes or of distributions over them.
-
-    Args:
-        label_smoothing: Share of each target that is spread evenly over all classes.
-    """
+    """Cross-entropy, of classes or of distributions over them."""
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         super().__init__()

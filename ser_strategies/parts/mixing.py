@@ -15,13 +15,9 @@ def mix_utterances(
 ) -> Tensor:
     """Lays a piece of another utterance of the batch under some of the utterances (Chen et al., 2022).
 
-    Args:
-        waveforms: Padded sound, (batch, samples); it is left as it is.
-        lengths: True number of samples of each, (batch,).
-        probability: Chance of each utterance to be mixed.
-        longest: Longest piece, as a share of the utterance, so that its own speaker prevails.
-        loudest: Most decibels by which the piece is louder, or softer, than the utterance.
-        generator: Where the draws come from; the global generator if None.
+    Each is mixed with this probability. The longest piece is a share of the utterance, so that its own
+    speaker prevails; `loudest` is the most decibels by which the piece is louder, or softer. The given sound
+    stays as it is.
     """
     batch = len(waveforms)
     if batch < 2 or probability == 0:

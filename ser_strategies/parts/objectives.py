@@ -50,13 +50,7 @@ class Objective(nn.Module, ABC):
         """What the outputs say, by column name, (batch,) each."""
 
     def frame_loss(self, logits: Tensor, mask: Tensor, batch: Batch) -> Tensor:
-        """Loss of logits of the classes for each frame, (batch, frames, classes), a scalar in float32.
-
-        Args:
-            logits: What a head says of each frame.
-            mask: True where a frame is valid, (batch, frames).
-            batch: The batch.
-        """
+        """Loss of logits of the classes for each frame, (batch, frames, classes), a scalar in float32."""
         raise ValueError(f"The objective '{self.name}' has no classes that frames could be told by.")
 
     def set_class_counts(self, counts: Tensor | Sequence[int]) -> None:
@@ -214,10 +208,7 @@ class Dimensions(Objective):
 class ClassesAndDimensions(Objective):
     """Classes and dimensions at once: the first outputs are the classes', the rest the dimensions'.
 
-    Args:
-        classes: The classification.
-        dimensions: The regression.
-        dimension_weight: Weight of the regression's loss; the classification's is 1.
+    The loss of the dimensions has the weight `dimension_weight`, that of the classes 1.
     """
 
     name = "classes and dimensions"
@@ -261,12 +252,7 @@ class ClassesAndDimensions(Objective):
 
 
 class BatchScores(WrapperMetric):
-    """Scores of (outputs, batch): class columns first, then those of the dimensions, either optional.
-
-    Args:
-        classes: Scores of the class columns.
-        dimensions: Scores of the dimension columns.
-    """
+    """Scores of (outputs, batch): class columns first, then those of the dimensions, either optional."""
 
     def __init__(self, classes: ClassScores | None = None, dimensions: DimensionScores | None = None) -> None:
         super().__init__()

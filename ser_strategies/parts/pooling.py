@@ -28,11 +28,7 @@ class Pooling(nn.Module, ABC):
 
 
 class MeanPooling(Pooling):
-    """Mean over the valid frames.
-
-    Args:
-        size: Size of a frame; the output has the same.
-    """
+    """Mean over the valid frames."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -44,11 +40,7 @@ class MeanPooling(Pooling):
 
 
 class StdPooling(Pooling):
-    """Standard deviation (biased, at least sqrt(1e-5)) over the valid frames.
-
-    Args:
-        size: Size of a frame; the output has the same.
-    """
+    """Standard deviation (biased, at least sqrt(1e-5)) over the valid frames."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -60,11 +52,7 @@ class StdPooling(Pooling):
 
 
 class MeanStdPooling(Pooling):
-    """Mean and standard deviation over the valid frames, side by side.
-
-    Args:
-        size: Size of a frame; the output has twice as many numbers.
-    """
+    """Mean and standard deviation over the valid frames, side by side: twice the size of a frame."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -78,11 +66,8 @@ class MeanStdPooling(Pooling):
 class AttentiveStatisticsPooling(Pooling):
     """Mean and standard deviation weighted by how much each frame matters (Okabe et al., 2018).
 
-    A frame h weighs softmax(v^T tanh(W h + b)), taken over the valid frames of its clip.
-
-    Args:
-        size: Size of a frame; the output has twice as many numbers.
-        hidden: Size of the attention's hidden layer.
+    A frame h weighs softmax(v^T tanh(W h + b)), taken over the valid frames of its clip. `hidden` is the size
+    of v.
     """
 
     def __init__(self, size: int, hidden: int = 128) -> None:
@@ -106,11 +91,7 @@ class AttentiveStatisticsPooling(Pooling):
 
 
 class LayerMix(nn.Module):
-    """Learned softmax-weighted sum of hidden states, all weighing the same at first.
-
-    Args:
-        layers: Number of hidden states to mix.
-    """
+    """Learned softmax-weighted sum of hidden states, all weighing the same at first."""
 
     def __init__(self, layers: int) -> None:
         super().__init__()

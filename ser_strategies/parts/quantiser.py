@@ -13,19 +13,12 @@ from ser_strategies.parts.sharing import shared_count, shared_sum
 
 
 class Quantised(NamedTuple):
-    """What a quantiser makes of frames.
+    """Quantised frames."""
 
-    Args:
-        vectors: The chosen code vectors, groups side by side, (batch, frames, code_size).
-        codes: Which entry of each group was chosen, (batch, frames, groups).
-        perplexity: How many entries are in use, summed over the groups: `groups` to `groups * entries`.
-        usage: How often each entry was chosen in the frames that count, (groups, entries).
-    """
-
-    vectors: Tensor
-    codes: Tensor
-    perplexity: Tensor
-    usage: Tensor
+    vectors: Tensor  # the chosen code vectors, groups side by side, (batch, frames, code_size)
+    codes: Tensor  # the chosen entry of each group, (batch, frames, groups)
+    perplexity: Tensor  # entries in use, summed over the groups: `groups` to `groups * entries`
+    usage: Tensor  # choices of each entry in the frames that count, (groups, entries)
 
 
 class GumbelQuantiser(nn.Module):
@@ -33,13 +26,7 @@ class GumbelQuantiser(nn.Module):
 
     In training the pick is drawn from the global generator (Gumbel softmax, straight-through); in evaluation
     it is the likeliest entry. Parameters are called, shaped and initialised as in transformers'
-    `Wav2Vec2GumbelVectorQuantizer`.
-
-    Args:
-        input_size: Size of a frame.
-        groups: Number of codebooks.
-        entries: Entries of each.
-        code_size: Size of the vectors of all groups together.
+    `Wav2Vec2GumbelVectorQuantizer`. `code_size` is the size of the vectors of all groups together.
     """
 
     def __init__(self, input_size: int, *, groups: int = 2, entries: int = 320, code_size: int = 256) -> None:

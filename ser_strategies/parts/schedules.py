@@ -30,11 +30,7 @@ class FlatThenDecay(LambdaLR):
         super().__init__(optimizer, self._factor)
 
     def end_with(self, steps: float) -> None:
-        """Tells how many steps the run has, for a schedule that ends with it.
-
-        Args:
-            steps: Optimizer steps from the start to the end; infinity where nobody knows.
-        """
+        """Tells a schedule that ends with the run how many steps that has; infinity where it is not known."""
         if self.follows_run:
             self.total_steps = int(steps) if math.isfinite(steps) else None
 

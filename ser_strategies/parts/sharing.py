@@ -29,11 +29,7 @@ def processes() -> int:
 
 
 def shared_count(count: Tensor) -> Tensor:
-    """The sum of a number over all processes.
-
-    Args:
-        count: This process's share; it gets no gradient.
-    """
+    """The sum of a number over all processes; it gets no gradient."""
     total = count.detach().clone()
     if processes() > 1:
         torch.distributed.all_reduce(total)
@@ -43,11 +39,8 @@ def shared_count(count: Tensor) -> Tensor:
 def shared_sum(values: Tensor) -> Tensor:
     """The sum of a tensor over all processes, in each of them.
 
-    Processes average their gradients, so each gives its own share times their number; the average is then
-    the gradient that one process with the whole batch would have.
-
-    Args:
-        values: This process's share.
+    Processes average their gradients, so each gives its own share times their number; the average is then the
+    gradient that one process with the whole batch would have.
     """
     number = processes()
     if number == 1:

@@ -151,9 +151,6 @@ class Strategy(Checkpointed):
         """Eval mode for everything; or training mode for what trains, and for nothing else, whoever asks.
 
         What trains is what did when eval mode began, and what was thawed since; never what is frozen.
-
-        Args:
-            mode: True for training, False for eval mode.
         """
         if mode == self.training:
             return self if mode else super().train(False)

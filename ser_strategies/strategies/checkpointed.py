@@ -189,14 +189,11 @@ class Checkpointed(LightningModule, metaclass=Declaring):
         return [*words, *_class_paths([*options.values(), adapter])]
 
     def save_adapter(self, folder: str | Path) -> None:
-        """Writes the adapter for other programs, and everything outside the encoder beside it.
+        """Writes the adapter for other programs, and everything outside the encoder as head.safetensors.
 
         LoRA is written in peft's own format: `peft.PeftModel.from_pretrained(transformers_model, folder)`
         reads it. transformers' WavLM reads its projections' weights directly, so there only
         `.merge_and_unload()` of it has any effect.
-
-        Args:
-            folder: Gets what the adapter writes, and head.safetensors.
         """
         if self.encoder.adapter is None:
             msg = f"{type(self).__name__} has no adapter to save."
@@ -212,12 +209,7 @@ class Checkpointed(LightningModule, metaclass=Declaring):
         save_file(outside, Path(folder) / "head.safetensors", metadata={"labels": labels})
 
     def write_best(self, checkpoint: str | Path, folder: Path) -> None:
-        """After a fit: writes what the best checkpoint has to give beside itself, such as its adapter.
-
-        Args:
-            checkpoint: The best checkpoint.
-            folder: The folder of the run.
-        """
+        """After a fit: writes files such as the adapter of the best checkpoint into the folder of the run."""
         adapter = self.encoder.adapter
         if adapter is not None and type(adapter).save is not Adapter.save:
             self.load_from_checkpoint(checkpoint).save_adapter(folder / "adapter")

@@ -21,13 +21,8 @@ class GradientGuard:
 
     A parameter that a module reads around (as transformers' WavLM attention reads around LoRA adapters) gets
     none, and trains nothing, without a word. Nor does one that thaws while several processes train: they
-    agreed at the start whose gradients to add up.
-
-    Args:
-        strategy: Name for the message.
-        parameters: The parameters that may train, by name.
-        patience: Backward passes to wait for each: 1, or more where blocks are skipped at random.
-        alone: Whether one process trains.
+    agreed at the start whose gradients to add up. `patience` is the number of backward passes to wait for
+    each: 1, or more where blocks are skipped at random.
     """
 
     def __init__(
@@ -79,13 +74,10 @@ class _Step(NamedTuple):
 
 
 class LossWatch:
-    """Stops a run whose loss is not a number, and says at which step and in which utterances.
+    """Stops a run whose loss is not a number, and names the step and the utterances.
 
     On the CPU each step is checked before its backward pass. Reading a value from a GPU would make it wait,
-    so there steps are kept and looked at together.
-
-    Args:
-        every: Steps to look at together on a GPU.
+    so there `every` so many steps are checked together.
     """
 
     def __init__(self, every: int = 16) -> None:
@@ -95,14 +87,9 @@ class LossWatch:
     def add(
         self, where: str, ids: tuple[str, ...], loss: Tensor, outputs: Tensor, *, training: bool = True
     ) -> None:
-        """Takes one step.
+        """Takes one step: its name and utterances, for the message, its loss, and outputs (batch, size).
 
-        Args:
-            where: Which one it is, for the message.
-            ids: The utterances of its batch.
-            loss: Its loss, a scalar.
-            outputs: What the model made of each utterance, (batch, size).
-            training: Whether the weights are changing, so that a remedy lies in how they do.
+        While the weights are changing (`training`), the remedy lies in how they do.
         """
         finite = outputs.detach().isfinite().flatten(1).all(1)
         self.steps.append(_Step(where, ids, loss.detach(), finite, training))

@@ -10,13 +10,7 @@ from torch import nn
 def checked_groups(
     strategy: str, groups: Sequence[dict[str, Any]], parameters: Mapping[str, nn.Parameter]
 ) -> list[dict[str, Any]]:
-    """The groups that are not empty; ValueError unless each parameter is in one, and each has its own name.
-
-    Args:
-        strategy: Name for the message.
-        groups: What `parameter_groups` gave.
-        parameters: What may ever train, by name.
-    """
+    """Groups that are not empty; ValueError unless each parameter is in one and each has its own name."""
     groups = [{**group, "params": list(group["params"])} for group in groups]
     names = [group.get("name") for group in groups]
     if None in names or len(set(names)) < len(names):

@@ -14,14 +14,7 @@ NEEDS = {"classes": (True, False), "dimensions": (False, True), "both": (True, T
 def class_names(
     objective: Part, num_classes: int | None, labels: tuple[str, ...] | None, counts: tuple[int, ...] | None
 ) -> tuple[str, ...]:
-    """The classes that are predicted; none where dimensions are all there is to predict.
-
-    Args:
-        objective: What is predicted.
-        num_classes: How many classes there are, where they have no names.
-        labels: Their names.
-        counts: Training utterances of each, if they were given.
-    """
+    """The classes that are predicted; none where only dimensions are."""
     classes, _ = _needs(objective)
     names: tuple[str, ...] = ()
     if classes is not False:
@@ -55,13 +48,7 @@ def dimension_names(objective: Part, dimensions: tuple[str, ...]) -> tuple[str, 
 
 
 def check_names(kind: str, theirs: Sequence[str] | None, mine: tuple[str, ...]) -> None:
-    """Refuses a corpus whose names are not those of the model.
-
-    Args:
-        kind: What has the names: labels or dimensions.
-        theirs: Names of the corpus, if it has any.
-        mine: Names of the model, if they were given.
-    """
+    """Refuses a corpus whose labels or dimensions (the kind) are not those of the model."""
     if not mine or not theirs or tuple(theirs) == mine:
         return
     unknown = [name for name in theirs if name not in mine]
@@ -85,14 +72,7 @@ def build_objective(
 ) -> Objective:
     """The objective of this name or import path; a stranger's is made from labels and dimensions.
 
-    Args:
-        objective: Which one.
-        labels: Names of the classes.
-        dimensions: Names of the dimensions.
-        dimension_loss: The loss of the dimensions.
-        dimension_weight: Weight of that loss beside that of the classes.
-        class_loss: The loss of the classes.
-        of_classes: Further options of `Classes`.
+    `of_classes` are further options of `Classes`.
     """
     check_range("label_smoothing", of_classes["label_smoothing"], 0, 1)
     if _needs(objective) == (None, None):

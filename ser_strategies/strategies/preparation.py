@@ -8,15 +8,10 @@ from dataclasses import dataclass
 
 @dataclass
 class Preparation:
-    """What a strategy makes before its first step and reads ever after: stored frames, units.
+    """Work before the first step whose result is read ever after: stored frames, units."""
 
-    Args:
-        seconds: Seconds it took, looking over what was there already included.
-        size: Bytes on the disk that this run reads of it.
-    """
-
-    seconds: float = 0.0
-    size: int = 0
+    seconds: float = 0.0  # the check of earlier results included
+    size: int = 0  # bytes on the disk that this run reads
 
     @contextmanager
     def timed(self) -> Iterator[None]:

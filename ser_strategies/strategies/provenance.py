@@ -7,11 +7,7 @@ from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
 
 
 def origins_of(checkpoint: str | Path) -> list[dict[str, Any]]:
-    """For each training behind a checkpoint, which utterances it heard, as its corpus wrote it down.
-
-    Args:
-        checkpoint: A .ckpt file.
-    """
+    """For each training behind a checkpoint, its utterances, as its corpus noted them."""
     origins: list[dict[str, Any]] = []
     for state in read_checkpoint(checkpoint).values():
         # Lightning keeps what a corpus says of itself under the name of its class.
@@ -22,11 +18,7 @@ def origins_of(checkpoint: str | Path) -> list[dict[str, Any]]:
 
 
 def check_teacher(teacher: str) -> None:
-    """Refuses a teacher that never learned emotion, as far as can be known.
-
-    Args:
-        teacher: What is to teach.
-    """
+    """Refuses a teacher that never learned emotion, as far as can be known."""
     learned = bool(teacher) and not teacher.startswith("random:")
     if teacher.endswith(".ckpt"):
         learned = "labels" in read_checkpoint(teacher)[RECORD]

@@ -26,17 +26,11 @@ COUNTED = ("loss", "utterances", "short", "capped")
 
 
 class Predictions(NamedTuple):
-    """What a recognizer says of a batch.
-
-    Args:
-        ids: Name of each utterance.
-        paths: File of each utterance, where it has one.
-        columns: Probabilities and dimensions by column name, (batch,) each.
-    """
+    """The predictions of a recognizer for a batch."""
 
     ids: tuple[str, ...]
-    paths: tuple[str, ...] | None
-    columns: dict[str, Tensor]
+    paths: tuple[str, ...] | None  # file of each utterance, where it has one
+    columns: dict[str, Tensor]  # probabilities and dimensions by column name, (batch,) each
 
 
 class Recognizer(Strategy):
@@ -146,12 +140,7 @@ class Recognizer(Strategy):
         return f"val/{self.objective.monitor}"
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
-        """Outputs for a padded batch, (batch, outputs): logits of the classes, then dimensions.
-
-        Args:
-            waveforms: Mono sound at 16 kHz, (batch, samples).
-            lengths: True number of samples of each, (batch,).
-        """
+        """Logits of the classes, then dimensions, (batch, outputs), of padded mono sound at 16 kHz."""
         return self._decide(self.encoder(waveforms, lengths, layers=self.mix is not None))
 
     def _frames(self, batch: Batch) -> Frames:

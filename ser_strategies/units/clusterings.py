@@ -11,24 +11,14 @@ from ser_strategies.cache.trunk import LAYOUT, Trunk
 
 @dataclass(frozen=True)
 class Clusterings:
-    """What the units of frames come from.
+    """The origin of the units of frames."""
 
-    Args:
-        trunk: What made the frames that were clustered.
-        heard: SHA-256 over the keys of the sounds whose frames were clustered, in their order.
-        clusters: Units in each clustering.
-        passes: Most passes of k-means.
-        seed: Where its draws came from.
-        code: Hash of the source of what clusters.
-        layout: Version of the files.
-    """
-
-    trunk: dict[str, Any]
-    heard: str
+    trunk: dict[str, Any]  # made the frames that were clustered
+    heard: str  # SHA-256 over the keys of the sounds whose frames were clustered, in their order
     clusters: tuple[int, ...]
     passes: int
     seed: int
-    code: str
+    code: str  # hash of the source of the k-means
     layout: int = LAYOUT
 
     @property
@@ -44,15 +34,6 @@ class Clusterings:
 def describe_clusterings(
     trunk: Trunk, heard: Sequence[str], clusters: tuple[int, ...], *, passes: int, seed: int, code: str = ""
 ) -> Clusterings:
-    """What the units of frames will come from.
-
-    Args:
-        trunk: What makes the frames.
-        heard: Keys of the sounds whose frames are clustered, in their order.
-        clusters: Units in each clustering.
-        passes: Most passes of k-means.
-        seed: Where its draws come from.
-        code: Hash of the source of what clusters.
-    """
+    """The clusterings of frames that a trunk makes of the sounds with these keys, in their order."""
     keys = hashlib.sha256("\n".join(heard).encode()).hexdigest()
     return Clusterings(trunk.as_dict(), keys, clusters, passes, seed, code)

@@ -20,13 +20,10 @@ def assign(frames: Tensor, centres: Tensor, batch: int = BATCH) -> Tensor:
 
 
 class Nearest:
-    """Finds the nearest of some centres, the first of equally near ones, as float64 distances decide.
+    """Finds the nearest of some centres (clusters, size), the first of equally near ones, exactly.
 
-    float32 products tell it up to a known error; the few frames whose second nearest centre lies within that
-    error are decided in float64.
-
-    Args:
-        centres: Centres, (clusters, size).
+    Nearness is that of float64 distances. float32 products tell it up to a known error; the few frames whose
+    second nearest centre lies within that error are decided in float64.
     """
 
     def __init__(self, centres: Tensor) -> None:

@@ -39,13 +39,7 @@ UTTERANCES_A_FILE = 2_000
 
 
 class UnitTable:
-    """The units of each utterance.
-
-    Args:
-        stored: Where they are, by position.
-        positions: Position of each utterance, by id.
-        report: What is known of the clusterings.
-    """
+    """The units of each utterance."""
 
     def __init__(self, stored: StoredFrames, positions: Mapping[str, int], report: dict[str, Any]) -> None:
         self.stored = stored
@@ -55,9 +49,7 @@ class UnitTable:
     def units(self, name: str, frames: int) -> Tensor:
         """Units of an utterance's frames in each clustering, (frames, clusterings).
 
-        Args:
-            name: Its id.
-            frames: How many frames the encoder makes of it; any other number of units is an error.
+        Another number of frames than was stored is an error.
         """
         if name not in self.positions:
             msg = f"utterance {name!r} has no units: only those of the train and val splits have any."
@@ -74,19 +66,12 @@ class UnitTable:
 
 @dataclass(frozen=True)
 class UnitSource:
-    """How frames get their units.
+    """The encoder, its layer and the k-means from which frames get their units."""
 
-    Args:
-        teacher: Encoder whose frames are clustered; None takes the one that is adapted, as it starts.
-        layer: Block whose outputs are clustered, counted from 1; None takes the last.
-        clusters: Units in each clustering.
-        passes: Most passes of k-means.
-        seed: Where its draws come from.
-    """
-
+    # Encoder whose frames are clustered; None takes the one that is adapted, as it starts
     teacher: str | None
-    layer: int | None
-    clusters: tuple[int, ...]
+    layer: int | None  # block whose outputs are clustered, counted from 1; None takes the last
+    clusters: tuple[int, ...]  # units in each clustering
     passes: int
     seed: int = 0
 
@@ -97,11 +82,7 @@ class UnitSource:
             raise ValueError(msg)
 
     def check_layer(self, encoder: Encoder) -> None:
-        """Refuses a layer that an encoder does not have.
-
-        Args:
-            encoder: The one whose frames are clustered.
-        """
+        """Refuses a layer that an encoder does not have."""
         if self.layer is not None and not 1 <= self.layer <= encoder.block_count:
             option = "units_layer" if self.teacher is None else "teacher_layer"
             msg = f"{option} must be between 1 and {encoder.block_count}, got {self.layer}."
@@ -110,10 +91,8 @@ class UnitSource:
     def prepare(self, encoder: Encoder, trainer: Trainer, start: EncoderIdentity | None = None) -> UnitTable:
         """The units of the train and val splits; computes what is not beside the run yet.
 
-        Args:
-            encoder: The encoder that is adapted.
-            trainer: The trainer, before it has asked for a loader.
-            start: What it was when its training began; None if it has not begun.
+        The trainer has not asked for a loader yet. `start` is the state of the encoder when its training
+        began; None if it has not begun.
         """
         corpus: Any = getattr(trainer, "datamodule", None)
         _check_augmentation(corpus)

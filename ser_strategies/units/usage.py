@@ -12,12 +12,8 @@ def describe_units(report: dict[str, Any], stored: StoredFrames, rows: pd.DataFr
     """Adds to each clustering of a report its perplexity, and its purity against emotion and speaker.
 
     Purity is the share of frames whose unit is held mostly by utterances of their own emotion, or speaker; by
-    chance is the share of the commonest one, which a single unit would reach.
-
-    Args:
-        report: The report.
-        stored: Units of the utterances.
-        rows: The utterances, in the same order.
+    chance is the share of the commonest one, which a single unit would reach. Rows are in the order of the
+    stored units.
     """
     for index, (count, facts) in enumerate(report["clusterings"].items()):
         clusters = int(count)

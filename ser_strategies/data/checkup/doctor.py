@@ -25,45 +25,27 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, or worth knowing.
+    """A problem of a corpus, or a fact worth knowing."""
 
-    Args:
-        check: Its name, for programs.
-        severity: An error keeps the corpus from being used as it is, a warning changes what is learned, a
-            note is worth knowing.
-        words: What it is, in one phrase.
-        count: How many files or utterances have it.
-        examples: Some of them.
-        advice: What to do.
-    """
-
-    check: str
+    check: str  # its name, for programs
+    # An error keeps the corpus from being used as it is, a warning changes what is learned, a note is
+    # worth knowing
     severity: Severity
-    words: str
-    count: int
+    words: str  # one phrase
+    count: int  # of files or utterances
     examples: tuple[str, ...]
     advice: str
 
 
 @dataclass
 class Report:
-    """Everything that was found.
+    """All findings on a corpus, the gravest first."""
 
-    Args:
-        corpus: The corpus and how it is labelled and split.
-        root: Where it is.
-        utterances: Utterances that the label files name.
-        sounds: How many of them have a file.
-        hours: How long those files are together.
-        splits: What each split holds.
-        findings: What is wrong, the gravest first.
-    """
-
-    corpus: str
+    corpus: str  # the corpus and how it is labelled and split
     root: str
-    utterances: int = 0
-    sounds: int = 0
-    hours: float = 0.0
+    utterances: int = 0  # utterances that the label files name
+    sounds: int = 0  # those with a file
+    hours: float = 0.0  # of those files
     splits: dict[str, Any] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
@@ -84,13 +66,10 @@ def examine(
     threads: int = 4,
     begin: Callable[[int], Progress] = lambda total: lambda done: None,
 ) -> Report:
-    """Looks at everything; nothing that is wrong keeps it from looking on.
+    """Examines a corpus with the options that training would use, to the end whatever is found.
 
-    Args:
-        corpus: The corpus, with the options that training would use.
-        full: Listen to every file, rather than read its header.
-        threads: How many files are read at a time.
-        begin: Hears how many files there are to read, and gives what hears of progress.
+    `full` decodes every file instead of reading its header. `begin` is given the number of files to read, and
+    returns what is told of progress.
     """
     report = Report(type(corpus).__name__, str(corpus.root))
     begun: list[Finding] = []

@@ -86,12 +86,7 @@ _FAILURES = (soundfile.SoundFileError, OSError, ValueError, TypeError)
 
 
 def inspect_audio(path: str | Path, *, decode: bool) -> AudioFacts:
-    """What is wrong with one file.
-
-    Args:
-        path: A sound file, or what should be one.
-        decode: Listen to all of it; otherwise only the header is read.
-    """
+    """Problems of one sound file, from its header or, with `decode`, from all of its samples."""
     file = Path(path)
     facts = AudioFacts(_printable(file), 0)
     found: dict[str, str] = {}
@@ -115,14 +110,7 @@ def inspect_audio(path: str | Path, *, decode: bool) -> AudioFacts:
 def inspect_all(
     paths: Sequence[Path], *, decode: bool, threads: int, progress: Callable[[int], None] | None = None
 ) -> list[AudioFacts]:
-    """What is wrong with many files, in their order.
-
-    Args:
-        paths: Sound files, or what should be some.
-        decode: Listen to all of each; otherwise only headers are read.
-        threads: Files looked at at a time.
-        progress: Told in the calling thread, again and again, how many more files are done.
-    """
+    """Problems of many files, in their order; `progress` is told in the calling thread how many are done."""
     # A future for each of 270,000 files would cost more than its header; too few would not share the work.
     step = max(1, min(64, len(paths) // (4 * max(threads, 1))))
     parts = [paths[start : start + step] for start in range(0, len(paths), step)]

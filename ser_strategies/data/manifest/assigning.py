@@ -47,14 +47,10 @@ EMPTY_ADVICE = {
 def choose_protocol(
     sheet: Sheet, table: pd.DataFrame, name: str | None, *, folds: int | None = None, val: str | None = None
 ) -> Protocol:
-    """The protocol of a name, or the one that the columns suggest; adds to the table what it goes by.
+    """The protocol of a name, or the one that the columns suggest; adds to the table the columns it goes by.
 
-    Args:
-        sheet: The manifest.
-        table: Its utterances, row by row.
-        name: What the user asks for.
-        folds: How many folds of speakers; None takes five, or as many as there are speakers.
-        val: Who validates, where the columns do not say it.
+    Without a number of folds, there are five, or as many as there are speakers. `val` says who validates
+    where the columns do not.
     """
     if name is None:
         name = _default(sheet, table)

@@ -33,30 +33,20 @@ SEPARATOR = re.compile(r'"?sep=([,;\t|])"?(?=\r?\n)', re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Raw:
-    """What each format gives.
+    """The content of a manifest, the same for all formats."""
 
-    Args:
-        unit: What its rows are counted in: line or row.
-        places: Where each row stands, from 1.
-        header: Names of the columns.
-        words: A column as text, by its place in the header.
-        numbers: The same as numbers, where the format knows numbers, else as text.
-    """
-
-    unit: str
-    places: Sequence[int]
+    unit: str  # line or row
+    places: Sequence[int]  # of the rows in the file, from 1
     header: Sequence[str]
-    words: Callable[[int], pd.Series]
-    numbers: Callable[[int], pd.Series]
+    words: Callable[[int], pd.Series]  # a column as text, by its place in the header
+    numbers: Callable[[int], pd.Series]  # the same as numbers, where the format knows numbers, else as text
 
 
 def read_file(path: Path, *, known: Collection[str], encoding: str | None) -> Raw:
     """Reads a manifest in the format that its ending names.
 
-    Args:
-        path: A file that is there.
-        known: Names of columns, in lower case, by which the delimiter of a CSV file is found.
-        encoding: What it is written in; None takes UTF-8, or what its first bytes say.
+    `known` column names, in lower case, tell the delimiter of a CSV file. Without an encoding it is UTF-8, or
+    what its first bytes say.
     """
     kind = path.suffix.lower()
     if kind == ".parquet":

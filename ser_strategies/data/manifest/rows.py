@@ -29,18 +29,12 @@ OURS = ("recording", "code", "fold", "bytes", "official")
 
 @dataclass(frozen=True)
 class Rows:
-    """What a manifest says, one utterance a row.
+    """The utterances of a manifest, one a row."""
 
-    Args:
-        table: The columns of `data/table.py`, with `code` in place of `label`.
-        classes: Names of the classes, in their order.
-        dimensions: Columns of numbers to learn.
-        votes: What single raters said: id, rater and label, one judgement a row; None without raters.
-    """
-
-    table: pd.DataFrame
+    table: pd.DataFrame  # the columns of `data/table.py`, with `code` in place of `label`
     classes: tuple[str, ...]
     dimensions: tuple[str, ...]
+    # Judgements of single raters: id, rater and label, one judgement a row; None without raters
     votes: pd.DataFrame | None
 
 
@@ -49,11 +43,8 @@ def understand(
 ) -> Rows:
     """Makes utterances of the rows of a manifest.
 
-    Args:
-        sheet: The manifest.
-        root: The folder that paths are relative to.
-        classes: The classes in their order; None takes those found, an empty tuple none.
-        dimensions: Columns of numbers; None takes those of the usual three that are there.
+    Without classes, they are those found; an empty tuple goes without. Without dimensions, they are those of
+    the usual three that are there.
     """
     table = _parts(sheet, pd.DataFrame({"path": _paths(sheet, root)}))
     table["id"] = _ids(sheet, table)

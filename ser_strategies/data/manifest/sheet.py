@@ -44,20 +44,13 @@ NO_NUMBER = ("nan", "na", "n/a", "none", "null")
 
 @dataclass(frozen=True)
 class Sheet:
-    """What a manifest says, before anything is made of it.
+    """The cells of a manifest, not yet interpreted."""
 
-    Args:
-        path: The manifest, as the user named it.
-        unit: What its rows are counted in: line or row.
-        places: Where each row stands, from 1.
-        names: What the manifest calls each of its columns.
-        cells: Columns of text, empty where there is nothing, and of numbers, NaN where there is none.
-    """
-
-    path: Path
-    unit: str
-    places: NDArray[np.int64]
-    names: Mapping[str, str]
+    path: Path  # the manifest, as the user named it
+    unit: str  # line or row
+    places: NDArray[np.int64]  # of the rows in the file, from 1
+    names: Mapping[str, str]  # the columns as the manifest calls them
+    # Columns of text, empty where there is nothing, and of numbers, NaN where there is none
     cells: pd.DataFrame
 
     def has(self, column: str) -> bool:
@@ -70,13 +63,7 @@ class Sheet:
         return f"{self.unit}{'s' if len(rows) > 1 else ''} {numbers}"
 
     def refuse(self, wrong: pd.Series, column: str, expected: str) -> None:
-        """Raises ValueError naming the first row that is wrong, if there is any.
-
-        Args:
-            wrong: Which rows are.
-            column: What is wrong in them.
-            expected: The rest of the sentence.
-        """
+        """Raises ValueError naming the first wrong row of a column, if any; `expected` ends the sentence."""
         rows = np.flatnonzero(wrong.fillna(False).to_numpy(dtype=bool))
         if not len(rows):
             return
@@ -90,13 +77,9 @@ class Sheet:
 def read_sheet(
     path: Path, *, columns: Mapping[str, str], dimensions: Sequence[str], encoding: str | None
 ) -> Sheet:
-    """Reads a manifest.
+    """Reads a manifest, by the names that `columns` gives to its columns, or else by those known here.
 
-    Args:
-        path: A .csv, .tsv, .jsonl, .ndjson or .parquet file.
-        columns: What the manifest calls a column, where it is none of the names known here.
-        dimensions: Names of columns of numbers beside those known here.
-        encoding: What it is written in; None takes UTF-8, or UTF-16 if it says so.
+    `dimensions` are columns of numbers beside those known here.
     """
     _check_there(path)
     wanted = (*WORDS, *NUMBERS, *dict.fromkeys((*DIMENSIONS, *dimensions)))

@@ -13,23 +13,14 @@ VOWELS = {
 
 
 class Sound(NamedTuple):
-    """What the vocal tract does during one sound.
-
-    Args:
-        seconds: Its usual duration.
-        voicing: Loudness of the voice in it, 1 for a vowel.
-        formants: Resonances in hertz.
-        friction: Loudness of its noise.
-        friction_hertz: Where the noise is loudest.
-        closure: Part of its duration before a stop bursts.
-    """
+    """The vocal tract during one sound."""
 
     seconds: float
-    voicing: float
-    formants: tuple[float, ...]
-    friction: float = 0.0
-    friction_hertz: float = 0.0
-    closure: float = 0.0
+    voicing: float  # loudness of the voice in it, 1 for a vowel
+    formants: tuple[float, ...]  # resonances in hertz
+    friction: float = 0.0  # loudness of its noise
+    friction_hertz: float = 0.0  # where the noise is loudest
+    closure: float = 0.0  # part of its duration before a stop bursts
 
 
 def _consonant(

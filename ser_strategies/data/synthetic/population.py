@@ -31,15 +31,10 @@ PROTOTYPES = {
 
 
 class Sentence(NamedTuple):
-    """A made-up sentence with an intonation of its own.
+    """A made-up sentence with an intonation of its own."""
 
-    Args:
-        spelling: Its syllables, with hyphens within words and an apostrophe before a stressed one.
-        f0_slope: Semitones that the pitch rises over it whatever the emotion; a question rises.
-    """
-
-    spelling: str
-    f0_slope: float
+    spelling: str  # its syllables, with hyphens within words and an apostrophe before a stressed one
+    f0_slope: float  # semitones that the pitch rises over it whatever the emotion; a question rises
 
     @property
     def text(self) -> str:
@@ -72,74 +67,41 @@ _RATER_POOL = 12
 
 
 class Rating(NamedTuple):
-    """What one rater says of one clip.
+    """One rater's judgement of one clip; dimensions go from 1 (calm, negative, weak) to 7."""
 
-    Args:
-        label: The class, one of `LABELS`.
-        activation: From 1, calm, to 7, active.
-        valence: From 1, negative, to 7, positive.
-        dominance: From 1, weak, to 7, strong.
-    """
-
-    label: str
-    activation: float
-    valence: float
-    dominance: float
+    label: str  # the class, one of `LABELS`
+    activation: float  # from 1, calm, to 7, active
+    valence: float  # from 1, negative, to 7, positive
+    dominance: float  # from 1, weak, to 7, strong
 
 
 @dataclass(frozen=True)
 class SyntheticUtterance:
-    """One clip of the embedded corpus: its annotations, and what `render` needs to make it sound.
+    """One clip of the embedded corpus: its annotations, and what `render` needs to make it sound."""
 
-    Args:
-        id: Such as "s03_u017": the fourth speaker's eighteenth clip.
-        speaker: Such as "s03".
-        gender: "female" or "male".
-        text: What is said, in made-up words.
-        label: The intended emotion, one of `LABELS`.
-        activation: Mean of the ratings, from 1 to 7.
-        valence: Mean of the ratings, from 1 to 7.
-        dominance: Mean of the ratings, from 1 to 7.
-        ratings: What each rater says.
-        seconds: How long the clip lasts.
-        syllables: What is said, as `voice.speak` takes it.
-        voice: Who says it.
-        delivery: How it is said.
-        entropy: Where the chance in the rendering comes from.
-    """
-
-    id: str
-    speaker: str
+    id: str  # such as "s03_u017": the fourth speaker's eighteenth clip
+    speaker: str  # such as "s03"
     gender: str
-    text: str
-    label: str
-    activation: float
-    valence: float
-    dominance: float
+    text: str  # in made-up words
+    label: str  # the intended emotion, one of `LABELS`
+    activation: float  # mean of the ratings, from 1 to 7
+    valence: float  # mean of the ratings, from 1 to 7
+    dominance: float  # mean of the ratings, from 1 to 7
     ratings: tuple[Rating, ...]
     seconds: float
-    syllables: tuple[str, ...]
+    syllables: tuple[str, ...]  # as `voice.speak` takes them
     voice: Speaker
     delivery: Delivery
-    entropy: tuple[int, ...]
+    entropy: tuple[int, ...]  # the seed of the rendering
 
 
 def draw_population(
     speakers: int, utterances_per_speaker: int, raters: int = 5, seed: int = 0
 ) -> tuple[SyntheticUtterance, ...]:
-    """Draws the clips of a corpus, without rendering them.
+    """Draws the clips of a corpus, speaker by speaker, without rendering them; equal seeds, equal clips.
 
-    A speaker says each of their sentences once with every emotion, in random order, so that the classes
-    are balanced and the text does not tell the emotion; genders alternate from speaker to speaker.
-
-    Args:
-        speakers: How many people speak.
-        utterances_per_speaker: How many clips each of them speaks.
-        raters: How many people judge each clip.
-        seed: The same seed gives the same corpus.
-
-    Returns:
-        The clips, speaker by speaker.
+    A speaker says each of their sentences once with every emotion, in random order, so that the classes are
+    balanced and the text does not tell the emotion; genders alternate from speaker to speaker.
     """
     wanted = {"speakers": speakers, "utterances_per_speaker": utterances_per_speaker, "raters": raters}
     for name, count in wanted.items():

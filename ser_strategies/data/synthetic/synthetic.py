@@ -119,11 +119,7 @@ class Synthetic(Corpus):
         return self._sounds[name]
 
     def save(self, folder: Path) -> None:
-        """Writes wav files and, last, a manifest.csv that says what they are.
-
-        Args:
-            folder: Where to write; it is made if it is missing.
-        """
+        """Writes wav files and, last, their manifest.csv into a folder, which is made if missing."""
         folder.mkdir(parents=True, exist_ok=True)
         table = self.table()
         for row in table.to_dict("records"):

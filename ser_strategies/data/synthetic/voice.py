@@ -26,29 +26,19 @@ _BLOCK = 16  # samples; a ringing resonance is a product of powers within and be
 
 @dataclass(frozen=True)
 class Speaker:
-    """What stays the same in everything one person says.
-
-    Args:
-        name: How the speaker is called.
-        gender: "female" or "male"; carried along, the voice follows from the other values.
-        f0: Usual fundamental frequency in hertz.
-        tract_length: Length of the vocal tract in centimetres; a shorter one raises all formants.
-        rate: Speed of speech, 1 for about 4.5 syllables a second.
-        f0_range: Height of a pitch accent in semitones.
-        tilt: Fall of the voice's spectrum in decibels per octave.
-        jitter: Random displacement of a glottal pulse, as a fraction of the period; its loudness varies too.
-        breathiness: Share of breath noise in the voice.
-    """
+    """The constant properties of a person's speech."""
 
     name: str
-    gender: str
-    f0: float
+    gender: str  # "female" or "male"; carried along, the voice follows from the other values
+    f0: float  # usual fundamental frequency in hertz
+    # Length of the vocal tract in centimetres; a shorter one raises all formants
     tract_length: float = REFERENCE_TRACT
-    rate: float = 1.0
-    f0_range: float = 3.0
-    tilt: float = 6.0
+    rate: float = 1.0  # speed of speech, 1 for about 4.5 syllables a second
+    f0_range: float = 3.0  # height of a pitch accent in semitones
+    tilt: float = 6.0  # fall of the voice's spectrum in decibels per octave
+    # Random displacement of a glottal pulse, as a fraction of the period; its loudness varies too
     jitter: float = 0.006
-    breathiness: float = 0.1
+    breathiness: float = 0.1  # share of breath noise in the voice
 
     def __post_init__(self) -> None:
         _expect_between("f0", self.f0, 50, 500)
@@ -57,27 +47,16 @@ class Speaker:
 
 @dataclass(frozen=True)
 class Delivery:
-    """What emotion and chance do to one utterance, relative to the speaker's own habits.
+    """The effect of emotion and chance on one utterance, relative to the speaker's own habits."""
 
-    Args:
-        f0_shift: Semitones by which the whole utterance is higher.
-        f0_range: Factor on the height of the pitch accents; 0 makes a monotone.
-        f0_slope: Semitones that the pitch rises from the beginning to the end.
-        energy: Decibels by which the clip is louder.
-        rate: Factor on the speed of speech.
-        tilt: Decibels per octave by which the spectrum falls more steeply.
-        jitter: Jitter beyond the speaker's own.
-        breathiness: Breathiness beyond the speaker's own.
-    """
-
-    f0_shift: float = 0.0
-    f0_range: float = 1.0
-    f0_slope: float = 0.0
-    energy: float = 0.0
-    rate: float = 1.0
-    tilt: float = 0.0
-    jitter: float = 0.0
-    breathiness: float = 0.0
+    f0_shift: float = 0.0  # semitones by which the whole utterance is higher
+    f0_range: float = 1.0  # factor on the height of the pitch accents; 0 makes a monotone
+    f0_slope: float = 0.0  # semitones that the pitch rises from the beginning to the end
+    energy: float = 0.0  # decibels by which the clip is louder
+    rate: float = 1.0  # factor on the speed of speech
+    tilt: float = 0.0  # decibels per octave by which the spectrum falls more steeply
+    jitter: float = 0.0  # jitter beyond the speaker's own
+    breathiness: float = 0.0  # breathiness beyond the speaker's own
 
 
 def _expect_between(name: str, value: float, lowest: float, highest: float) -> None:
@@ -96,17 +75,10 @@ class _Segment(NamedTuple):
 def speak(
     syllables: Sequence[str], speaker: Speaker, delivery: Delivery, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Says some syllables once.
+    """The samples at 16 kHz, within -0.8 and 0.8, of some syllables said once; chance comes from `rng`.
 
-    Args:
-        syllables: Each an optional consonant, a vowel and an optional consonant, such as "ta", "shi" or
-            "nom"; a leading apostrophe stresses it ("'ta") and "," is a pause.
-        speaker: Who says it.
-        delivery: How it is said this time.
-        rng: Where chance comes from; the same state gives the same samples.
-
-    Returns:
-        The samples at 16 kHz, within -0.8 and 0.8.
+    A syllable is an optional consonant, a vowel and an optional consonant, such as "ta", "shi" or "nom"; a
+    leading apostrophe stresses it ("'ta") and "," is a pause.
     """
     segments, seconds = _timeline(syllables, speaker, delivery, rng)
     size = round(seconds * SAMPLE_RATE)
