@@ -35,11 +35,7 @@ WITHOUT_TORCH = frozenset({"predict", "compare"})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command; exits with 2 on a mistake in the words, with 1 on any other mistake.
-
-    Args:
-        arguments: The words after the program's name; None takes those of this process.
-    """
+    """Runs one command; exits with 2 on a mistake in the words, with 1 on any other mistake."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in {"-h", "--help", "help"}:
         print(_help())

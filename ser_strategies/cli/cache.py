@@ -18,12 +18,7 @@ ACTIONS = {
 
 
 def run(command: str, arguments: list[str]) -> None:
-    """Runs one action.
-
-    Args:
-        command: cache.
-        arguments: The words after it.
-    """
+    """Runs one action on caches."""
     if not arguments or arguments[0] in {"-h", "--help"}:
         print(_help())
         return

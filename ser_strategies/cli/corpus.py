@@ -11,12 +11,7 @@ from ser_strategies.fit.mistakes import explained, unwrapped
 
 
 def corpus_parser(command: str, description: str) -> ArgumentParser:
-    """A parser that takes `--data` and its options, for a command to add its own.
-
-    Args:
-        command: The command.
-        description: What it does.
-    """
+    """A parser that takes `--data` and its options, to which a command adds its own."""
     parser = ArgumentParser(
         prog=f"{PROGRAM} {command}", description=description, exit_on_error=False, allow_abbrev=False
     )
@@ -25,12 +20,7 @@ def corpus_parser(command: str, description: str) -> ArgumentParser:
 
 
 def parse_corpus(parser: ArgumentParser, arguments: list[str]) -> tuple[RecordedCorpus, Any]:
-    """The corpus, and the other options.
-
-    Args:
-        parser: What `corpus_parser` gave, with the command's own options.
-        arguments: The words of the command line.
-    """
+    """The corpus, and the other options."""
     recorded = [kind for kind in CORPORA if issubclass(kind, RecordedCorpus)]
     given = {word.split("=")[0] for word in arguments}
     if not given & {"--data", "--data.help", "--help", "-h"}:

@@ -20,12 +20,7 @@ COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
 def run(command: str, arguments: list[str]) -> None:
-    """Examines a corpus and reports; exits with 1 where something keeps it from being used.
-
-    Args:
-        command: doctor.
-        arguments: The words after it.
-    """
+    """Examines a corpus and reports; exits with 1 where something keeps it from being used."""
     parser = corpus_parser(
         command,
         "Tell what is there of a corpus, what is wrong with it and what to do. Exits with 1 on errors.",
@@ -60,12 +55,7 @@ def run(command: str, arguments: list[str]) -> None:
 
 
 def show(report: Report, console: Console) -> None:
-    """The report as tables.
-
-    Args:
-        report: What was found.
-        console: Where to print.
-    """
+    """The report as tables."""
     console.print(f"[bold]{escape(report.corpus)}[/] in {escape(report.root)}", soft_wrap=True)
     console.print(
         f"{report.utterances:,} utterances in the label files, {report.sounds:,} with a sound, "

@@ -12,12 +12,7 @@ JSON = "--json"
 
 
 def run(command: str, arguments: list[str]) -> None:
-    """Estimates one configuration; exits with 1 where it does not fit.
-
-    Args:
-        command: estimate.
-        arguments: The words after it.
-    """
+    """Estimates one configuration; exits with 1 where it does not fit."""
     if not arguments or arguments[0] in {"-h", "--help"}:
         print(_help(command))
         return

@@ -19,12 +19,7 @@ CONFIGURED = (
 
 
 def run(command: str, arguments: list[str]) -> None:
-    """Predicts files if files are given, else the test split of the corpus that the options describe.
-
-    Args:
-        command: predict.
-        arguments: The words after it.
-    """
+    """Predicts files if files are given, else the test split of the corpus that the options describe."""
     if any(word.split("=")[0] in CONFIGURED for word in arguments):
         check_torch()
         from ser_strategies.fit.lightning_cli import run as run_on_corpus

@@ -14,12 +14,7 @@ SHOWN = 10
 
 
 def run(command: str, arguments: list[str]) -> None:
-    """Extracts what is not there yet; exits with 1 where a film gave no sound that should have.
-
-    Args:
-        command: prepare.
-        arguments: The words after it.
-    """
+    """Extracts what is not there yet; exits with 1 where a film gave no sound that should have."""
     parser = corpus_parser(
         command, "Extract the sound of films as 16 kHz FLAC beside them. Safe to interrupt and to run again."
     )

@@ -56,12 +56,9 @@ def find_path(path: str) -> Any:
 
 
 def import_trusted(paths: Iterable[str], trust: str | Iterable[str], source: object) -> None:
-    """Imports what a file names as far as the user trusts it; refuses what else would have to be imported.
+    """Imports the paths in a file that the user trusts; refuses others that would have to be imported.
 
-    Args:
-        paths: The import paths that stand in the file.
-        trust: Packages, modules or import paths whose code may run.
-        source: The file, for the message.
+    `trust` names packages, modules or import paths whose code may run.
     """
     trusted = (trust,) if isinstance(trust, str) else tuple(trust)
     for path in paths:

@@ -12,12 +12,7 @@ from typing import NamedTuple
 
 
 class Pair(NamedTuple):
-    """A torchaudio, and the first torch that it loads with.
-
-    Args:
-        torch: Oldest torch, as (major, minor); the next pair's is the first that it no longer loads with.
-        torchaudio: The torchaudio.
-    """
+    """A torchaudio, and the first torch that it loads with; the first of the next pair is too new for it."""
 
     torch: tuple[int, int]
     torchaudio: str
@@ -94,11 +89,7 @@ def _explained(torch: ModuleType, error: BaseException) -> str:
 
 
 def torchaudio_for(torch_version: str) -> str | None:
-    """The torchaudio that loads with a torch; None if that is too old for any.
-
-    Args:
-        torch_version: Such as "2.12.1+cu130".
-    """
+    """The torchaudio that loads with a torch, such as "2.12.1+cu130"; None if that is too old for any."""
     major, minor = (int(number) for number in re.findall(r"\d+", torch_version)[:2])
     fitting = [pair.torchaudio for pair in PAIRS if pair.torch <= (major, minor)]
     return fitting[-1] if fitting else None

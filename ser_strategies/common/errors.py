@@ -15,13 +15,9 @@ class MistypedError(ValueError):
 
 @contextmanager
 def one_sentence(command: str, *, traceback: bool = False) -> Iterator[None]:
-    """Ends the program with one sentence where a user has made a mistake.
+    """Ends the program with one sentence where a user has made a mistake; `traceback` shows that instead.
 
     The exit code is 2 for a mistake in the words, 1 for any other.
-
-    Args:
-        command: What is being run.
-        traceback: Whether to show where it happened instead.
     """
     try:
         yield

@@ -29,10 +29,8 @@ def waiting_lock(path: Path) -> Iterator[None]:
 def folder_lock(folder: Path, name: str, busy: str) -> Iterator[int]:
     """Holds the lock of a folder, which is made if it is missing, and taken away again if it stays empty.
 
-    Args:
-        folder: The folder.
-        name: The file in it that is locked.
-        busy: What to say where another process holds it; {folder} and {process} stand for which.
+    `name` is the file in it that is locked, `busy` the message where another process holds it, with {folder}
+    and {process} in it.
 
     Yields:
         The open file, to be handed to processes that are to keep the lock.

@@ -8,11 +8,7 @@ from ser_strategies.common.wording import nearest
 
 
 class KindParser(argparse.ArgumentParser):
-    """Raises `MistypedError` where argparse would print its usage and exit.
-
-    Args:
-        options: What argparse.ArgumentParser takes.
-    """
+    """Raises `MistypedError` where argparse would print its usage and exit."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)

@@ -83,19 +83,12 @@ def known(value: float | None) -> TypeGuard[float]:
 
 
 class Quantity(NamedTuple):
-    """A cost.
+    """A cost."""
 
-    Args:
-        title: What a table calls it.
-        axis: What an axis calls it.
-        text: Writes a value.
-        time: Whether it is in seconds, so that ticks fall on minutes and hours.
-    """
-
-    title: str
-    axis: str
-    text: Callable[[float | None], str]
-    time: bool = False
+    title: str  # in a table
+    axis: str  # at an axis
+    text: Callable[[float | None], str]  # writes a value
+    time: bool = False  # in seconds, so that ticks fall on minutes and hours
 
 
 QUANTITIES = {

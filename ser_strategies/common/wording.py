@@ -23,12 +23,6 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str], *, before: str = "") -> str:
-    """The end of a sentence: "; did you mean ...?" where a known name is near, else a full stop.
-
-    Args:
-        name: The name that is not known.
-        known: Those that are.
-        before: What stands before the name that is suggested.
-    """
+    """The end of a sentence: "; did you mean <before><name>?" if a known name is near, else a full stop."""
     near = nearest(name, known)
     return f"; did you mean {before}{near}?" if near else "."

@@ -235,11 +235,9 @@ class Comparison:
     def report(self, folder: str | Path | None = None) -> Path:
         """Writes the report: report.html, report.md, table.csv, table.tex, report.json and the pictures.
 
-        It is about what may be compared: the largest group of strategies that are alike, on the folds and
-        with the seeds that all of them have; it says what is left out, and why.
-
-        Args:
-            folder: Where to; None is the folder of the ledger.
+        It covers what may be compared: the largest group of strategies that are alike, on the folds and seeds
+        that all of them have; it says what is left out, and why. Without a `folder` it goes into that of the
+        ledger.
 
         Returns:
             The page, report.html.
@@ -307,11 +305,7 @@ class Comparison:
 
 
 def score_of(name: str, finished: pd.DataFrame) -> Score:
-    """The score of a name, of what most runs predict.
-
-    Args:
-        name: Such as ua or ccc_valence; "test/" or "val/" before it is ignored.
-        finished: Runs that predict something.
+    """The score of that name, for what most runs predict; "test/" or "val/" before it is ignored.
 
     Raises:
         ValueError: There is no such score, with a list of those there are.

@@ -21,17 +21,11 @@ SHOWN = 6
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Something in which strategies that are compared are not alike.
+    """Something in which strategies that are compared are not alike."""
 
-    Args:
-        what: What differs, in words.
-        found: What each strategy has.
-        groups: The strategies that are alike, the largest group first.
-    """
-
-    what: str
-    found: Mapping[str, str]
-    groups: tuple[tuple[str, ...], ...]
+    what: str  # in words
+    found: Mapping[str, str]  # by strategy
+    groups: tuple[tuple[str, ...], ...]  # the strategies that are alike, the largest group first
 
     def __str__(self) -> str:
         parts = [f"{', '.join(names)}: {self.found[names[0]]}" for names in self.groups[:SHOWN]]

@@ -39,17 +39,11 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Curve:
-    """The best validation score so far, mean over runs, with its interval.
+    """The best validation score so far, mean over runs, with its interval."""
 
-    Args:
-        seconds: Since the run was started.
-        scores: By then.
-        low: Lower ends of the 95 % intervals, runs taken as independent; none of a single run.
-        high: Upper ends.
-    """
-
-    seconds: tuple[float, ...]
-    scores: tuple[float, ...]
+    seconds: tuple[float, ...]  # since the run was started
+    scores: tuple[float, ...]  # at these times
+    # Ends of the 95 % intervals, runs taken as independent; none of a single run.
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
 
@@ -65,65 +59,37 @@ class OtherTable:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a report tells, as plain data.
+    """What a report tells, as plain data."""
 
-    Args:
-        ledger: What was compared, as it lies on the disk.
-        runs: Every run of the ledger.
-        finished: The runs that the table stands on.
-        broken: How many finished runs have predictions that cannot be read.
-        score: The score that decides.
-        higher_is_better: Of that score.
-        baseline: The strategy that all others are compared with, if there is one.
-        margin: Points that a strategy may be worse and still pass for as good.
-        table: One row a strategy, the best first.
-        differences: Of all pairs.
-        fronts: By cost.
-        curves: By strategy.
-        labels: The classes, if any are told.
-        confusion: By strategy: utterances by true and predicted class.
-        calibration: By strategy.
-        recalls: By strategy and class.
-        groups: By gender or speaker, then by strategy.
-        genders: Of the speakers, where known.
-        times: By strategy: mean seconds of each part of a run.
-        data: What the runs say of their data, by fold.
-        configurations: By strategy: the configuration of each stage of its first run.
-        environment: Where the first run ran: versions, processor.
-        encoder: The encoder that was tested first: its source, revision and family.
-        others: Strategies that may not stand in this table, group by group.
-        left_out: What of the ledger is not in the table although it is whole, in words.
-        unfair: In what the strategies of the table are not alike, where that was allowed.
-        problems: What is not whole.
-    """
-
-    ledger: Ledger
+    ledger: Ledger  # the compared folder
     runs: pd.DataFrame
-    finished: pd.DataFrame
-    broken: int
+    finished: pd.DataFrame  # the runs that the table stands on
+    broken: int  # how many finished runs have predictions that cannot be read
     score: str
-    higher_is_better: bool
-    baseline: str | None
-    margin: float
-    table: pd.DataFrame
+    higher_is_better: bool  # of that score
+    baseline: str | None  # the strategy that all others are compared with, if there is one
+    margin: float  # points that a strategy may be worse and still pass for as good
+    table: pd.DataFrame  # one row a strategy, the best first
     differences: tuple[Difference, ...]
-    fronts: Mapping[str, Front]
-    curves: Mapping[str, Curve]
-    labels: tuple[str, ...]
-    confusion: Mapping[str, pd.DataFrame]
+    fronts: Mapping[str, Front]  # by cost
+    curves: Mapping[str, Curve]  # by strategy
+    labels: tuple[str, ...]  # the classes, if any are predicted
+    confusion: Mapping[str, pd.DataFrame]  # by strategy: utterances by true and predicted class
     calibration: Mapping[str, Calibration]
     recalls: Mapping[str, Mapping[str, Interval]]
-    groups: Mapping[str, Mapping[str, Groups]]
-    genders: Mapping[str, str]
-    times: Mapping[str, Mapping[str, float]]
-    data: Mapping[str, Mapping[str, Any]]
+    groups: Mapping[str, Mapping[str, Groups]]  # by gender or speaker, then by strategy
+    genders: Mapping[str, str]  # of the speakers, where known
+    times: Mapping[str, Mapping[str, float]]  # by strategy: mean seconds of each part of a run
+    data: Mapping[str, Mapping[str, Any]]  # facts of the data by fold, as the runs tell them
+    # By strategy: the configuration of each stage of its first run.
     configurations: Mapping[str, Sequence[Mapping[str, Any]]]
     environment: Mapping[str, Any]
-    encoder: Mapping[str, Any]
-    others: tuple[OtherTable, ...] = ()
-    left_out: tuple[str, ...] = ()
+    encoder: Mapping[str, Any]  # the encoder that was tested first: its source, revision and family
+    others: tuple[OtherTable, ...] = ()  # strategies that may not stand in this table, group by group
+    left_out: tuple[str, ...] = ()  # whole runs that are not in the table, in words
+    # In what the strategies of the table are not alike, where that was allowed.
     unfair: tuple[fairness.Mismatch, ...] = ()
-    problems: tuple[LedgerProblem, ...] = field(default=())
+    problems: tuple[LedgerProblem, ...] = field(default=())  # failed or unreadable parts of the ledger
 
     @property
     def names(self) -> list[str]:
@@ -162,12 +128,7 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def find(whole: Comparison, fronts: Collection[str] = FRONTS) -> Findings:
-    """Gathers what a report tells of a comparison.
-
-    Args:
-        whole: The comparison; what may not stand in one table is told apart.
-        fronts: Costs to find the Pareto front for.
-    """
+    """Gathers what a report tells of a comparison, with the Pareto fronts of these costs."""
     chosen, others, left_out = _choose(whole)
     pairs = _pairs(chosen, left_out)
     table = chosen.table()

@@ -47,14 +47,9 @@ COLUMNS = (
 
 
 class LedgerProblem(NamedTuple):
-    """Something of a ledger that is not whole.
+    """Something of a ledger that is not whole."""
 
-    Args:
-        cell: The hash of the run, or the file, that it is about.
-        reason: What is wrong with it.
-    """
-
-    cell: str
+    cell: str  # the hash of the run, or the file, that it is about
     reason: str
 
     def __str__(self) -> str:
@@ -114,11 +109,7 @@ class Ledger:
         return cls(folder, facts, _table(rows), tuple(problems), earlier)
 
     def predictions(self, run: str, columns: Collection[str] | None = None) -> pd.DataFrame:
-        """What a finished run said of each utterance of its test split.
-
-        Args:
-            run: Its hash.
-            columns: Columns to read; None reads all. Those that the file does not have are left out.
+        """A finished run's predictions for its test split; `columns` that the file lacks are left out.
 
         Raises:
             ValueError: The file cannot be read.
@@ -175,10 +166,8 @@ class Ledger:
 def write_comparison(folder: str | Path, facts: Mapping[str, Any]) -> None:
     """Writes comparison.json: what is compared (names, folds, seeds), the words of the command, options.
 
-    Args:
-        folder: The folder of the ledger.
-        facts: What to write; the schema number is added. With `cells`, a dictionary of hashes, runs of other
-            hashes are those of earlier configurations, and are not compared.
+    With `cells`, a dictionary by hash, runs of other hashes are those of earlier configurations, and are not
+    compared.
     """
     write_json(Path(folder) / COMPARISON, {"schema": SCHEMA, **facts})
 
@@ -211,11 +200,9 @@ def check_finished(cell: Path) -> None:
 
 
 def write_cell(folder: str | Path, facts: Mapping[str, Any]) -> None:
-    """Writes cell.json, in place of an earlier one.
+    """Writes cell.json, in place of an earlier one, into the folder that is named by the hash of the cell.
 
-    Args:
-        folder: The folder of the cell, whose name is its hash.
-        facts: name, strategy, fold, seed and status at least; the schema number is added.
+    The facts are name, strategy, fold, seed and status at least.
     """
     lacking = [name for name in REQUIRED if name not in facts]
     if lacking or facts["status"] not in STATUSES:

@@ -53,11 +53,7 @@ class Stages(NamedTuple):
 
 
 def read_json(path: Path, missing: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The object in a file.
-
-    Args:
-        path: The file.
-        missing: What stands for a file that is not there; None makes that a mistake, too.
+    """The object in a file; `missing` stands for a file that is not there, unless that is a mistake (None).
 
     Raises:
         ValueError: It is not there, cannot be read, or holds no object; the message begins with its name.

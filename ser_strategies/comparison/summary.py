@@ -23,15 +23,10 @@ IN_SOFTWARE = 1.5
 
 
 class EncoderFacts(NamedTuple):
-    """What became of the encoder's weights.
-
-    Args:
-        text: In words.
-        wrong: Whether it is not what the strategy says of itself.
-    """
+    """What became of the encoder's weights."""
 
     text: str
-    wrong: bool = False
+    wrong: bool = False  # not as the strategy says
 
 
 def table_of(
@@ -41,15 +36,7 @@ def table_of(
     score: Score,
     marks: Mapping[str, Sequence[str]],
 ) -> pd.DataFrame:
-    """One row a strategy, the best first.
-
-    Args:
-        runs: All runs, failed ones too.
-        finished: Those that are whole.
-        aligned: The predictions of each strategy that has any that are whole.
-        score: Which score.
-        marks: What must be said of each.
-    """
+    """One row a strategy, the best first."""
     rows = []
     for name in dict.fromkeys(runs["name"]):
         mine, whole = (each[each["name"] == name] for each in (runs, finished))

@@ -16,12 +16,7 @@ from ser_strategies.strategies import Strategy
 
 
 def spent(tally: Tally, device: torch.device) -> dict[str, Any]:
-    """What was tallied, under the names of costs.json.
-
-    Args:
-        tally: The tally.
-        device: What trained.
-    """
+    """The amounts of a tally, under the names of costs.json."""
     seconds, heard = tally.seconds, tally.samples / SAMPLE_RATE
     quartiles = [_milliseconds(tally.steps.quantile(share)) for share in (0.25, 0.5, 0.75)]
     low, median, high = quartiles
@@ -48,12 +43,7 @@ def _milliseconds(seconds: float | None) -> float | None:
 
 
 def weights(model: nn.Module, before: Mapping[str, Print] | None) -> dict[str, Any]:
-    """How many weights there are, how many train, and whether those of the encoder did.
-
-    Args:
-        model: The model, trained.
-        before: Prints of its encoder from before; None if it has none.
-    """
+    """The number of weights, how many train, and whether those of the encoder have moved since `before`."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     counts: dict[str, Any] = {
         "trainable_parameters": sum(size for size, trains in sizes if trains),
@@ -75,11 +65,7 @@ def weights(model: nn.Module, before: Mapping[str, Print] | None) -> dict[str, A
 
 
 def arithmetic(model: nn.Module) -> dict[str, Any]:
-    """FLOPs for each second of sound; None where they cannot be counted.
-
-    Args:
-        model: The model.
-    """
+    """FLOPs for each second of sound; None where they cannot be counted."""
     flops: Flops | None = None
     if isinstance(model, Strategy):
         try:

@@ -8,12 +8,7 @@ Phase = Literal["load", "train", "validation"]
 
 
 class PhaseClock:
-    """Seconds of each phase of a run; they add up to all the time since the clock was started.
-
-    Args:
-        started: When the first phase began, by `now`; None is this moment.
-        now: Tells the time.
-    """
+    """Seconds of each phase of a run; they add up to all the time since `started`, which is now if None."""
 
     def __init__(self, started: float | None = None, now: Callable[[], float] = time.perf_counter) -> None:
         self.now = now

@@ -11,11 +11,7 @@ SHORTEST = 1e-9
 
 
 class Durations:
-    """A histogram of seconds in logarithmic bins: as small after a million steps as after a hundred.
-
-    Args:
-        bins: Counts by number of bin.
-    """
+    """A histogram of seconds in logarithmic bins: as small after a million steps as after a hundred."""
 
     def __init__(self, bins: Mapping[int, int] | None = None) -> None:
         self.bins: Counter[int] = Counter(bins or {})
@@ -33,11 +29,7 @@ class Durations:
         return Durations(self.bins + other.bins)
 
     def quantile(self, share: float) -> float | None:
-        """The seconds that a share of them does not exceed, interpolated as numpy does; None without any.
-
-        Args:
-            share: From 0 to 1.
-        """
+        """The seconds that a share (0 to 1) does not exceed, interpolated as numpy does; None without any."""
         if not self.bins:
             return None
         place = share * (len(self) - 1)

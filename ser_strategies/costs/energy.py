@@ -10,9 +10,6 @@ class EnergyMeter:
     """The meter of a GPU, through NVML; it tells nothing where there is no GPU, no meter or no `pynvml`.
 
     It is the whole GPU's: what else runs there is in it, what the rest of the machine draws is not.
-
-    Args:
-        device: What trains.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -23,15 +23,10 @@ CLIPS, SECONDS = 2, 2.0
 
 
 class Flops(NamedTuple):
-    """Floating-point operations for each second of sound; a multiplication and an addition are two.
+    """Floating-point operations for each second of sound; a multiplication and an addition are two."""
 
-    Args:
-        train: Of a training step, forwards and backwards; from stored frames where training is.
-        inference: Of a prediction from sound; None where nothing is predicted.
-    """
-
-    train: float
-    inference: float | None
+    train: float  # of a training step, forwards and backwards; from stored frames where training is
+    inference: float | None  # of a prediction from sound; None where nothing is predicted
 
 
 def count_flops(model: Strategy) -> Flops:
@@ -39,9 +34,6 @@ def count_flops(model: Strategy) -> Flops:
 
     Products of matrices, those of attention among them, and convolutions are counted; what is done element by
     element is not. Clips are 2 s long, or as long as the encoder takes.
-
-    Args:
-        model: The strategy.
     """
     with _undisturbed(model), sdpa_kernel(SDPBackend.MATH), alone():
         batch = _made_up(model)

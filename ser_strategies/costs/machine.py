@@ -13,25 +13,17 @@ SIZE, TURNS = 256, 5
 
 
 def device_name(device: torch.device) -> str:
-    """The name of a device, such as "NVIDIA H200" or "CPU AMD EPYC".
-
-    Args:
-        device: The device.
-    """
+    """The name of a device, such as "NVIDIA H200" or "CPU AMD EPYC"."""
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     return f"CPU {_cpu()}" if device.type == "cpu" else device.type.upper()
 
 
 def short_format_factor(device: torch.device, precision: str) -> float | None:
-    """How much longer a product of matrices takes in a run's short format than in float32.
+    """How many times as long a product of matrices takes in a run's short format as in float32.
 
     Far below 1 where the device has the arithmetic, far above where it makes it up in software. Measured,
     since no two systems tell it alike; None where a run computes in float32.
-
-    Args:
-        device: What trains.
-        precision: The trainer's, such as "bf16-mixed".
     """
     short = SHORT.get(precision.partition("-")[0])
     if short is None:

@@ -11,35 +11,22 @@ HIGH_WATER = "VmHWM:"
 
 
 class Peak(NamedTuple):
-    """The most memory held at once.
-
-    Args:
-        used: Bytes; None where they cannot be told.
-        reserved: Bytes that torch has taken from the GPU; None on the CPU.
-        kind: "cuda" for memory of the GPU, "resident" for the process' own in main memory.
-    """
+    """The most memory held at once."""
 
     used: int | None
-    reserved: int | None
+    reserved: int | None  # bytes that torch has taken from the GPU; None on the CPU
+    # "cuda" for memory of the GPU, "resident" for the process' own in main memory.
     kind: Literal["cuda", "resident"]
 
 
 def forget_peak(device: torch.device) -> None:
-    """Starts anew on a GPU; a process cannot forget how large it once was.
-
-    Args:
-        device: What trains.
-    """
+    """Starts anew on a GPU; a process cannot forget how large it once was."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory(device: torch.device) -> Peak:
-    """The most memory held so far.
-
-    Args:
-        device: What trains.
-    """
+    """The most memory held so far."""
     if device.type == "cuda":
         used, reserved = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
         return Peak(used, reserved, "cuda")

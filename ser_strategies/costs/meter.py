@@ -147,13 +147,7 @@ class CostMeter(Callback):
 
 
 class _Part:
-    """The meters of one fit, in one process.
-
-    Args:
-        trainer: The trainer.
-        model: What it trains.
-        started: When it began; None is now.
-    """
+    """The meters of one fit, in one process, which began when it was `started`, or else now."""
 
     def __init__(self, trainer: Trainer, model: LightningModule, started: float | None) -> None:
         self.trainer, self.model = trainer, model

@@ -15,39 +15,23 @@ WHOLE = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
 
 
 class Print(NamedTuple):
-    """What is kept of a tensor.
+    """What is kept of a tensor, to tell later whether it has moved."""
 
-    Args:
-        sums: Two sums over the bits of all its values, one of them weighted by position.
-        sample: Some of its values, evenly spaced; all of a small one.
-        trains: Whether it is to be trained.
-    """
-
-    sums: tuple[int, int]
-    sample: Tensor
+    sums: tuple[int, int]  # two sums over the bits of all its values, one of them weighted by position
+    sample: Tensor  # some of its values, evenly spaced; all of a small one
     trains: bool
 
 
 class Movement(NamedTuple):
-    """What has become of the weights of a module.
+    """What has become of the weights of a module."""
 
-    Args:
-        largest: Largest relative change of a tensor that trains; 0 only if none of them moved by a bit.
-        still: How many tensors that train have not moved at all.
-        frozen: How many tensors that are frozen have moved.
-    """
-
-    largest: float
-    still: int
-    frozen: int
+    largest: float  # largest relative change of a tensor that trains; 0 only if none of them moved by a bit
+    still: int  # tensors that train and have not moved at all
+    frozen: int  # tensors that are frozen and have moved
 
 
 def prints_of(module: nn.Module) -> dict[str, Print]:
-    """Prints of all parameters, by name.
-
-    Args:
-        module: The module.
-    """
+    """Prints of all parameters, by name."""
     return {name: _print_of(parameter) for name, parameter in module.named_parameters()}
 
 
@@ -56,10 +40,6 @@ def movement(before: Mapping[str, Print], after: Mapping[str, Print]) -> Movemen
 
     A relative change is the length of the difference against the length of what was there, over the sampled
     values. A tensor of zeros has no such thing: it counts, as 1, where no other one moved.
-
-    Args:
-        before: The earlier prints.
-        after: The later ones, of the same parameters.
     """
     changes: list[float | None] = []
     still = frozen = 0

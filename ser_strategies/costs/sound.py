@@ -11,11 +11,7 @@ KEPT = 64
 
 
 class SoundHeard:
-    """Adds up the lengths of batches, where they are.
-
-    Args:
-        longest: Samples that a clip is cut to; None if it is not.
-    """
+    """Adds up the lengths of batches on their device, clips cut to `longest` samples if given."""
 
     def __init__(self, longest: int | None) -> None:
         self.longest = longest if longest is not None else sys.maxsize

@@ -75,20 +75,12 @@ class CudaMarks(Marks):
 
 
 def marks_for(device: torch.device) -> Marks:
-    """The marks for a device.
-
-    Args:
-        device: What trains.
-    """
+    """The marks for a device."""
     return CudaMarks() if device.type == "cuda" else HostMarks()
 
 
 class StepTimer:
-    """Seconds of each step, and from the end of each until the next begins.
-
-    Args:
-        marks: How time is told.
-    """
+    """Seconds of each step, and from the end of each until the next begins."""
 
     def __init__(self, marks: Marks) -> None:
         self.marks = marks

@@ -10,27 +10,16 @@ FORMAT = 1
 
 @dataclass
 class Tally:
-    """Costs of a run, or of a part of it, by all its processes.
+    """Costs of a run, or of a part of it, by all its processes."""
 
-    Args:
-        seconds: Seconds of loading, cache building, training and validation, by name.
-        samples: Samples of sound heard in training.
-        steps: Seconds of each step.
-        waits: Seconds waited for each step.
-        peak: Bytes of memory held at most.
-        reserved: Bytes that torch has taken from a GPU at most.
-        joules: Energy drawn.
-        trace: What validation said, when.
-    """
-
-    seconds: dict[str, float]
-    samples: int = 0
-    steps: Durations = field(default_factory=Durations)
-    waits: Durations = field(default_factory=Durations)
-    peak: int | None = None
-    reserved: int | None = None
+    seconds: dict[str, float]  # seconds of loading, cache building, training and validation, by name
+    samples: int = 0  # samples of sound heard in training
+    steps: Durations = field(default_factory=Durations)  # of each step
+    waits: Durations = field(default_factory=Durations)  # before each step
+    peak: int | None = None  # bytes
+    reserved: int | None = None  # bytes that torch has taken from a GPU
     joules: float | None = None
-    trace: list[dict[str, Any]] = field(default_factory=list)
+    trace: list[dict[str, Any]] = field(default_factory=list)  # scores of each validation, and when
 
     @property
     def trained(self) -> float:
@@ -38,11 +27,7 @@ class Tally:
         return self.seconds["train"] + self.seconds["validation"]
 
     def after(self, earlier: "Tally | None") -> "Tally":
-        """Of this part and what came before it.
-
-        Args:
-            earlier: What came before; None if nothing did.
-        """
+        """This part together with what came before it, if anything did."""
         if earlier is None:
             return self
         shifted = [row | {"seconds": row["seconds"] + earlier.trained} for row in self.trace]
@@ -69,11 +54,7 @@ class Tally:
 
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> Self | None:
-        """What `as_dict` gave; None if another version did.
-
-        Args:
-            facts: The plain data.
-        """
+        """The tally that `as_dict` made plain data of; None if another version did."""
         facts = dict(facts)
         if facts.pop("format", None) != FORMAT:
             return None

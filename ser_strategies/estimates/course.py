@@ -17,28 +17,16 @@ UNSAID = 1000
 
 @dataclass(frozen=True)
 class Course:
-    """The course of a run.
+    """How long a run goes on."""
 
-    Args:
-        epochs: How many; None if it has no end.
-        epoch_batches: Batches of training in an epoch.
-        validations: Validations in an epoch, on average.
-        batches: Batches of training in all; None if it has no end.
-    """
-
-    epochs: int | None
+    epochs: int | None  # None if it has no end
     epoch_batches: int
-    validations: float
-    batches: int | None
+    validations: float  # in an epoch, on average
+    batches: int | None  # of training in all; None if it has no end
 
 
 def planned_epochs(trainer: Trainer, epoch_batches: int) -> int | None:
-    """Epochs that a trainer will begin; None if it has no end.
-
-    Args:
-        trainer: The trainer.
-        epoch_batches: Batches of training in an epoch.
-    """
+    """Epochs that a trainer will begin; None if it has no end."""
     limits = []
     epochs = trainer.max_epochs
     if epochs is None and trainer.max_steps < 0:
@@ -52,13 +40,7 @@ def planned_epochs(trainer: Trainer, epoch_batches: int) -> int | None:
 
 
 def course_of(trainer: Trainer, epoch_batches: int, val_batches: int) -> Course:
-    """The course of a run.
-
-    Args:
-        trainer: The trainer that will run it.
-        epoch_batches: Batches of training in an epoch.
-        val_batches: Batches of a validation.
-    """
+    """How long a trainer goes on, given the batches of an epoch and of a validation."""
     epochs = planned_epochs(trainer, epoch_batches)
     batches = None if epochs is None else epochs * epoch_batches
     if batches is not None and trainer.max_steps >= 0:
@@ -80,13 +62,6 @@ def times(
     """Seconds of an epoch and of a run, under the names of `Figures`.
 
     Time goes by seconds of sound with their padding: what was timed stands for batches of all sizes.
-
-    Args:
-        watch: What watched the dry run.
-        todo: What it did.
-        train: A pass over the train split.
-        val: A pass over the val split, if there is any.
-        course: How long the run goes on.
     """
     pace = watch.train_seconds / _padded(train, watch.timed)
     saving = watch.checkpoint_seconds * (CHECKPOINTS * course.validations if val else 1)

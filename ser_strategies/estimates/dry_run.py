@@ -27,11 +27,8 @@ ENOUGH_SECONDS, AT_LEAST = 10.0, 3
 class Watch(Callback):
     """Measures a dry run.
 
-    Args:
-        todo: What it does.
-        accumulate: Batches that make up an update.
-        folder: A folder on the disk on which checkpoints will be; None where none are written.
-        prepare: Called when the model is on its device, before it prepares for training.
+    Checkpoints are written to the disk of `folder`; None writes none. `prepare` is called when the model is
+    on its device, before it prepares for training.
     """
 
     def __init__(
@@ -108,24 +105,14 @@ class Watch(Callback):
 
 
 class _Counting(TorchCheckpointIO):
-    """Writes checkpoints as Lightning does, into a file that has no name and is gone when it is closed.
-
-    Args:
-        folder: A folder on the disk.
-    """
+    """Writes checkpoints as Lightning does, into a file without a name that is gone when it is closed."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.folder, self.size = folder, 0
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Writes it.
-
-        Args:
-            checkpoint: What would be kept.
-            path: Where.
-            storage_options: None.
-        """
+        """Writes a checkpoint and counts its bytes."""
         del path, storage_options
         buffer = BytesIO()
         torch.save(checkpoint, buffer)
@@ -136,19 +123,12 @@ class _Counting(TorchCheckpointIO):
 
 
 class PlannedRun(NamedTuple):
-    """A run that has not begun.
-
-    Args:
-        strategy: What would be trained.
-        data: The corpus.
-        trainer: What would train it.
-        options: What the trainer was made with.
-    """
+    """A run that has not begun."""
 
     strategy: Strategy
     data: Any
     trainer: Trainer
-    options: Mapping[str, Any]
+    options: Mapping[str, Any]  # of the trainer
 
 
 # What its trainer has otherwise than that of the run: one process, nothing written, no end but its own.
@@ -202,9 +182,5 @@ def _trainer(run: PlannedRun, watch: Watch, *, validates: bool) -> Trainer:
 
 
 def gradient_bytes(model: nn.Module) -> int:
-    """Bytes of the gradients, which DistributedDataParallel keeps a second time.
-
-    Args:
-        model: The model.
-    """
+    """Bytes of the gradients, which DistributedDataParallel keeps a second time."""
     return sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)

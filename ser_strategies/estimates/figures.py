@@ -13,49 +13,27 @@ CHECKPOINTS = 2
 
 @dataclass(frozen=True)
 class Figures:
-    """What a run will take; None is what cannot be told.
-
-    Args:
-        strategy: Its name.
-        device: What trains, by name.
-        processes: How many processes there will be; memory, time and disk are those of one.
-        precision: Number format.
-        fits: Whether it fits into the memory that is free now.
-        free_memory_bytes: Memory that is free now, what the estimate itself holds included.
-        peak_memory_bytes: Most memory held at once.
-        peak_memory_reserved_bytes: The same with what torch holds in reserve, on a GPU.
-        memory_kind: "cuda" or "resident".
-        biggest_batch: The biggest batch.
-        epochs: Epochs; None if the run has no end.
-        epoch_train_seconds: Training for an epoch, checkpoints included.
-        epoch_validation_seconds: Validation for an epoch.
-        train_seconds: Training in all epochs.
-        validation_seconds: Validation in all epochs.
-        checkpoint_bytes: One checkpoint; None where none are written.
-        free_disk_bytes: Bytes free where they will be.
-        cache: What the cache takes; None without one.
-        units: Whether units are made first, which is in none of the figures.
-    """
+    """What a run will take; None is what cannot be told."""
 
     strategy: str
     device: str
-    processes: int
+    processes: int  # memory, time and disk are those of one
     precision: str
-    fits: bool | None
-    free_memory_bytes: int
+    fits: bool | None  # into the memory that is free now
+    free_memory_bytes: int  # what the estimate itself holds included
     peak_memory_bytes: int | None
-    peak_memory_reserved_bytes: int | None
+    peak_memory_reserved_bytes: int | None  # with what torch holds in reserve, on a GPU
     memory_kind: Literal["cuda", "resident"]
     biggest_batch: Size
-    epochs: int | None
-    epoch_train_seconds: float | None
+    epochs: int | None  # None if the run has no end
+    epoch_train_seconds: float | None  # checkpoints included
     epoch_validation_seconds: float | None
     train_seconds: float | None
     validation_seconds: float | None
-    checkpoint_bytes: int | None
-    free_disk_bytes: int
+    checkpoint_bytes: int | None  # of one; None where none are written
+    free_disk_bytes: int  # where checkpoints will be
     cache: Cache | None
-    units: bool
+    units: bool  # made first, which is in none of the figures
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, with what is told of the cache under the names of costs.json."""

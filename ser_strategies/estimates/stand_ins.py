@@ -21,33 +21,18 @@ from ser_strategies.strategies import Pretraining, Recognizer, Strategy
 
 @dataclass(frozen=True)
 class Cache:
-    """What a cache takes.
-
-    Args:
-        folder: Where it is, or will be.
-        size: Bytes of all that the run reads of it.
-        missing: Bytes that are still to be written.
-        seconds: How long that will take.
-        free: Bytes free on its disk.
-        damage: Files that were set aside.
-    """
+    """The size of a cache, and what building it takes."""
 
     folder: str
-    size: int
-    missing: int
-    seconds: float
-    free: int
-    damage: list[Damage] = field(default_factory=list)
+    size: int  # bytes that the run reads of it
+    missing: int  # bytes still to be written
+    seconds: float  # to write them
+    free: int  # bytes on its disk
+    damage: list[Damage] = field(default_factory=list)  # files that were set aside
 
 
 class AnyFrames:
-    """Frames in place of those that a run would store first: as many and as large, though not the same.
-
-    Args:
-        trunk: What would compute them.
-        samples: About how many samples each utterance of the split has.
-        counts: How many frames that gives.
-    """
+    """Frames in place of those that a run would store first: as many and as large, though not the same."""
 
     def __init__(self, trunk: Trunk, samples: Tensor, counts: Tensor) -> None:
         self.samples, self.counts = samples.tolist(), counts.tolist()
@@ -57,54 +42,31 @@ class AnyFrames:
         self.unreadable: Mapping[int, str] = {}
 
     def read(self, position: int, epoch: int) -> tuple[Tensor, int]:
-        """Frames of an utterance, and how many samples they would be made of.
-
-        Args:
-            position: Its position in the split.
-            epoch: Which changes nothing here.
-        """
+        """Frames of an utterance, and the number of samples they would be made of."""
         frames = self.noise[: self.counts[position]]
         checksum(frames)  # as for those that are read from the disk, since it takes time
         return frames, self.samples[position]
 
 
 class AnyUnits:
-    """Units in place of those that a run would make first: as many, though not the same.
-
-    Args:
-        clusterings: How many units each frame has.
-    """
+    """Units in place of those that a run would make first: as many for each frame, though not the same."""
 
     def __init__(self, clusterings: int) -> None:
         self.clusterings = clusterings
         self.report: dict[str, Any] = {}
 
     def units(self, name: str, frames: int) -> Tensor:
-        """The first unit of each clustering for each frame.
-
-        Args:
-            name: The utterance.
-            frames: How many frames it has.
-        """
+        """The first unit of each clustering for each frame."""
         return torch.zeros(frames, self.clusterings, dtype=torch.int64)
 
 
 def makes_units(model: Strategy) -> bool:
-    """Whether a strategy makes units before it trains.
-
-    Args:
-        model: The strategy.
-    """
+    """Whether a strategy makes units before it trains."""
     return isinstance(model, Pretraining) and model.unit_source is not None
 
 
 def stand_in(model: Strategy, corpus: Any) -> Cache | None:
-    """Gives a strategy what it trains on, and writes nothing; tells what its cache takes if it has one.
-
-    Args:
-        model: The strategy, on its device.
-        corpus: The corpus.
-    """
+    """Gives a strategy what it trains on, and writes nothing; tells what its cache takes if it has one."""
     if isinstance(model, Pretraining) and model.unit_source is not None:
         units: Any = AnyUnits(len(model.unit_source.clusters))
         model.take_units(units, corpus)

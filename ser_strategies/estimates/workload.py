@@ -14,15 +14,10 @@ EPOCHS_LOOKED_AT = 32
 
 @dataclass(frozen=True)
 class Size:
-    """How big a batch is.
-
-    Args:
-        utterances: Utterances in it.
-        seconds: Length of the longest, to which all are padded.
-    """
+    """The size of a batch."""
 
     utterances: int
-    seconds: float
+    seconds: float  # length of the longest, to which all are padded
 
     @property
     def padded(self) -> float:
@@ -36,14 +31,7 @@ class Size:
 
 
 class Workload:
-    """A pass over a split in one process.
-
-    Args:
-        plan: The batches of each epoch.
-        epochs: How many epochs are looked through for the biggest batch.
-        used: Batches of each that are used.
-        longest: Seconds to which clips are cut; None takes them whole.
-    """
+    """A pass over a split in one process; clips are cut to `longest` seconds, if that is given."""
 
     def __init__(self, plan: BatchPlan, *, epochs: int, used: int, longest: float | None) -> None:
         self._seconds = plan.seconds if longest is None else np.minimum(plan.seconds, longest)
@@ -76,11 +64,7 @@ class Workload:
         return Size(len(batch.positions), float(self._seconds[batch.positions].max()))
 
     def typical(self, wanted: int) -> list[PlannedBatch]:
-        """Batches that stand for all, however many of them are taken from the start: the middle one first.
-
-        Args:
-            wanted: How many; one may come several times where there are few.
-        """
+        """Batches that stand for all, wherever one stops; some come twice if there are few."""
         return [self.batches[int(share * len(self))] for share in islice(_spread(), wanted)]
 
 
@@ -91,12 +75,7 @@ def _spread() -> Iterator[float]:
 
 
 def used(plan: BatchPlan, limit: int | float | None) -> int:
-    """Batches of a plan that a trainer uses.
-
-    Args:
-        plan: The plan.
-        limit: Its limit: a number of batches, a share of all, or None.
-    """
+    """Batches of a plan that a trainer uses, limited to a number of batches or a share of all."""
     if isinstance(limit, int):
         return min(limit, len(plan))
     return len(plan) if limit is None else int(len(plan) * limit)
@@ -110,30 +89,16 @@ UPDATES, UPDATES_IF_SCALED = 1, 8
 
 @dataclass(frozen=True)
 class Programme:
-    """What a dry run does.
-
-    Args:
-        train: Batches of training.
-        first_timed: Number of the first of them that is timed; the biggest come before it.
-        val: Batches of validation, of which the first are the biggest.
-        val_first_timed: Number of the first of them that is timed.
-    """
+    """The batches of a dry run."""
 
     train: list[PlannedBatch]
-    first_timed: int
+    first_timed: int  # index of the first that is timed, behind the biggest
     val: list[PlannedBatch]
     val_first_timed: int
 
 
 def programme(train: Workload, val: Workload | None, *, accumulate: int, scaled: bool) -> Programme:
-    """What to do: the optimizer makes its state, then come the biggest batches, then some that stand for all.
-
-    Args:
-        train: A pass over the train split.
-        val: A pass over the val split, if there is any.
-        accumulate: Batches that make up an update.
-        scaled: Whether gradients are scaled, as in float16.
-    """
+    """Batches of a dry run: the optimizer makes its state, then the biggest, then some that stand for all."""
     updates = UPDATES_IF_SCALED if scaled else UPDATES
     start = train.typical(1) * accumulate * updates + train.biggest
     val_biggest = val.biggest if val else []

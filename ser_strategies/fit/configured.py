@@ -17,11 +17,7 @@ class Configured(StrategyCLI):
 
 
 def configured(words: Sequence[str]) -> Configured:
-    """What a configuration of `fit` comes to; raises `MistypedError` with one sentence where it is wrong.
-
-    Args:
-        words: What `fit` would be given.
-    """
+    """Model, corpus and trainer for the words of `fit`; a mistake in them raises `MistypedError`."""
     quiet()
     words = with_full_names(words)
     check_configs(words)

@@ -14,11 +14,7 @@ SHOWN = 3
 
 
 def data_facts(trainer: Trainer) -> dict[str, Any]:
-    """The facts of the trainer's corpus, under the key `data`; every process must call it.
-
-    Args:
-        trainer: The trainer, at work on a corpus.
-    """
+    """The facts of the trainer's corpus, under the key `data`; every process must call it."""
     corpus = getattr(trainer, "datamodule", None)
     if not isinstance(corpus, Corpus):
         return {}
@@ -31,11 +27,7 @@ def data_facts(trainer: Trainer) -> dict[str, Any]:
 
 
 def told(facts: dict[str, Any]) -> Iterator[str]:
-    """Lines for the terminal: what is learned from, and everything that must be known beside the scores.
-
-    Args:
-        facts: What `data_facts` gave.
-    """
+    """Lines for the terminal: the data, and everything a reader of the scores must know about it."""
     data = facts.get("data")
     if data is None:
         return
@@ -62,11 +54,7 @@ def told(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def unreadable_told(unreadable: Mapping[str, str]) -> Iterator[str]:
-    """A line for the terminal where utterances could not be read.
-
-    Args:
-        unreadable: Their ids, each with the reason.
-    """
+    """A line for the terminal where utterances could not be read, from the reason for each id."""
     if unreadable:
         names = ", ".join(list(unreadable)[:SHOWN])
         yield f"note: {len(unreadable):,} utterances could not be read, such as {names}"

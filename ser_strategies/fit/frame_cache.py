@@ -17,21 +17,13 @@ from ser_strategies.strategies import Recognizer, Strategy
 
 
 class CacheEstimate(NamedTuple):
-    """A cache, and what is missing of it.
-
-    Args:
-        store: The cache.
-        sounds: How many sounds it is to hold.
-        missing: What building the rest would cost.
-        damage: Files that were set aside.
-        device: What would compute it.
-    """
+    """A cache, and what is missing of it."""
 
     store: FrameStore
-    sounds: int
-    missing: Estimate
+    sounds: int  # in the whole cache
+    missing: Estimate  # cost of building the rest
     damage: list[Damage]
-    device: str
+    device: str  # that would compute it
 
 
 def estimate_cache(

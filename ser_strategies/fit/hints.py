@@ -17,23 +17,13 @@ COUNTS = {2: "two", 3: "three"}
 
 
 def takes(kind: type, option: str) -> str | None:
-    """What a constructor's argument takes, as the end of "must be ..."; None if that cannot be said shortly.
-
-    Args:
-        kind: The class.
-        option: Name of the argument, which may stand in a base's constructor.
-    """
+    """The values that a constructor's argument takes, to end "must be ..."; None if that takes many words."""
     hint = annotation(kind, option)
     return None if hint is None else _words(hint)
 
 
 def annotation(kind: type, option: str) -> Any:
-    """The annotation of a constructor's argument, its own or a base's; None if it has none.
-
-    Args:
-        kind: The class.
-        option: Name of the argument.
-    """
+    """The annotation of a constructor's argument, its own or a base's; None if it has none."""
     for base in kind.__mro__:
         if "__init__" in vars(base):
             hints = get_type_hints(base.__init__)  # type: ignore[misc]
@@ -43,11 +33,7 @@ def annotation(kind: type, option: str) -> Any:
 
 
 def choices(hint: Any) -> list[str]:
-    """Every word that an annotation lists, wherever in it.
-
-    Args:
-        hint: The annotation.
-    """
+    """Every word that an annotation lists, wherever in it."""
     if get_origin(hint) is Literal:
         return [str(choice) for choice in get_args(hint)]
     return [word for part in get_args(hint) for word in choices(part)]

@@ -32,13 +32,7 @@ def score_lines(metrics: Mapping[str, float | None]) -> Iterator[str]:
 
 
 def result_name(folder: Path, split: str, data: Mapping[str, Any]) -> str:
-    """`test` for the task that the run of the folder was trained on, `test-<task>` for any other.
-
-    Args:
-        folder: The folder of the run.
-        split: test or val.
-        data: The facts of the corpus.
-    """
+    """`test` for the task that the run in the folder was trained on, `test-<task>` for any other."""
     own = _own_data(folder, split)
     if own is None or _identity(own) == _identity(data):
         return split

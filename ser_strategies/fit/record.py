@@ -158,11 +158,8 @@ class RunRecord(SaveConfigCallback):
 class PredictionTable(BasePredictionWriter):
     """Writes one row per utterance: id, path, probabilities and dimensions, and the likeliest label.
 
-    An utterance that could not be read has a row, too, with the reason in a column `error`, which stands only
-    where there is one.
-
-    Args:
-        output: The table, .csv or .parquet; None keeps it only in `rows`.
+    The table is a .csv or .parquet file; without `output` it is only in `rows`. An utterance that could not
+    be read has a row, too, with the reason in a column `error`, which exists only where it is needed.
     """
 
     def __init__(self, output: str | Path | None) -> None:

@@ -97,14 +97,7 @@ class ScoredTable(Callback):
 
 
 def scored_table(model: Recognizer, ids: list[str], outputs: Tensor, rows: pd.DataFrame) -> pd.DataFrame:
-    """What is known and what was said of the utterances that were scored.
-
-    Args:
-        model: What scored them.
-        ids: Which they are, in any order.
-        outputs: What it said of each, (utterances, outputs).
-        rows: The rows of their split, in the order of the corpus.
-    """
+    """The known facts of the utterances that were scored, from their split, beside the model's outputs."""
     said = pd.DataFrame({name: values.numpy() for name, values in model.objective.predict(outputs).items()})
     said["id"] = pd.Series(ids, dtype=TEXT)
     known = rows[["id", "label", *KNOWN]]

@@ -28,9 +28,6 @@ def ending_as_one(trainer: Trainer) -> Iterator[None]:
 
     Otherwise the process that finds a corrupt clip would say so, and every other one print a traceback about
     a connection that is gone.
-
-    Args:
-        trainer: Knows the processes.
     """
     try:
         yield

@@ -46,69 +46,42 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class RunArguments:
-    """What `run` is asked for.
-
-    Args:
-        folder: The folder of the chain.
-        out: Where the stages' folders go.
-        folds: Folds to run; None stands for that of the configurations.
-        seeds: Seeds to run; None stands for those of the configurations.
-        overwrite: Whether to run everything again.
-        dry_run: Whether to run nothing, and say what would be.
-        options: Options of `fit`.
-    """
+    """The arguments of `run`."""
 
     folder: Path
-    out: Path
-    folds: Folds = ONE
-    seeds: Seeds = ONE
+    out: Path  # for the stages' folders
+    folds: Folds = ONE  # None stands for that of the configurations
+    seeds: Seeds = ONE  # None stands for those of the configurations
     overwrite: bool = False
-    dry_run: bool = False
+    dry_run: bool = False  # only tell what would be run
     options: FitOptions = field(default_factory=FitOptions)
 
 
 @dataclass(frozen=True)
 class CompareArguments:
-    """What `compare` is asked for.
+    """The arguments of `compare`."""
 
-    Args:
-        strategies: What is compared, by name: a preset, a configuration or the folder of a chain, or the
-            words of `fit` that describe it.
-        out: The folder of the comparison.
-        words: The words as they were typed; none in Python.
-        folds: Folds to run; None stands for that of the configurations.
-        seeds: Seeds to run.
-        jobs: Runs at once; None is one for each GPU, or one.
-        budget: What every strategy may spend: `epochs`, `steps` or `seconds`, and how many; None leaves it to
-            the configurations.
-        patience: Validations without a better score after which a run stops; None never stops early.
-        deadline: Minutes after which a run is ended, and has failed; None waits for ever.
-        keep_checkpoints: Whether to keep the weights of finished runs.
-        retry: Whether to run again what has failed.
-        dry_run: Whether to run nothing, and say what would be.
-        score: The score that decides; None is the one that chooses epochs.
-        baseline: The strategy that all others are compared with; None compares all pairs.
-        margin: How many points a strategy may be worse and still pass for as good.
-        allow_unfair: Whether strategies that differ in more may stand in one table.
-        options: Options of `fit`.
-    """
-
+    # By name: a preset, a configuration or the folder of a chain, or the words of `fit`
+    # that describe it.
     strategies: tuple[tuple[str, "str | Path | tuple[str, ...]"], ...]
     out: Path
-    words: tuple[str, ...] = ()
-    folds: Folds = ONE
+    words: tuple[str, ...] = ()  # as they were typed; none in Python
+    folds: Folds = ONE  # None stands for that of the configurations
     seeds: tuple[int, ...] = (0,)
-    jobs: int | None = None
+    jobs: int | None = None  # runs at once; None is one for each GPU, or one
+    # Of every strategy: `epochs`, `steps` or `seconds`, and how many; None leaves it to the
+    # configurations.
     budget: tuple[str, int] | None = None
+    # Validations without a better score after which a run stops; None never stops early.
     patience: int | None = None
-    deadline: float | None = None
+    deadline: float | None = None  # minutes after which a run has failed; None waits for ever
     keep_checkpoints: bool = False
     retry: bool = False
-    dry_run: bool = False
+    dry_run: bool = False  # only tell what would be run
     score: str | None = None
-    baseline: str | None = None
-    margin: float = 2.0
-    allow_unfair: bool = False
+    baseline: str | None = None  # None compares all pairs
+    margin: float = 2.0  # points that a strategy may be worse and still pass for as good
+    allow_unfair: bool = False  # strategies that differ in more may share a table
     options: FitOptions = field(default_factory=FitOptions)
 
     def __post_init__(self) -> None:
@@ -185,11 +158,8 @@ def as_seeds(option: str, text: str) -> tuple[int, ...]:
 def share_out(words: Sequence[str], is_address: Callable[[str], bool]) -> tuple[list[str], FitOptions]:
     """Words of a command: its own, and those of `fit`, each option with the values after it.
 
-    argparse cannot: it would take the value of an option that it does not know for a folder.
-
-    Args:
-        words: The words.
-        is_address: Whether options behind `--<this>.` are for one stage or strategy.
+    argparse cannot: it would take the value of an option that it does not know for a folder. `is_address`
+    tells whether options that begin with `--<this>.` are for one stage or strategy.
     """
     own: list[str] = []
     common: list[str] = []

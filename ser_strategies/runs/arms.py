@@ -23,17 +23,11 @@ ENCODER = ("--model.encoder", "--model.init_args.encoder")
 
 @dataclass(frozen=True)
 class Arm:
-    """A strategy in a comparison.
-
-    Args:
-        name: What it is called.
-        stages: Its stages, each as words of `fit`, without what the comparison adds.
-        default: The folder that its stages name as theirs, if their words name none.
-    """
+    """A strategy in a comparison."""
 
     name: str
-    stages: tuple[StageWords, ...]
-    default: Path
+    stages: tuple[StageWords, ...]  # without the words that the comparison adds
+    default: Path  # the folder of its stages, if their words name none
 
 
 def find_arms(asked: CompareArguments) -> list[Arm]:

@@ -48,15 +48,7 @@ def status_of(cell: Cell) -> str | None:
 
 
 class CellRunner:
-    """Runs cells.
-
-    Args:
-        processes: Starts processes.
-        prints: The fingerprints of the corpora.
-        git: What git knows.
-        keep_checkpoints: Whether to keep weights.
-        deadline: Minutes that a run may take; None waits for ever.
-    """
+    """Runs cells, each within `deadline` minutes if there is a deadline."""
 
     def __init__(
         self,
@@ -159,13 +151,7 @@ class _CellRun:
 
 
 def reason_in(log: Path, begins: int = 0, error: StageError | None = None) -> str:
-    """The one sentence with which a stage ended, or how it ended where it had no time to say.
-
-    Args:
-        log: What it has said.
-        begins: Where in it this attempt begins.
-        error: How the process ended.
-    """
+    """The last sentence of a stage in its log, read from `begins`; without one, how its process ended."""
     text = log.read_bytes()[begins:] if log.exists() else b""  # not what an earlier attempt has said
     said = text.decode(errors="replace").splitlines()
     sentences = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]

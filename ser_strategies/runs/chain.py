@@ -23,9 +23,7 @@ PHRASES = {"run": "runs", "resume": "goes on", "test": "is tested", "skip": "is 
 def run_chain(asked: RunArguments, *, verbose: bool) -> list[Outcome]:
     """Runs a chain, and gives what was done about each stage; the first stage that fails is the last.
 
-    Args:
-        asked: What is asked for.
-        verbose: Whether stages speak on the terminal, and it is told what is done; else each has a log.txt.
+    If `verbose`, stages write to the terminal; otherwise each has a log.txt.
 
     Raises:
         StageError: A stage has failed.

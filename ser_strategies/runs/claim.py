@@ -40,11 +40,9 @@ class Claim:
 
 
 class Claims:
-    """The claims of one process.
+    """The claims of one process, which touches them every `beat` seconds.
 
-    Args:
-        beat: Seconds between two touches of a claim.
-        patience: Seconds without a touch after which another's claim is given up.
+    Another process' claim counts as given up once it has not been touched for `patience` seconds.
     """
 
     def __init__(self, beat: float = BEAT, patience: float = PATIENCE) -> None:

@@ -22,33 +22,20 @@ QUIET = ("--trainer.enable_progress_bar=false",)
 
 @dataclass(frozen=True)
 class Step:
-    """A stage of one fold and seed.
-
-    Args:
-        stage: Name of the stage.
-        fold: Its fold; None leaves it to the configuration.
-        seed: Its seed; None leaves it to the configuration.
-        folder: Where it goes.
-        config: Its configuration, with the hand-offs of this fold and seed.
-        portable: The same with names in place of the stages' folders, wherever those are.
-        inputs: Where to find what it takes from earlier stages, by a name that holds wherever that is.
-        sources: The stages that it takes something from.
-        wanted: What later stages take from its folder.
-        scores: Whether it is to be tested.
-        late_data: Whether an earlier stage makes what its corpus is read from.
-    """
+    """A stage of one fold and seed."""
 
     stage: str
-    fold: int | None
-    seed: int | None
+    fold: int | None  # None leaves it to the configuration
+    seed: int | None  # None leaves it to the configuration
     folder: Path
-    config: dict[str, Any]
-    portable: dict[str, Any]
+    config: dict[str, Any]  # with the hand-offs of this fold and seed
+    portable: dict[str, Any]  # the same with names in place of the stages' folders, wherever those are
+    # Paths taken from earlier stages, by a name that holds wherever they are.
     inputs: dict[str, Path]
-    sources: frozenset[str]
-    wanted: tuple[str, ...]
-    scores: bool
-    late_data: bool
+    sources: frozenset[str]  # stages that it takes something from
+    wanted: tuple[str, ...]  # paths that later stages take from its folder
+    scores: bool  # it is to be tested
+    late_data: bool  # an earlier stage makes what its corpus is read from
 
     def __str__(self) -> str:
         """The stage, and of which fold and seed."""
@@ -64,25 +51,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Cell:
-    """An arm on a fold with a seed.
-
-    Args:
-        name: What the arm is called.
-        fold: The fold; None where the corpus has none, or the configuration decides.
-        seed: The seed; None where the configuration decides.
-        folder: Where it goes.
-        steps: Its stages.
-        hash: In a comparison, equal for what would do the same.
-        kind: In a comparison, equal for the same arm with the same options on any fold with any seed.
-    """
+    """An arm on a fold with a seed."""
 
     name: str
-    fold: int | None
-    seed: int | None
+    fold: int | None  # None where the corpus has none, or the configuration decides
+    seed: int | None  # None where the configuration decides
     folder: Path
     steps: tuple[Step, ...]
-    hash: str = ""
-    kind: str = ""
+    hash: str = ""  # in a comparison, equal for what would do the same
+    kind: str = ""  # in a comparison, equal for the same arm with the same options on any fold with any seed
 
     def __str__(self) -> str:
         fold = "" if self.fold is None else f", fold {self.fold}"

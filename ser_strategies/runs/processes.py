@@ -48,11 +48,10 @@ class _Child(Protocol):
 
 
 class Processes:
-    """Starts commands, each in a process of its own that speaks into a file, from any thread.
+    """Starts commands, each in a process of its own that writes to a file, from any thread.
 
-    Args:
-        threads: Threads of torch in each; None leaves them to torch.
-        forks: Whether to fork them from one that has imported everything.
+    Each process gets `threads` threads of torch; None leaves the number to torch. With `forks` they are
+    forked from a process that has imported everything.
     """
 
     def __init__(self, threads: int | None = None, *, forks: bool = FORKS) -> None:
@@ -69,13 +68,10 @@ class Processes:
         environment: Mapping[str, str],
         check: Callable[[], None] | None = None,
     ) -> int:
-        """The exit code of a command, negative for a signal.
+        """The exit code of a command, negative for a signal; its output is appended to `log`.
 
-        Args:
-            words: The command and its words.
-            log: Where all that it says is appended.
-            environment: Variables for it alone, beside those of this process.
-            check: Called every second; what it raises ends the command.
+        `environment` adds to the variables of this process. `check` is called every second; what it raises
+        ends the command.
 
         Raises:
             StoppedError: All were told to end.
@@ -184,11 +180,9 @@ class _Spawned:
 
 
 def run_in_terminal(words: Sequence[str], lock: int) -> int:
-    """The exit code of a command that speaks for itself on this terminal.
+    """The exit code of a command that writes to this terminal.
 
-    Args:
-        words: The command and its words.
-        lock: An open file that the process keeps open, so that its lock outlives this one if this is killed.
+    It keeps the open file `lock`, so that the lock outlives this process if this process is killed.
     """
     sys.stdout.flush()
     kept = () if os.name == "nt" else (lock,)

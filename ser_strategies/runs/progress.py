@@ -21,13 +21,7 @@ DONE: dict[Action, str] = {"run": "ran", "resume": "resumed", "test": "tested", 
 
 
 class Progress:
-    """A line for each run that ends, and on a terminal a table that grows.
-
-    Args:
-        cells: All that is wanted.
-        jobs: How many run at once.
-        console: Where to show it.
-    """
+    """A line for each run that ends, and on a terminal a table that fills up."""
 
     def __init__(self, cells: Sequence[Cell], jobs: int, console: Console) -> None:
         self.cells, self.jobs, self.console = cells, jobs, console

@@ -113,11 +113,8 @@ def run_stages(
 ) -> Iterator[Outcome]:
     """Does what is left of a cell, stage by stage, under the locks of all of their folders.
 
-    Args:
-        cell: The cell.
-        facts_of: Gives what a stage's result depends on.
-        decide: Gives what is to be done about a stage, and the stage as it is to be run.
-        start: Gives what starts a stage's processes, which may keep the lock of its folder.
+    `decide` gives the action for a stage, and the stage as it is to be run; `start` gives the function that
+    starts its processes, which may keep the lock of its folder.
 
     Raises:
         StageError: A stage did not succeed.

@@ -26,12 +26,7 @@ Section = tuple[str, str, str]
 
 
 def page(findings: Findings, pictures: "Mapping[str, Picture]") -> str:
-    """The whole page: a picture, the verdict, then everything else by section.
-
-    Args:
-        findings: What was found.
-        pictures: As for a desk, by name; for a phone they are drawn anew.
-    """
+    """The whole page: a picture, the verdict, then all else; `pictures` are drawn for a wide screen."""
     figures = {name: _figure(findings, name, picture) for name, picture in pictures.items()}
     first = next((name for name in ("pareto", "differences") if name in figures), "")
     top = figures.pop(first, "")

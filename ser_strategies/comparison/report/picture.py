@@ -148,9 +148,8 @@ class Picture(Figure):
     def svg(self, prefix: str | None = None) -> str:
         """The picture as SVG that brings its colours, or takes those of the page around it.
 
-        Args:
-            prefix: On a page: what ids begin with, since several pictures stand there; what is before its
-                first hyphen is the picture's class.
+        On a page with several pictures, ids begin with `prefix`; the part before its first hyphen is the
+        picture's class.
         """
         width, height = (round(inches * DPI) for inches in self.get_size_inches())
         body, of_class, look = self._drawn, "", ""
@@ -205,14 +204,7 @@ def _quiet() -> Iterator[None]:
 
 
 def cost_axis(axes: Axes, kind: Quantity, costs: Sequence[float], *, zero: bool = False) -> None:
-    """An axis of costs along the bottom: round numbers; logarithmic if the largest is tenfold the smallest.
-
-    Args:
-        axes: Whose.
-        kind: The cost.
-        costs: All that must be on it.
-        zero: Whether it begins with zero.
-    """
+    """A horizontal axis of costs: round numbers; logarithmic if the largest is tenfold the smallest."""
     low, high = min(costs), max(costs)
     log = not zero and 0 < 10 * low <= high
     if log:
@@ -250,13 +242,7 @@ def _pixels(axes: Axes) -> float:
 
 
 def limits(points: Iterable[float], ends: Iterable[float | None], width: float = 0.1) -> tuple[float, float]:
-    """What an axis covers: all points, and of their intervals what does not flatten them.
-
-    Args:
-        points: Scores.
-        ends: Of their intervals.
-        width: What it covers at least.
-    """
+    """The range of an axis: all points, and of the ends of their intervals those that do not flatten them."""
     inside = list(points)
     low, high = min(inside), max(inside)
     room = max(high - low, width)

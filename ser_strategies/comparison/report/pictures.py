@@ -61,14 +61,7 @@ CAPTIONS = {
 
 
 def draw(name: str, findings: Findings, width: float = WIDE, cost: str | None = None) -> "Picture | None":
-    """A picture of a report; None where there is nothing to show in it.
-
-    Args:
-        name: Which.
-        findings: What was found.
-        width: In pixels.
-        cost: For the Pareto picture, the column of a cost.
-    """
+    """A picture of a report, of `cost` where that matters; None where there is nothing to show."""
     # Imported here, so that matplotlib is loaded only where a picture is drawn.
     from ser_strategies.comparison.report import classes, dotplots, pareto, picture, times
 

@@ -40,19 +40,12 @@ LATEX = {each: f"\\{each}" for each in "&%$#_{}"} | {
 
 
 class TextTable(NamedTuple):
-    """A table as text, which page, markdown and LaTeX write out.
+    """A table as text, which page, markdown and LaTeX write out."""
 
-    Args:
-        headings: Of the columns; the first is what a row is about.
-        rows: Cells.
-        notes: What stands under it.
-        words: Whether most cells are words rather than numbers.
-    """
-
-    headings: tuple[str, ...]
+    headings: tuple[str, ...]  # of the columns; the first names the rows
     rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-    words: bool = False
+    notes: tuple[str, ...] = ()  # lines below it
+    words: bool = False  # whether most cells are words rather than numbers
 
 
 def overview(table: pd.DataFrame, words: ScoreWords) -> TextTable:

@@ -18,27 +18,16 @@ UTTERANCE = "utterance"
 
 @dataclass(frozen=True)
 class Clusters:
-    """Groups of utterances that belong together.
+    """Groups of utterances that belong together."""
 
-    Args:
-        codes: For each utterance the number of its cluster.
-        names: Of the clusters.
-        unit: What a cluster is: speaker, session, dialogue or utterance.
-        notes: What a reader must know about them.
-    """
-
-    codes: Codes
+    codes: Codes  # for each utterance the number of its cluster
     names: tuple[str, ...]
-    unit: str
-    notes: tuple[str, ...] = ()
+    unit: str  # speaker, session, dialogue or utterance
+    notes: tuple[str, ...] = ()  # for the reader
 
 
 def clusters_of(table: pd.DataFrame) -> Clusters:
-    """Clusters of utterances: by speaker; those without one by session, else by dialogue, else each alone.
-
-    Args:
-        table: id, and speaker, session and dialogue where known; one row an utterance.
-    """
+    """Clusters of utterances: by speaker; those without one by session, else by dialogue, else each alone."""
     count = len(table)
     owner = np.array([f"{UTTERANCE} {each}" for each in table["id"]], dtype=object)
     left = np.ones(count, dtype=bool)

@@ -17,16 +17,10 @@ DRAWS = 10_000
 
 @dataclass(frozen=True)
 class Group:
-    """One group of utterances.
-
-    Args:
-        name: Of the group.
-        utterances: How many of them count.
-        interval: Its score.
-    """
+    """One group of utterances."""
 
     name: str
-    utterances: int
+    utterances: int  # those that count
     interval: Interval
 
 
@@ -54,23 +48,14 @@ class Gap:
 
 @dataclass(frozen=True)
 class Groups:
-    """Scores by group.
-
-    Args:
-        by: gender or speaker.
-        score: Which score.
-        groups: Those that are large enough, the worst first.
-        gap: Between the ends; None with fewer than two groups.
-        small: Groups too small to score, with their utterances.
-        notes: What a reader must know.
-    """
+    """Scores by group."""
 
     by: str
     score: str
-    groups: tuple[Group, ...]
-    gap: Gap | None
-    small: tuple[tuple[str, int], ...]
-    notes: tuple[str, ...]
+    groups: tuple[Group, ...]  # those that are large enough, the worst first
+    gap: Gap | None  # between the ends; None with fewer than two groups
+    small: tuple[tuple[str, int], ...]  # groups too small to score, with their utterances
+    notes: tuple[str, ...]  # for the reader
 
     @property
     def worst(self) -> Group | None:

@@ -20,13 +20,9 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Spread:
-    """A score fold by fold, each the mean over the seeds.
+    """A score fold by fold, each the mean over the seeds."""
 
-    Args:
-        folds: The score of each fold where it can be computed.
-    """
-
-    folds: Mapping[str, float]
+    folds: Mapping[str, float]  # the score of each fold where it can be computed
 
     @property
     def lowest(self) -> float:

@@ -27,23 +27,14 @@ NOTHING = 1e-20
 
 @dataclass(frozen=True)
 class Scatter:
-    """Variances of a score, or of a difference of scores; numbers, or arrays of them.
-
-    Args:
-        point: The score.
-        clusters: Its variance by the choice of clusters.
-        seeds: Its variance by the choice of seeds, with the noise of few utterances.
-        noise: That noise, which is in both.
-        clusters_freedom: Degrees of freedom of the first: effective clusters less one.
-        seeds_freedom: Degrees of freedom of the second; 0 for a single seed.
-    """
+    """Variances of a score, or of a difference of scores; numbers, or arrays of them."""
 
     point: Array
-    clusters: Array
-    seeds: Array
-    noise: Array
-    clusters_freedom: Array
-    seeds_freedom: Array
+    clusters: Array  # its variance by the choice of clusters
+    seeds: Array  # its variance by the choice of seeds, with the noise of few utterances
+    noise: Array  # that noise, which is in both
+    clusters_freedom: Array  # degrees of freedom of the first: effective clusters less one
+    seeds_freedom: Array  # degrees of freedom of the second; 0 for a single seed
 
     @property
     def excess(self) -> Array:
@@ -92,15 +83,10 @@ class Scatter:
 
 @dataclass(frozen=True)
 class Trainings:
-    """How far apart trainings of one strategy lie with other seeds, in the mean over several strategies.
+    """How far apart trainings of one strategy lie with other seeds, in the mean over several strategies."""
 
-    Args:
-        variance: Of the score of one training, beyond what its few utterances explain.
-        freedom: Degrees of freedom: seeds less one, added up over the strategies.
-    """
-
-    variance: Array
-    freedom: float
+    variance: Array  # of the score of one training, beyond what its few utterances explain
+    freedom: float  # degrees of freedom: seeds less one, added up over the strategies
 
     def applied(self, moved: Scatter, coupled: Chosen, seeds: int) -> Scatter:
         """The difference of two strategies, seeds as far apart as usual or more, unless they are pairs."""

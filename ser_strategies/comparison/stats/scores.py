@@ -24,22 +24,13 @@ ROUNDING = 1e-13
 
 @dataclass(frozen=True)
 class Score:
-    """A score and what it is made of.
+    """A score and what it is made of."""
 
-    Args:
-        name: As `test` prints it, without "test/".
-        of: The score of sums (..., sums): one value for each index before the last axis.
-        kind: Which sums: margins, recall, moments, brier or calibration.
-        index: Which class or dimension it is about; None is all.
-        lowest: The lowest value it can have.
-        highest: The highest.
-        higher_is_better: Whether more is better.
-    """
-
-    name: str
+    name: str  # as `test` prints it, without "test/"
+    # The score of sums (..., sums): one value for each index before the last axis.
     of: Callable[[Array], Array]
-    kind: str
-    index: int | None = None
+    kind: str  # of sums: margins, recall, moments, brier or calibration
+    index: int | None = None  # of the class or dimension; None is all
     lowest: float = 0.0
     highest: float = 1.0
     higher_is_better: bool = True

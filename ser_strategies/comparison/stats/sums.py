@@ -17,23 +17,14 @@ Chosen = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over the utterances of each cluster that has any of use to the score.
-
-    Args:
-        score: What they are for.
-        values: (seeds, clusters, sums).
-        sizes: Utterances of use in each cluster.
-        codes: Which clusters these are, by number.
-        unit: What a cluster is.
-        notes: What a reader must know.
-    """
+    """Sums over the utterances of each cluster that has any of use to the score."""
 
     score: Score
-    values: Array
-    sizes: Array
-    codes: Codes
-    unit: str
-    notes: tuple[str, ...] = ()
+    values: Array  # (seeds, clusters, sums)
+    sizes: Array  # utterances of use in each cluster
+    codes: Codes  # numbers of these clusters
+    unit: str  # speaker, session, dialogue or utterance
+    notes: tuple[str, ...] = ()  # for the reader
 
     @property
     def of_seeds(self) -> Array:
