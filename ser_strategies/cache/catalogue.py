@@ -36,7 +36,7 @@ def caches(root: Path) -> tuple[list[FrameStore], list[Strange]]:
     for facts in sorted(root.glob(f"*/{FACTS}")):
         try:
             trunk = Trunk(**json.loads(facts.read_text(encoding="utf-8")))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             strange.append(Strange(facts.parent, f"its {FACTS} is of another version, or of something else"))
             continue
         except OSError as error:

@@ -123,7 +123,7 @@ def read_header(path: Path, trunk: str) -> Header:
         raise
     except OSError as error:
         raise DamagedShardError(f"{path} cannot be read ({error.strerror})") from error
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise DamagedShardError(f"{path} is no shard of a cache") from error
     expected = header.start + header.shape[0] * header.bytes_per_frame
     aligned = header.start % header.dtype.itemsize == 0

@@ -7,6 +7,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
+from ser_strategies.common.class_paths import safely
 from ser_strategies.common.compatibility import check_torch
 from ser_strategies.common.errors import PROGRAM, MistypedError, one_sentence
 from ser_strategies.common.wording import did_you_mean
@@ -44,8 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{PROGRAM} {version('ser-strategies')}")
         return
     show_traceback = "--traceback" in words
-    words = [word for word in words if word != "--traceback"]
-    with one_sentence(words[0], traceback=show_traceback), _classes_found_here():
+    safe = "--safe" in words
+    words = [word for word in words if word not in {"--traceback", "--safe"}]
+    with one_sentence(words[0], traceback=show_traceback), _classes_found_here(), safely(safe):
         _command(words[0])(words[0], words[1:])
 
 
@@ -98,4 +100,5 @@ more help:
   {PROGRAM} fit --model.help lora               the same, with types and all it inherits
   {PROGRAM} fit --data.help Synthetic           every option of a corpus
   {PROGRAM} <command> ... --print_config        the resolved configuration, running nothing
+  {PROGRAM} <command> ... --safe                refuse code of others, as a stranger's configuration may name
   {PROGRAM} <command> ... --traceback           where an error happened"""

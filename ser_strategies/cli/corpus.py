@@ -8,6 +8,7 @@ from ser_strategies.common.errors import PROGRAM, MistypedError
 from ser_strategies.data.corpora import CORPORA
 from ser_strategies.data.recorded import RecordedCorpus
 from ser_strategies.fit.mistakes import explained, unwrapped
+from ser_strategies.fit.safe import check_words
 
 
 def corpus_parser(command: str, description: str) -> ArgumentParser:
@@ -27,6 +28,7 @@ def parse_corpus(parser: ArgumentParser, arguments: list[str]) -> tuple[Recorded
         names = ", ".join(kind.__name__ for kind in recorded)
         msg = f"--data is missing: expected one of {names}, and what it needs, such as --data.root."
         raise MistypedError(msg)
+    check_words(arguments)
     with explained((), recorded, arguments):
         options = parser.parse_args(arguments)
     with unwrapped():

@@ -2,8 +2,9 @@
 
 import argparse
 
+from ser_strategies.common.class_paths import is_safe
 from ser_strategies.common.compatibility import check_torch
-from ser_strategies.common.errors import PROGRAM
+from ser_strategies.common.errors import PROGRAM, MistypedError
 from ser_strategies.common.parser import KindParser
 
 CONFIGURED = (
@@ -27,6 +28,9 @@ def run(command: str, arguments: list[str]) -> None:
         run_on_corpus(command, arguments)
         return
     options = _parser().parse_args(arguments)
+    if options.trust and is_safe():
+        msg = f"--safe refuses --trust {options.trust[0]}: leave one of them out."
+        raise MistypedError(msg)
     check_torch()
     from ser_strategies.fit.predicting import predict
 

@@ -2,14 +2,57 @@
 
 Importing a module runs its code. A path that the user typed is imported. One that stands in a file is not,
 unless it leads into this library, into what is imported already, or where the user says so (`trust`).
+With `--safe`, not even what was typed is imported, unless it is a class of this library, torch or Lightning.
 """
 
+import inspect
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 OURS = "ser_strategies"
+# Set by --safe, so that processes of a run inherit it.
+SAFE = "SER_STRATEGIES_SAFE"
+# Where classes only do what they are for; elsewhere torch has functions that run whatever they are given.
+ROOMS = ("accelerators", "callbacks", "loggers", "plugins", "profilers", "strategies")
+SAFE_PLACES = (f"{OURS}.", "torch.nn.", "torch.optim.", *(f"lightning.pytorch.{room}." for room in ROOMS))
+SAFE_FUNCTIONS = f"{OURS}.parts."
+
+
+@contextmanager
+def safely(wanted: bool) -> Iterator[None]:
+    """Refuses the code of others in here, and in processes that are started here, if that is wanted."""
+    before = os.environ.get(SAFE)
+    if wanted:
+        os.environ[SAFE] = "1"
+    try:
+        yield
+    finally:
+        if wanted and before is None:
+            del os.environ[SAFE]
+
+
+def is_safe() -> bool:
+    """Whether the code of others is refused."""
+    return os.environ.get(SAFE, "") not in {"", "0"}
+
+
+def check_safe(path: str) -> None:
+    """Raises ValueError unless an import path leads to a class that --safe accepts."""
+    found = _import(path) if path.startswith(SAFE_PLACES) else None
+    if inspect.isclass(found):
+        accepted = f"{found.__module__}.".startswith(SAFE_PLACES)
+    else:
+        accepted = inspect.isfunction(found) and f"{found.__module__}.".startswith(SAFE_FUNCTIONS)
+    if not accepted:
+        msg = (
+            f"--safe refuses {path}, which can run code: expected a class of {OURS}, torch.nn, torch.optim "
+            "or lightning.pytorch; leave --safe out if you trust where it comes from."
+        )
+        raise ValueError(msg)
 
 
 def path_of(thing: Any) -> str:
@@ -23,6 +66,12 @@ def path_of(thing: Any) -> str:
 
 def import_path(path: str) -> Any:
     """What stands at an import path; its module is imported if need be."""
+    if is_safe():
+        check_safe(path)
+    return _import(path)
+
+
+def _import(path: str) -> Any:
     parts = path.split(".")
     for end in range(len(parts) - 1, 0, -1):
         module = ".".join(parts[:end])

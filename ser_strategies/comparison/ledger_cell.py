@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from ser_strategies.common.careful_yaml import read_yaml
+
 SCHEMA = 1
 CELL = "cell.json"
 PREDICTIONS = "test.parquet"
@@ -65,7 +67,7 @@ def read_json(path: Path, missing: dict[str, Any] | None = None) -> dict[str, An
             return missing
         msg = f"{path.name} is missing"
         raise ValueError(msg) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         msg = f"{path.name} cannot be read ({' '.join(str(error).split())})"
         raise ValueError(msg) from error
     if not isinstance(facts, dict):
@@ -208,9 +210,7 @@ def _start(stages: Stages, test: Mapping[str, Any]) -> dict[str, Any]:
 def configuration(folder: Path) -> dict[str, Any]:
     """What a stage was configured with; empty where that cannot be read."""
     try:
-        text = (folder / "config.yaml").read_text(encoding="utf-8")
-        # The C parser where there is one: 1,000 configurations take Python's own the better part of a minute.
-        config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        config = read_yaml(folder / "config.yaml")
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
     return config if isinstance(config, dict) else {}

@@ -22,30 +22,52 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         msg = f"no checkpoint at {path}: expected a .ckpt file, such as runs/lora/best.ckpt."
         raise FileNotFoundError(msg)
-    if not zipfile.is_zipfile(path):
+    if not _is_archive(path):
         msg = (
             f"{path} is not a checkpoint, or only part of one ({path.stat().st_size:,} bytes): "
             "expected a whole .ckpt file as `ser-strategies fit` writes it; copy it again."
         )
         raise ValueError(msg)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        _check_bytes(path)
+        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # damaged bytes lead torch.load to almost any error
         msg = (
             f"{path} is damaged or holds more than plain weights ({_first_line(error)}): "
             "expected a .ckpt file as `ser-strategies fit` writes it; copy or train it again."
         )
         raise ValueError(msg) from error
-    if not isinstance(checkpoint, dict) or RECORD not in checkpoint:
+    record = checkpoint.get(RECORD) if isinstance(checkpoint, dict) else None
+    written = record.get("format") if isinstance(record, dict) else None
+    if not isinstance(checkpoint, dict) or not isinstance(written, int):
         msg = f"{path} was not written by a strategy of ser_strategies: expected the record {RECORD!r} in it."
         raise ValueError(msg)
-    written = checkpoint[RECORD]["format"]
     if written > FORMAT:
         msg = (
             f"{path} has format {written}, this version reads up to {FORMAT}: install a newer ser-strategies."
         )
         raise ValueError(msg)
     return checkpoint
+
+
+def _is_archive(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # which its damaged end can raise even here
+        return False
+
+
+def _check_bytes(path: Path) -> None:
+    """Compares every record with its checksum, which `torch.load` does not."""
+    with zipfile.ZipFile(path) as archive:
+        # What torch writes is not compressed, and what is could fill the memory from a few bytes.
+        if any(each.compress_type != zipfile.ZIP_STORED for each in archive.infolist()):
+            msg = "it has compressed records"
+            raise ValueError(msg)
+        changed = archive.testzip()
+    if changed is not None:
+        msg = f"the bytes of {changed} were changed"
+        raise ValueError(msg)
 
 
 def _first_line(error: BaseException) -> str:

@@ -79,12 +79,15 @@ def weight_files(folder: Path) -> list[Path]:
 def read_settings(path: Path) -> dict[str, Any]:
     """A file of settings; empty if it is not there."""
     try:
-        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        settings: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         msg = f"{path} is not valid JSON ({error}): copy or fetch it again."
         raise ValueError(msg) from error
+    if not isinstance(settings, dict):
+        msg = f"{path} is a {type(settings).__name__} where an object was expected: copy or fetch it again."
+        raise ValueError(msg)
     return settings
 
 

@@ -16,11 +16,12 @@ import torch
 import yaml
 from lightning.pytorch import Trainer
 
+from ser_strategies.common.careful_yaml import read_yaml
 from ser_strategies.common.errors import MistypedError
 from ser_strategies.common.wording import did_you_mean, listed
 from ser_strategies.data.augmentation import Augmentation
-from ser_strategies.fit.careful_yaml import read_yaml
 from ser_strategies.fit.hints import annotation, choices, takes
+from ser_strategies.fit.safe import check_words
 from ser_strategies.fit.shorthand import short_name
 
 # What jsonargparse says, and which part of it matters. The first that matches is reported.
@@ -254,7 +255,7 @@ def unwrapped() -> Iterator[None]:
 
 
 def check_configs(arguments: Sequence[str]) -> None:
-    """Raises `MistypedError` naming a configuration file that is missing, or is no YAML mapping.
+    """Raises `MistypedError` naming a configuration file that is missing, no YAML mapping, or not safe.
 
     Args:
         arguments: The words of the command line.
@@ -276,6 +277,7 @@ def check_configs(arguments: Sequence[str]) -> None:
             got = type(content).__name__
             msg = f"--config {path} holds no options: expected `name: value` lines, got {got}."
             raise MistypedError(msg)
+    check_words(arguments)
 
 
 def _first_lines(report: str) -> str:

@@ -51,7 +51,7 @@ def _own_data(folder: Path, split: str) -> Mapping[str, Any] | None:
         try:
             data: Mapping[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))["data"]
             _identity(data)
-        except (OSError, ValueError, LookupError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             continue
         return data
     return None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from ser_strategies.common.careful_yaml import read_yaml
 from ser_strategies.common.errors import MistypedError
 from ser_strategies.common.wording import did_you_mean
 from ser_strategies.comparison.ledger import read_comparison
@@ -170,7 +171,7 @@ def _common(arm: Arm, stage: StageWords, words: Sequence[str], *, last: bool) ->
 def _starts_from_checkpoint(stage: StageWords) -> bool:
     """Whether a stage's file names a checkpoint as its encoder; what cannot be read is told of later."""
     try:
-        config = yaml.safe_load(Path(stage.words[1]).read_text(encoding="utf-8"))
+        config = read_yaml(Path(stage.words[1]))
         return str(config["model"]["init_args"]["encoder"]).endswith(".ckpt")
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
         return False

@@ -51,7 +51,7 @@ def read_stamp(folder: Path) -> dict[str, Any] | None:
         stamp: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (ValueError, RecursionError):
         stamp = {}
     if not isinstance(stamp, dict) or not {"state", "left_over", *FACTS} <= set(stamp):
         msg = f"{path} is damaged: give --overwrite to run everything again, or delete {folder}."

@@ -274,7 +274,7 @@ def _complete(store: ShardStore, keys: set[str], trainer: Trainer) -> dict[str, 
             found: dict[str, Any] = json.loads((store.folder / REPORT).read_text(encoding="utf-8"))
             if not damage and not keys - store.keys() - set(found["unreadable"]):
                 report = found
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, RecursionError):
             report = None
         if report is None:
             # What is left of another try, perhaps of another number of processes, would be stored twice.

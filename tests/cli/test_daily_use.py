@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from ser_strategies.cli import main
-from ser_strategies.fit.careful_yaml import read_yaml
+from ser_strategies.common.careful_yaml import read_yaml
 from ser_strategies.fit.shorthand import FULL_NAMES, completed, with_full_names
 from ser_strategies.runs.presets import PRESETS
 from ser_strategies.strategies import STRATEGIES

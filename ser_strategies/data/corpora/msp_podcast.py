@@ -172,7 +172,7 @@ def _read(path: Path, keys: Sequence[str]) -> pd.DataFrame:
         return read_table(path, keys[:1])
     try:
         rows = list(_flattened(json.loads(path.read_text(encoding="utf-8-sig")), keys))
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         msg = f"{path} is no JSON object of labels by {listed(keys, 'and')}: unpack it again ({error})."
         raise ValueError(msg) from error
     table = pd.DataFrame(rows).astype(TEXT)

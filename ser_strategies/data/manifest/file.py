@@ -145,8 +145,10 @@ def _read_json(path: Path, text: str) -> Raw:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            reason = f"{error.msg} at character {error.colno}"
+        except (ValueError, RecursionError) as error:
+            reason = str(error)
+            if isinstance(error, json.JSONDecodeError):
+                reason = f"{error.msg} at character {error.colno}"
             msg = f"{path}, line {place} is not JSON ({reason}): got {_cut(line)}, expected one object."
             raise ValueError(msg) from error
         if not isinstance(row, dict):
