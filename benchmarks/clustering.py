@@ -19,8 +19,7 @@ import torch
 from sklearn.cluster import KMeans, MiniBatchKMeans, kmeans_plusplus
 from torch import Tensor
 
-from ser_strategies.units.kmeans import fit_kmeans
-from ser_strategies.units.seeding import SAMPLE, SAMPLE_PER_CLUSTER
+from ser_strategies.units.kmeans import SAMPLE, SAMPLE_PER_CLUSTER, fit_kmeans
 
 DIRECTIONS = 48
 SOUNDS = 2_000

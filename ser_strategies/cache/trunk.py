@@ -29,7 +29,6 @@ COMPUTED_IN = (
     "ser_strategies.encoder.frames",
     "ser_strategies.encoder.attention",
     "ser_strategies.fast.attend",
-    "ser_strategies.fast.piecewise",
     "ser_strategies.fast.dropout",
     "ser_strategies.cache.build",
 )

@@ -1,14 +1,15 @@
-"""Reading sound files: mono, 16 kHz, float32."""
+"""Reading sound files of all kinds as mono at 16 kHz."""
 
 import hashlib
 import inspect
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 import soundfile
@@ -17,8 +18,29 @@ from numpy.typing import NDArray
 from torchaudio.transforms import Resample
 
 from ser_strategies.common.sampling import SAMPLE_RATE
-from ser_strategies.data import channels as channels_module
-from ser_strategies.data.channels import CHANNEL_RULES, RuleName
+
+Samples: TypeAlias = NDArray[np.float32]
+# From (channels, samples) to (samples,).
+ChannelRule: TypeAlias = Callable[[Samples], Samples]
+RuleName = Literal["average", "dialogue"]
+
+_CENTRE = 2  # front left, front right, front centre, low frequencies, back left, back right
+
+
+def average_channels(sound: Samples) -> Samples:
+    """The mean of all channels of a sound (channels, samples)."""
+    mean: Samples = sound[0] if len(sound) == 1 else sound.mean(axis=0)
+    return mean
+
+
+def dialogue_channel(sound: Samples) -> Samples:
+    """The channel with the dialogue: the centre of surround sound, the left of stereo, mono as it is."""
+    dialogue: Samples = sound[_CENTRE if len(sound) > _CENTRE else 0]
+    return dialogue
+
+
+CHANNEL_RULES: Mapping[RuleName, ChannelRule] = {"average": average_channels, "dialogue": dialogue_channel}
+
 
 # 44.1 kHz needs 70,560; 22,254 Hz would need 89 million, and gigabytes on the way.
 LARGEST_KERNEL = 5_000_000
@@ -78,8 +100,7 @@ def _resampler(rate: int) -> Resample:
 def reading_version() -> str:
     """A hash of all that turns the bytes of a file into samples: this code, and the libraries it calls."""
     state = hashlib.sha256(f"{soundfile.__libsndfile_version__} {version('torchaudio')}".encode())
-    for module in (sys.modules[__name__], channels_module):
-        state.update(inspect.getsource(module).encode())
+    state.update(inspect.getsource(sys.modules[__name__]).encode())
     return state.hexdigest()[:16]
 
 

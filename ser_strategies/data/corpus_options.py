@@ -1,9 +1,10 @@
-"""Names, types and limits of the options all corpora share, for `**options: Unpack[...]`.
+"""Names, types and limits of the options that all corpora share, for `**options: Unpack[...]`.
 
 What they mean and what they default to stands where they are used: in the bases' constructors and docstrings,
 which is also where the command line reads them.
 """
 
+from pathlib import Path
 from typing import Literal, TypedDict
 
 from ser_strategies.data.augmentation import Augmentation
@@ -44,3 +45,16 @@ def check_options(
     if not 0 < train_share <= 1:
         msg = f"train_share must be more than 0 and at most 1, got {train_share}."
         raise ValueError(msg)
+
+
+def expanded(option: str, path: str) -> Path:
+    """The path of an option, with ~ replaced by the home folder; ValueError where it is empty or has none."""
+    if not str(path).strip():
+        msg = f"--data.{option} is empty: give a path, or leave it out where it need not be given."
+        raise ValueError(msg)
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        home = Path(path).parts[0]
+        msg = f"--data.{option} {path}: no home folder is known for {home}, so write out where it is."
+        raise ValueError(msg) from error

@@ -12,14 +12,12 @@ from typing import Any, ClassVar, Literal, Unpack
 import pandas as pd
 
 from ser_strategies.common.wording import did_you_mean, listed
-from ser_strategies.data.audio import read_audio, reading_version
-from ser_strategies.data.channels import RuleName
+from ser_strategies.data.audio import RuleName, read_audio, reading_version
 from ser_strategies.data.corpus import Corpus
-from ser_strategies.data.corpus_options import CorpusOptions
+from ser_strategies.data.corpus_options import CorpusOptions, expanded
 from ser_strategies.data.leakage import Leak
 from ser_strategies.data.listing import audio_keys, estimate_seconds, sizes_of
 from ser_strategies.data.loading import Sound
-from ser_strategies.data.paths import expanded
 from ser_strategies.data.protocol import Card
 from ser_strategies.data.table import TEXT, VOTE, check_ids, complete
 

@@ -1,6 +1,7 @@
 """The table of a corpus with its splits: complete, checked for leaks, and described for a result."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
@@ -13,7 +14,6 @@ from ser_strategies.data.label_map import LabelMap
 from ser_strategies.data.leakage import Leak, check_leaks, find_leaks
 from ser_strategies.data.protocol import Protocol as SplitProtocol
 from ser_strategies.data.rules import SPLITS, Split
-from ser_strategies.data.share import drop_from_train
 from ser_strategies.data.table import VOTE, check_labels, complete
 
 
@@ -120,3 +120,17 @@ def _checked(
         # A class that nobody voted for may have no column.
         table = table.assign(**{vote: 0.0 for vote in votes if vote not in table})
     return table
+
+
+def drop_from_train(table: pd.DataFrame, share: float, seed: int) -> pd.Series:
+    """The splits of a table when only a share of each class, at least one utterance, stays in train."""
+    split = table["split"].copy()
+    train = table[split == "train"]
+    # A number of its own for each utterance: who else is in the table changes nothing.
+    drawn = train["id"].map(
+        lambda name: hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).hexdigest()
+    )
+    for _, rows in drawn.groupby(train["label"].fillna("")):
+        kept = max(1, math.ceil(share * len(rows) - 1e-9))
+        split[rows.sort_values().index[kept:]] = None
+    return split

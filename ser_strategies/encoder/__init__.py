@@ -6,7 +6,7 @@ from ser_strategies.encoder.encoder import AFTER_CNN, WAVEFORM, ClipCounts, Enco
 from ser_strategies.encoder.identity import EncoderIdentity
 from ser_strategies.encoder.low_rank import LoRA
 from ser_strategies.encoder.masking import SpecAugment, span_mask
-from ser_strategies.encoder.pretrained_quantiser import load_quantiser
+from ser_strategies.encoder.sources import load_quantiser
 from ser_strategies.encoder.tuning import (
     add_adapter,
     freeze,

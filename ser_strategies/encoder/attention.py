@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from ser_strategies.encoder.families import SpeechModel
-from ser_strategies.fast.attend import attend
-from ser_strategies.fast.piecewise import Bias
+from ser_strategies.fast.attend import Bias, attend
 
 # The names under which transformers' wav2vec2 and HuBERT find it.
 FAST, PLAIN = "ser_strategies", "ser_strategies_plain"

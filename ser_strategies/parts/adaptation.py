@@ -7,8 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ser_strategies.parts.contrastive import ContrastiveObjective
-from ser_strategies.parts.quantiser import gumbel_temperature, perplexity_of
+from ser_strategies.parts.contrastive import ContrastiveObjective, gumbel_temperature, perplexity_of
 from ser_strategies.parts.sharing import shared_count, shared_sum
 
 UNKNOWN = -100  # the unit of a place that holds no masked frame

@@ -1,4 +1,4 @@
-"""From frames to one vector a clip, and from many hidden states to one; padding never has a say."""
+"""From frames to outputs: pooling over a clip, a mix of hidden states, heads; padding never counts."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ser_strategies.common.class_paths import path_of
-from ser_strategies.parts.choice import Part, build_part, check_output, is_own
+from ser_strategies.parts.choice import Part, as_plain, build_part, check_output, is_own
 
 SMALLEST_VARIANCE = 1e-5  # the root's slope is infinite at zero, which one frame or constant frames reach
 
@@ -161,3 +161,42 @@ def _clean(frames: Tensor, mask: Tensor) -> Tensor:
 def _uniform_mean_and_std(frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     frames = _clean(frames, mask)
     return weighted_mean_and_std(frames, mask.to(frames.dtype) / mask.sum(dim=1, keepdim=True))
+
+
+def linear(size: int, outputs: int, *, hidden: int, dropout: float) -> nn.Module:
+    """A linear layer."""
+    del hidden
+    return nn.Sequential(nn.Dropout(dropout), nn.Linear(size, outputs))
+
+
+def mlp(size: int, outputs: int, *, hidden: int, dropout: float) -> nn.Module:
+    """A linear layer, and one hidden layer before it."""
+    return nn.Sequential(
+        nn.Dropout(dropout),
+        nn.Linear(size, hidden),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(hidden, outputs),
+    )
+
+
+HEADS = {"linear": linear, "mlp": mlp}
+HIDDEN, DROPOUT = 256, 0.0
+
+
+def build_head(
+    head: Part, size: int, outputs: int, *, hidden: int = HIDDEN, dropout: float = DROPOUT
+) -> nn.Module:
+    """The head of this name or import path; a stranger's is a module that is made from two sizes.
+
+    `hidden` is the size of the hidden layer of "mlp"; dropout comes before each linear layer of our own.
+    """
+    own = isinstance(as_plain("head", head), str) and as_plain("head", head) in HEADS
+    if not own and (hidden, dropout) != (HIDDEN, DROPOUT):
+        msg = f"head_size and head_dropout are for {' and '.join(HEADS)}: give {head!r} its own by init_args."
+        raise ValueError(msg)
+    options = {"hidden": hidden, "dropout": dropout} if own else {}
+    made: nn.Module = build_part("head", head, HEADS, nn.Module, size, outputs, **options)
+    if not is_own(made):
+        check_output("head", made, (torch.ones(2, size),), (2, outputs))
+    return made

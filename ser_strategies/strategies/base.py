@@ -4,7 +4,10 @@ A concrete strategy is one final class whose constructor says only what differs.
 """
 
 import random
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
@@ -20,10 +23,26 @@ from ser_strategies.fast.heap import keep_few_kernels, keep_freed_memory, return
 from ser_strategies.fast.optimizer import fused_choices, restore_fused, use_fused
 from ser_strategies.parts.schedules import FlatThenDecay
 from ser_strategies.strategies.checkpointed import Checkpointed
-from ser_strategies.strategies.guards import GradientGuard, LossWatch
-from ser_strategies.strategies.parameter_groups import checked_groups
-from ser_strategies.strategies.preparation import Preparation
+from ser_strategies.strategies.guards import GradientGuard, LossWatch, checked_groups
 from ser_strategies.strategies.provenance import origins_of
+
+
+@dataclass
+class Preparation:
+    """Work before the first step whose result is read ever after: stored frames, units."""
+
+    seconds: float = 0.0  # the check of earlier results included
+    size: int = 0  # bytes on the disk that this run reads
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Adds the seconds of what is done within."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - start
+
 
 Stage = Literal["train", "val", "test"]
 # With blocks skipped at random a parameter may wait this many steps for its first gradient.

@@ -15,8 +15,7 @@ from ser_strategies.encoder import Frames
 from ser_strategies.encoder.checkpoints import RECORD
 from ser_strategies.encoder.frames import valid_mask
 from ser_strategies.parts.choice import Part
-from ser_strategies.parts.heads import build_head
-from ser_strategies.parts.pooling import LayerMix, build_pooling
+from ser_strategies.parts.pooling import LayerMix, build_head, build_pooling
 from ser_strategies.strategies.base import Strategy
 from ser_strategies.strategies.options import StrategyOptions
 from ser_strategies.strategies.predicted import build_objective, check_names, class_names, dimension_names

@@ -25,12 +25,11 @@ from ser_strategies.cache.trunk import describe_trunk
 from ser_strategies.common.files import write_json
 from ser_strategies.encoder import Encoder, EncoderIdentity, freeze
 from ser_strategies.units import kmeans as clustering
-from ser_strategies.units import nearest, seeding
+from ser_strategies.units import nearest
 from ser_strategies.units import stream as framestream
-from ser_strategies.units.clusterings import describe_clusterings
+from ser_strategies.units.clusterings import describe_clusterings, describe_units
 from ser_strategies.units.kmeans import fit_kmeans
 from ser_strategies.units.nearest import Nearest
-from ser_strategies.units.usage import describe_units
 
 REPORT = "units.json"
 STATES = "states"
@@ -196,7 +195,7 @@ class UnitSource:
         trainer: Trainer,
     ) -> None:
         frames = states.frames([keys])
-        dtype = torch.int16 if max(self.clusters) <= 2**15 else torch.int32
+        dtype = unit_format(self.clusters)
         device = trainer.strategy.root_device
         mine = range(trainer.global_rank, len(keys), trainer.world_size)
         for number in range(0, len(mine), UTTERANCES_A_FILE):
@@ -306,10 +305,15 @@ def _progress(trainer: Trainer, passes: int) -> Iterator[Callable[[int], Callabl
         yield started
 
 
+def unit_format(clusters: tuple[int, ...]) -> torch.dtype:
+    """Two bytes for a unit where the numbers of all clusterings fit, four elsewhere."""
+    return torch.int16 if max(clusters) <= 2**15 else torch.int32
+
+
 @lru_cache(maxsize=1)
 def _code() -> str:
     """Hash of the source of what clusters: another one may make other units."""
     digest = hashlib.sha256()
-    for module in (clustering, framestream, nearest, seeding):
+    for module in (clustering, framestream, nearest):
         digest.update(getsource(module).encode())
     return digest.hexdigest()[:16]

@@ -7,7 +7,7 @@ import torch
 from torchaudio.functional import resample
 
 from ser_strategies.data.audio import CHANNEL_RULES, find_audio, read_audio, to_sample_rate
-from ser_strategies.data.files import AudioFiles
+from ser_strategies.fit.predicting import AudioFiles
 
 RATE = 16_000
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ser_strategies.data.channels import dialogue_channel
+from ser_strategies.data.audio import dialogue_channel
 from ser_strategies.data.video import Extraction, extract_all, extract_sound
 
 RATE = 48_000
@@ -326,7 +326,7 @@ def test_two_clips_for_one_file_are_refused(made, tmp_path):
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from ser_strategies.data.channels import dialogue_channel
+from ser_strategies.data.audio import dialogue_channel
 from ser_strategies.data.video import extract_all
 
 def slow(sound):

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from ser_strategies.common.sampling import SAMPLE_RATE
-from ser_strategies.data.synthetic.phonemes import VOWELS
-from ser_strategies.data.synthetic.voice import REFERENCE_TRACT, Delivery, Speaker, seconds_of, speak
+from ser_strategies.data.synthetic.voice import REFERENCE_TRACT, VOWELS, Delivery, Speaker, seconds_of, speak
 
 SENTENCE = ["'ba", "lo", ",", "she", "'na", "kum"]
 STEADY = {"f0_range": 0.0, "rate": 0.5}

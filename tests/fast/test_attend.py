@@ -8,9 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ser_strategies.fast import attend as attending
-from ser_strategies.fast import piecewise
-from ser_strategies.fast.attend import attend
-from ser_strategies.fast.piecewise import Bias, attend_piecewise
+from ser_strategies.fast.attend import Bias, attend, attend_piecewise
 
 pytestmark = pytest.mark.smoke
 
@@ -58,7 +56,7 @@ def both(
 @pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
 @pytest.mark.parametrize("biased", [False, True], ids=["plain", "biased"])
 def test_pieces_of_every_size_give_values_and_gradients_of_the_formula(biased, padded, piece, monkeypatch):
-    monkeypatch.setattr(piecewise, "PIECE", piece)
+    monkeypatch.setattr(attending, "PIECE", piece)
     given, mask = inputs(37, biased=biased), mask_of(37) if padded else None
     expected = both(given, mask, attend, fast=False)
     found = both(given, mask, attend_piecewise, dropout=0.0)
@@ -86,7 +84,7 @@ def test_the_chosen_kernel_gives_what_the_formula_does(biased, training, frames)
 
 
 def test_gradients_are_those_of_finite_differences(monkeypatch):
-    monkeypatch.setattr(piecewise, "PIECE", 6)  # two of the three queries of a head, then the third
+    monkeypatch.setattr(attending, "PIECE", 6)  # two of the three queries of a head, then the third
     given = inputs(3)
 
     def function(*tensors: Tensor) -> Tensor:
@@ -98,14 +96,14 @@ def test_gradients_are_those_of_finite_differences(monkeypatch):
 
 def test_dropped_weights_are_those_that_were_drawn(monkeypatch):
     """One head, one clip, one piece: what `Kept` draws from the same seed is what is left out."""
-    monkeypatch.setattr(piecewise, "PIECE", 10**6)
+    monkeypatch.setattr(attending, "PIECE", 10**6)
     query, key, value = (
         torch.randn(1, 1, 20, SIZE, dtype=torch.float64, requires_grad=True) for _ in range(3)
     )
     torch.manual_seed(5)
     found = attend(query, key, value, dropout=0.25)
     torch.manual_seed(5)
-    kept = piecewise.Kept(0.25)
+    kept = attending.Kept(0.25)
     weights = torch.softmax(query @ key.mT * SIZE**-0.5, -1)
     factors = kept.draw(weights) * kept.scale
     assert 0 < (factors == 0).sum() < factors.numel()
@@ -177,7 +175,7 @@ def test_gradients_are_those_of_the_forward_pass_whatever_has_changed_since(monk
     """Pieces depend on the number of threads, and their dropout on the pieces."""
     given = inputs(61, dtype=torch.float32)
     tensors = [given[name] for name in ("query", "key", "value")]
-    monkeypatch.setattr(piecewise, "PIECE", 1_500)
+    monkeypatch.setattr(attending, "PIECE", 1_500)
     found = []
     for later in (1, 4):
         monkeypatch.setattr(torch, "get_num_threads", lambda: 1)

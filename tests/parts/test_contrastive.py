@@ -15,10 +15,11 @@ from ser_strategies.encoder.masking import span_mask
 from ser_strategies.parts.contrastive import (
     ContrastiveLoss,
     ContrastiveObjective,
+    GumbelQuantiser,
+    gumbel_temperature,
     mask_probability,
     sample_negatives,
 )
-from ser_strategies.parts.quantiser import GumbelQuantiser, gumbel_temperature
 from tests.parts.conftest import fixed_noise
 
 HIDDEN, FEATURES, GROUPS, ENTRIES, CODE, PROJECTED = 16, 12, 2, 6, 8, 10

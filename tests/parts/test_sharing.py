@@ -20,8 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ser_strategies.parts.adaptation import UNKNOWN, Adaptation, Contrast, MaskedView, UnitPrediction
-from ser_strategies.parts.contrastive import ContrastiveObjective, sample_negatives
-from ser_strategies.parts.quantiser import GumbelQuantiser
+from ser_strategies.parts.contrastive import ContrastiveObjective, GumbelQuantiser, sample_negatives
 from ser_strategies.parts.sharing import processes, shared_count, shared_sum
 from tests.parts.conftest import fixed_noise
 

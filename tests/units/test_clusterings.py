@@ -15,6 +15,7 @@ from ser_strategies.cache.store import FACTS, FrameStore, ShardStore
 from ser_strategies.cache.trunk import Trunk, describe_trunk
 from ser_strategies.encoder import Encoder
 from ser_strategies.units.clusterings import Clusterings, describe_clusterings
+from ser_strategies.units.source import unit_format
 from tests.cache.conftest import KIND, flip, lively
 
 HEARD = [f"{number:032x}" for number in range(3)]
@@ -95,8 +96,8 @@ def test_the_name_comes_from_plain_data_that_is_kept_beside_the_units(trunk, tmp
     ("clusters", "dtype"),
     [((2,), torch.int16), ((64, 2**15), torch.int16), ((64, 2**15 + 1, 8), torch.int32)],
 )
-def test_units_take_two_bytes_where_their_numbers_fit(clusters, dtype, trunk):
-    found = described(trunk, clusters=clusters).dtype
+def test_units_take_two_bytes_where_their_numbers_fit(clusters, dtype):
+    found = unit_format(clusters)
     assert found == dtype
     assert max(clusters) - 1 <= torch.iinfo(found).max
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Unpack, final
 
 import pandas as pd
 
-from ser_strategies.data.channels import RuleName
+from ser_strategies.data.audio import RuleName
 from ser_strategies.data.corpus_options import RecordedOptions
 from ser_strategies.data.protocol import load_card
 from ser_strategies.data.reading import read_table

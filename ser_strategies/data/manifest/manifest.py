@@ -13,7 +13,7 @@ import pandas as pd
 from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.common.wording import listed
 from ser_strategies.data.audio import read_audio
-from ser_strategies.data.corpus_options import RecordedOptions
+from ser_strategies.data.corpus_options import RecordedOptions, expanded
 from ser_strategies.data.heard import Numberings, content_numbers
 from ser_strategies.data.leakage import Leak
 from ser_strategies.data.loading import Sound
@@ -28,7 +28,6 @@ from ser_strategies.data.manifest.assigning import (
 )
 from ser_strategies.data.manifest.rows import Rows, understand
 from ser_strategies.data.manifest.sheet import canonical, read_sheet
-from ser_strategies.data.paths import expanded
 from ser_strategies.data.protocol import OWN, Card, Protocol
 from ser_strategies.data.recorded import NO_CLASSES, RecordedCorpus
 from ser_strategies.data.rules import SPLITS

@@ -12,9 +12,8 @@ import soundfile
 from ser_strategies.common.files import write_text
 from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.data.corpus import Corpus
-from ser_strategies.data.corpus_options import CorpusOptions
+from ser_strategies.data.corpus_options import CorpusOptions, expanded
 from ser_strategies.data.loading import Sound
-from ser_strategies.data.paths import expanded
 from ser_strategies.data.protocol import Protocol
 from ser_strategies.data.rules import SPLITS, ByValue, Split
 from ser_strategies.data.synthetic.population import (
