@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ser_strategies.costs.memory import resident_peak
+from ser_strategies.costs.machine import resident_peak
 
 
 class Turn:

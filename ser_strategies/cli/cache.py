@@ -5,8 +5,7 @@ from typing import Any
 
 from ser_strategies.cache.catalogue import Strange, caches, days_unused, look, remove, remove_damaged
 from ser_strategies.cache.store import FrameStore, as_folder, default_folder
-from ser_strategies.common.errors import PROGRAM, MistypedError
-from ser_strategies.common.parser import KindParser
+from ser_strategies.common.errors import PROGRAM, CommandParser, MistypedError
 
 ACTIONS = {
     "estimate": "what building the cache of a configuration would cost, before anything is written",
@@ -56,8 +55,8 @@ def _estimate(words: list[str]) -> None:
 def _build(words: list[str]) -> None:
     from ser_strategies.costs.meter import CostMeter
     from ser_strategies.fit.configured import configured
-    from ser_strategies.fit.datafacts import unreadable_told
     from ser_strategies.fit.frame_cache import build_with
+    from ser_strategies.fit.outcome import unreadable_told
     from ser_strategies.fit.record import RunRecord
 
     made = configured(words)
@@ -72,7 +71,7 @@ def _build(words: list[str]) -> None:
 
 
 def _manage(action: str, words: list[str]) -> None:
-    parser = KindParser(prog=f"{PROGRAM} cache {action}", description=f"{ACTIONS[action]}.")
+    parser = CommandParser(prog=f"{PROGRAM} cache {action}", description=f"{ACTIONS[action]}.")
     parser.add_argument("names", nargs="*", help="names of caches, as `list` shows them; none means all")
     parser.add_argument(
         "--cache", default=str(default_folder()), help="folder of all caches (default: %(default)s)"

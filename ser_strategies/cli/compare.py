@@ -6,8 +6,7 @@ from pathlib import Path
 
 from ser_strategies.cli.run import add_folds_and_seeds, chosen_seeds
 from ser_strategies.common.compatibility import check_torch
-from ser_strategies.common.errors import PROGRAM, MistypedError
-from ser_strategies.common.parser import KindParser
+from ser_strategies.common.errors import PROGRAM, CommandParser, MistypedError
 from ser_strategies.runs.arguments import (
     BUDGETS,
     GROUPS,
@@ -117,8 +116,8 @@ def _check(options: argparse.Namespace, defaults: argparse.Namespace, of_fit: Se
         raise MistypedError(msg)
 
 
-def _parser(command: str) -> KindParser:
-    parser = KindParser(
+def _parser(command: str) -> CommandParser:
+    parser = CommandParser(
         prog=f"{PROGRAM} {command}",
         usage=f"{PROGRAM} {command} [CONFIGURATION ...] [--strategies NAME ...] [options] [options of fit]",
         description="Train and test strategies on the same folds with the same seeds, and report which is "

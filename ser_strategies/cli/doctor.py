@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from ser_strategies.cli.corpus import corpus_parser, parse_corpus
+from ser_strategies.cli.corpus_option import corpus_parser, parse_corpus
 from ser_strategies.common.files import write_text
 from ser_strategies.data.checkup.doctor import Report, examine
 

@@ -4,8 +4,7 @@ import argparse
 
 from ser_strategies.common.class_paths import is_safe
 from ser_strategies.common.compatibility import check_torch
-from ser_strategies.common.errors import PROGRAM, MistypedError
-from ser_strategies.common.parser import KindParser
+from ser_strategies.common.errors import PROGRAM, CommandParser, MistypedError
 
 CONFIGURED = (
     "--config",
@@ -50,7 +49,7 @@ def run(command: str, arguments: list[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = KindParser(
+    parser = CommandParser(
         prog=f"{PROGRAM} predict",
         description="Write what a checkpoint says of sound files. With --config, or --model and --data, "
         "it predicts the test split of a corpus instead.",

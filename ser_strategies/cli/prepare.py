@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from ser_strategies.cli.corpus import corpus_parser, parse_corpus
+from ser_strategies.cli.corpus_option import corpus_parser, parse_corpus
 from ser_strategies.data.audio import CHANNEL_RULES
 from ser_strategies.data.video import extract_all
 

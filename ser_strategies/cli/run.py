@@ -5,8 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ser_strategies.common.errors import PROGRAM, MistypedError
-from ser_strategies.common.parser import KindParser
+from ser_strategies.common.errors import PROGRAM, CommandParser, MistypedError
 from ser_strategies.runs.arguments import (
     REFUSED,
     RunArguments,
@@ -34,9 +33,8 @@ examples:
 def run(command: str, arguments: list[str]) -> None:
     """Runs a chain; exits with a stage's exit code where one fails."""
     asked = parse(command, arguments)
-    from ser_strategies.runs.chain import (
-        run_chain,
-    )  # `compare` shares this file, and its report needs no torch
+    # Here, since `compare` shares this file, and its report needs no torch.
+    from ser_strategies.runs.chain import run_chain
     from ser_strategies.runs.stage_run import StageError
 
     try:
@@ -59,7 +57,7 @@ def parse(command: str, words: Sequence[str]) -> RunArguments:
     refuse(command, [*own, *options_of_fit.all()], reasons)
     options = _parser(command).parse_args(own)
     if options.folder is None:
-        msg = f"which chain? Give its folder first, as in `{PROGRAM} run examples/tapt --seeds 5`."
+        msg = f"the chain is missing: give its folder first, as in `{PROGRAM} run examples/tapt --seeds 5`."
         raise MistypedError(msg)
     folder = Path(options.folder).expanduser()
     out = Path(options.out or Path("runs", folder.resolve().name)).expanduser()
@@ -92,8 +90,8 @@ def chosen_seeds(options: argparse.Namespace) -> tuple[int, ...] | None:
     return None if options.seeds is None else as_seeds("--seeds", options.seeds)
 
 
-def _parser(command: str) -> KindParser:
-    parser = KindParser(
+def _parser(command: str) -> CommandParser:
+    parser = CommandParser(
         prog=f"{PROGRAM} {command}",
         usage=f"{PROGRAM} {command} FOLDER [options] [options of fit]",
         description="Run a chain: a folder of numbered configurations, each trained from what came before.",

@@ -1,1 +1,1 @@
-"""What every other package may use: it knows nothing of speech, strategies or corpora."""
+"""Shared by every other package; knows nothing of speech, strategies or corpora."""

@@ -12,7 +12,7 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_yaml(path: Path) -> Any:
-    """What a file holds; raises YAMLError where a key stands twice, or where it grows without end."""
+    """The content of a file; YAMLError where a key stands twice, or where references expand without end."""
     return parse_yaml(path.read_text(encoding="utf-8"))
 
 

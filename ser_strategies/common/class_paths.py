@@ -65,7 +65,7 @@ def path_of(thing: Any) -> str:
 
 
 def import_path(path: str) -> Any:
-    """What stands at an import path; its module is imported if need be."""
+    """The object at an import path; its module is imported if need be."""
     if is_safe():
         check_safe(path)
     return _import(path)
@@ -92,7 +92,7 @@ def _import(path: str) -> Any:
 
 
 def find_path(path: str) -> Any:
-    """What stands at an import path whose module is imported already; our own are imported."""
+    """The object at an import path whose module is imported already; our own are imported."""
     parts = path.split(".")
     if parts[0] == OURS and ".".join(parts[:-1]) not in sys.modules:
         return import_path(path)

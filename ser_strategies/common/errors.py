@@ -1,8 +1,12 @@
-"""What a user can cause, and what the program is called in messages about it."""
+"""Mistakes of a user: one sentence for each, from any command, and a parser that raises them."""
 
+import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from ser_strategies.common.wording import nearest
 
 PROGRAM = "ser-strategies"
 # One sentence is enough for these. Anything else is a bug, and shows where.
@@ -29,3 +33,21 @@ def one_sentence(command: str, *, traceback: bool = False) -> Iterator[None]:
         sys.exit(2 if isinstance(error, MistypedError) else 1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Raises `MistypedError` where argparse would print its usage and exit."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises argparse's message, with the nearest option where one is unknown."""
+        unknown, _, words = message.partition("unrecognized arguments: ")
+        if not unknown and words:
+            word = words.split()[0].split("=")[0]
+            options = [name for action in self._actions for name in action.option_strings]
+            near = nearest(word, options)
+            hint = f"; did you mean {near}?" if near else f": expected some of {', '.join(options)}."
+            message = f"{self.prog} has no option {word!r}{hint}"
+        raise MistypedError(message)

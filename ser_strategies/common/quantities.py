@@ -78,7 +78,7 @@ def energy(value: float | None) -> str:
 
 
 def known(value: float | None) -> TypeGuard[float]:
-    """Whether there is a number."""
+    """Whether a value is a finite number."""
     return value is not None and math.isfinite(value)
 
 
@@ -123,13 +123,13 @@ QUANTITIES = {
 
 
 def quantity(name: str) -> Quantity:
-    """What a cost is called and how it is written; one that is not listed goes by its column."""
+    """The name and the number format of a cost; one that is not listed goes by its column."""
     words = name.removeprefix("cost/").replace("_", " ")
     return QUANTITIES.get(name) or Quantity(words, words, plain)
 
 
 class ScoreWords:
-    """How a score is called and written."""
+    """The name and the number format of a score."""
 
     def __init__(self, name: str) -> None:
         self.name = name.removeprefix("test/").removeprefix("val/")

@@ -111,11 +111,7 @@ class Comparison:
         return self._of(self.runs[self.runs["name"].isin([self._known(name) for name in names])])
 
     def common(self) -> Self:
-        """The same on the folds and seeds that all strategies have finished; others are left out.
-
-        Raises:
-            ValueError: There are none.
-        """
+        """The same on the folds and seeds that all strategies have finished; ValueError if there are none."""
         shared = fairness.common_cells(self.finished)
         if shared.empty:
             msg = (
@@ -131,7 +127,7 @@ class Comparison:
         return [self.only(*names) for names in fairness.alike(self.finished)]
 
     def unfairness(self) -> list[fairness.Mismatch]:
-        """In what the strategies are not alike, beside their strategy."""
+        """Differences between the strategies beside the strategy itself."""
         return list(self._unlike)
 
     # What is found --------------------------------------------------------------------------------------
@@ -176,7 +172,7 @@ class Comparison:
         return differences([self.aligned(a), self.aligned(b)], name)[0]
 
     def pareto(self, cost: str = COST, score: str | None = None) -> Front:
-        """Which strategies no other beats at no more cost, judged on the differences that can be told.
+        """The strategies that no other beats at no more cost, judged on the differences that can be told.
 
         Args:
             cost: A column of costs, such as cost/fit_seconds or cost/peak_memory_bytes.
@@ -195,11 +191,7 @@ class Comparison:
         return pareto(runs, cost, "score", self.differences(score))
 
     def aligned(self, name: str) -> Aligned:
-        """The predictions of a strategy, every utterance once for each of its seeds.
-
-        Raises:
-            ValueError: They cannot be read, or do not fit together.
-        """
+        """A strategy's predictions, each utterance once for each seed; ValueError if they are damaged."""
         known = self._aligned.get(self._known(name))
         if known is None:
             reason = next(
@@ -211,7 +203,7 @@ class Comparison:
 
     @property
     def problems(self) -> tuple[LedgerProblem, ...]:
-        """What is not whole: of the ledger, and of the predictions."""
+        """Failed or unreadable parts of the ledger, and of its predictions."""
         return (*self.ledger.problems, *self._predictions.problems, *self._read[1])
 
     # What is shown --------------------------------------------------------------------------------------
@@ -305,11 +297,7 @@ class Comparison:
 
 
 def score_of(name: str, finished: pd.DataFrame) -> Score:
-    """The score of that name, for what most runs predict; "test/" or "val/" before it is ignored.
-
-    Raises:
-        ValueError: There is no such score, with a list of those there are.
-    """
+    """The score of that name, for what most runs predict; ValueError lists those there are."""
     outputs = list(zip(finished["labels"], finished["dimensions"], strict=True))
     labels, dimensions = max(dict.fromkeys(outputs), key=outputs.count)
     return score_named(name.removeprefix("test/").removeprefix("val/"), labels, dimensions)

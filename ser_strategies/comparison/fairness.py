@@ -1,4 +1,4 @@
-"""What must be equal before two strategies may stand in one table, and what must be said if it is not."""
+"""Fair comparisons: what strategies in one table must share, and the marks of those that do not."""
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ SHOWN = 6
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Something in which strategies that are compared are not alike."""
+    """A property in which compared strategies differ."""
 
     what: str  # in words
     found: Mapping[str, str]  # by strategy
@@ -34,7 +34,7 @@ class Mismatch:
 
 
 def differences(runs: pd.DataFrame) -> list[Mismatch]:
-    """In what the strategies of finished runs are not alike, so that they do not belong in one table."""
+    """Differences between finished runs that keep their strategies out of one table."""
     found = [_mismatch(words, _values(runs, column)) for column, words in TASK.items()]
     found.append(_mismatch("who is in which split (protocol digest)", _digests(runs)))
     found.append(_mismatch(CELLS, _cells(runs)))
@@ -42,7 +42,7 @@ def differences(runs: pd.DataFrame) -> list[Mismatch]:
 
 
 def cost_differences(runs: pd.DataFrame) -> list[Mismatch]:
-    """In what the strategies' costs were not measured alike: machine, number format, kind of memory."""
+    """Differences in how costs were measured: machine, number format, kind of memory."""
     found = [_mismatch(words, _values(runs, column)) for column, words in OF_COSTS.items()]
     return [each for each in found if each is not None]
 
@@ -147,7 +147,7 @@ def _digests_of(runs: pd.DataFrame, name: str) -> dict[int, str]:
 
 
 def _cells(runs: pd.DataFrame) -> dict[str, str]:
-    """Which folds and seeds each strategy has; those that lack some say which."""
+    """The folds and seeds of each strategy; a strategy that lacks some says which."""
     every = dict.fromkeys(_pairs(runs))
     words = {}
     for name in names_of(runs):
@@ -169,7 +169,7 @@ def _cell_words(pair: tuple[int, int]) -> str:
 
 
 def _values(runs: pd.DataFrame, column: str) -> dict[str, str]:
-    """What each strategy has in a column; several values are a value of their own."""
+    """The value of each strategy in a column; several values count as one of their own."""
     found = {}
     for name in names_of(runs):
         values = dict.fromkeys(str(v) for v in runs.loc[runs["name"] == name, column] if not pd.isna(v))

@@ -1,4 +1,4 @@
-"""What a report tells, gathered once: page, markdown, pictures and files all say the same."""
+"""The findings of a report, gathered once: page, markdown, pictures and files all say the same."""
 
 import math
 import statistics
@@ -59,7 +59,7 @@ class OtherTable:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a report tells, as plain data."""
+    """The findings of a report, as plain data."""
 
     ledger: Ledger  # the compared folder
     runs: pd.DataFrame
@@ -98,7 +98,7 @@ class Findings:
 
     @property
     def words(self) -> ScoreWords:
-        """How the score that decides is called and written."""
+        """The name and the number format of the score that decides."""
         return ScoreWords(self.score)
 
     @property
@@ -170,7 +170,7 @@ def find(whole: Comparison, fronts: Collection[str] = FRONTS) -> Findings:
 
 
 def _choose(whole: Comparison) -> tuple[Comparison, list[Comparison], list[str]]:
-    """What goes into the table, what needs tables of its own, and what is left out of all, in words."""
+    """The strategies of the table, those that need tables of their own, and in words what is left out."""
     if whole.allow_unfair:
         return whole, [], []
     groups = whole.groups()
@@ -185,7 +185,7 @@ def _choose(whole: Comparison) -> tuple[Comparison, list[Comparison], list[str]]
 
 
 def _shared(group: Comparison, *, lead: bool) -> tuple[Comparison, list[str]]:
-    """The runs on folds and seeds that all have; who has too few gives way to the others."""
+    """The runs on folds and seeds that all have; strategies with too few of them are left out."""
     said = []
     while fairness.common_cells(group.finished).empty and len(group.names) > 1:
         alone = fairness.loneliest(group.finished)
@@ -215,7 +215,7 @@ def _pairs(chosen: Comparison, left_out: list[str]) -> tuple[Difference, ...]:
 
 
 def _where_known(names: Iterable[str], compute: Callable[[str], Found]) -> dict[str, Found]:
-    """What is computed for each name, without those that lack what it takes, such as probabilities."""
+    """A result for each name, without those that lack its inputs, such as probabilities."""
     found = {}
     for name in names:
         with suppress(ValueError):
@@ -299,7 +299,7 @@ def _spent(stages: list[dict[str, Any]]) -> dict[str, float] | None:
 
 
 def _data(chosen: Comparison) -> dict[str, dict[str, Any]]:
-    """What is said of the data, by fold; one run of each fold speaks for it."""
+    """Facts of the data by fold, each from one run of the fold."""
     found = {}
     for fold, run in chosen.finished.drop_duplicates("fold")[["fold", "hash"]].itertuples(index=False):
         found["" if pd.isna(fold) else str(fold)] = chosen.ledger.data(run)

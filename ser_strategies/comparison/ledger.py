@@ -47,7 +47,7 @@ COLUMNS = (
 
 
 class LedgerProblem(NamedTuple):
-    """Something of a ledger that is not whole."""
+    """A failed, damaged or missing part of a ledger."""
 
     cell: str  # the hash of the run, or the file, that it is about
     reason: str
@@ -58,29 +58,19 @@ class LedgerProblem(NamedTuple):
 
 @dataclass(frozen=True)
 class Ledger:
-    """What a comparison left on the disk.
-
-    Args:
-        folder: Where it is.
-        facts: Its comparison.json.
-        runs: One row a run: who, how it ended, what makes it comparable, `cost/…`, `test/…` and `val/best`.
-        problems: What could not be read, and why.
-        earlier: How many runs of each strategy are of configurations that it had before, and left out.
-    """
+    """What a comparison left on the disk."""
 
     folder: Path
-    facts: Mapping[str, Any]
+    facts: Mapping[str, Any]  # of its comparison.json
+    # One row a run: its cell, how it ended, what makes it comparable, `cost/…`, `test/…` and `val/best`.
     runs: pd.DataFrame
-    problems: tuple[LedgerProblem, ...] = field(default=())
+    problems: tuple[LedgerProblem, ...] = field(default=())  # unreadable parts, and why
+    # Runs of each strategy with configurations that it had before, which are left out.
     earlier: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: str | Path) -> "Ledger":
-        """Reads a ledger; a run that cannot be read is a problem, and the rest is whole.
-
-        Raises:
-            ValueError: There is no ledger, or one of a later version.
-        """
+        """Reads a ledger; a run that cannot be read becomes a problem. ValueError if there is no ledger."""
         folder = Path(folder).expanduser()
         cells = _cells(folder)
         problems: list[LedgerProblem] = []
@@ -111,8 +101,7 @@ class Ledger:
     def predictions(self, run: str, columns: Collection[str] | None = None) -> pd.DataFrame:
         """A finished run's predictions for its test split; `columns` that the file lacks are left out.
 
-        Raises:
-            ValueError: The file cannot be read.
+        ValueError if the file cannot be read.
         """
         path = _predictions_path(self.folder / CELLS / run)
         try:
@@ -125,13 +114,13 @@ class Ledger:
         return frame
 
     def costs(self, run: str) -> list[dict[str, Any]]:
-        """What each stage of a run cost, as costs.json says it."""
+        """The costs.json of each stage of a run."""
         return self._stages(run).read("costs.json")
 
     def trace(self, run: str) -> list[dict[str, Any]]:
-        """What was logged on the way: facts of each validation, `seconds` since the run was started.
+        """The trace of a run: facts of each validation, `seconds` since the run was started.
 
-        What comes before the first step counts, too: start-up, the cache, and the earlier stages of a chain.
+        The time before the first step counts, too: start-up, the cache, and the earlier stages of a chain.
         Seconds are NaN where that is unknown.
         """
         *before, last = self.costs(run)
@@ -142,7 +131,7 @@ class Ledger:
         return [row | {"seconds": number(row.get("seconds")) + offset} for row in facts]
 
     def data(self, run: str) -> dict[str, Any]:
-        """What a finished run says of the data it was tested on: protocol in words, sizes, brands."""
+        """Facts of the data that a finished run was tested on: protocol in words, sizes, brands."""
         test = read_json(self._stages(run).last / "test.json", missing={})
         return dict(test.get("data") or {})
 
@@ -151,7 +140,7 @@ class Ledger:
         return [configuration(folder) for folder in self._stages(run).folders]
 
     def environment(self, run: str) -> dict[str, Any]:
-        """Where a run ran: versions of packages, processor."""
+        """The surroundings of a run: versions of packages, processor."""
         return read_json(self._stages(run).last / "environment.json", missing={})
 
     def encoder(self, run: str) -> dict[str, Any]:
@@ -173,11 +162,7 @@ def write_comparison(folder: str | Path, facts: Mapping[str, Any]) -> None:
 
 
 def read_comparison(folder: str | Path) -> dict[str, Any]:
-    """What comparison.json says; empty where there is none.
-
-    Raises:
-        ValueError: It cannot be read, or is of a later version.
-    """
+    """The content of comparison.json; empty if there is none. ValueError if it is damaged, or too new."""
     path = Path(folder) / COMPARISON
     if not path.exists():
         return {}
@@ -213,7 +198,7 @@ def write_cell(folder: str | Path, facts: Mapping[str, Any]) -> None:
 
 
 def _cells(folder: Path) -> list[Path]:
-    """The folders of the runs; one message for whatever is no ledger."""
+    """The folders of the runs; ValueError for a folder that is no ledger."""
     if not folder.is_dir():
         got = "a file" if folder.exists() else "nothing there"
         msg = f"{folder}: expected the folder of a comparison, got {got}: {DO_THIS}."

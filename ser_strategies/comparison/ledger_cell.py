@@ -55,10 +55,10 @@ class Stages(NamedTuple):
 
 
 def read_json(path: Path, missing: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The object in a file; `missing` stands for a file that is not there, unless that is a mistake (None).
+    """The object in a JSON file; `missing` stands for a file that does not exist.
 
-    Raises:
-        ValueError: It is not there, cannot be read, or holds no object; the message begins with its name.
+    ValueError, beginning with the file's name, if it cannot be read or holds no object, or if it does not
+    exist and `missing` is None.
     """
     try:
         facts = json.loads(path.read_bytes())
@@ -91,11 +91,7 @@ def check_schema(facts: Mapping[str, Any], name: str) -> None:
 
 
 def read_cell(folder: Path) -> dict[str, Any]:
-    """The row of a cell.
-
-    Raises:
-        ValueError: Something of it cannot be read; the message says what and why.
-    """
+    """The row of a cell; ValueError that says which part cannot be read and why."""
     facts = read_json(folder / CELL)
     check_schema(facts, CELL)
     lacking = [name for name in REQUIRED if name not in facts]
@@ -129,7 +125,7 @@ def read_cell(folder: Path) -> dict[str, Any]:
 
 
 def stages_of(folder: Path, facts: Mapping[str, Any]) -> Stages:
-    """Where the stages of a run are."""
+    """The folders of the stages of a run."""
     named = facts.get("stages") or ["."]
     if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
         msg = f"{CELL} has stages {named!r} where a list of folders was expected"
@@ -172,7 +168,7 @@ def number(value: Any) -> float:
 
 
 def _results(stages: Stages) -> dict[str, Any]:
-    """What a finished run knows: its task, its encoder and its scores."""
+    """The results of a finished run: its task, its encoder and its scores."""
     test = read_json(stages.last / "test.json")
     fit = read_json(stages.last / "fit.json")
     data = test.get("data") or fit.get("data") or {}
@@ -208,7 +204,7 @@ def _start(stages: Stages, test: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def configuration(folder: Path) -> dict[str, Any]:
-    """What a stage was configured with; empty where that cannot be read."""
+    """The configuration of a stage; empty where that cannot be read."""
     try:
         config = read_yaml(folder / "config.yaml")
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
@@ -238,6 +234,6 @@ def _hardware(stages: Stages, costs: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def _shared(costs: Sequence[Mapping[str, Any]], name: str) -> str | None:
-    """What the stages say, joined where they say different things."""
+    """A text from all stages, joined where they differ."""
     said = dict.fromkeys(each[name] for each in costs if isinstance(each.get(name), str))
     return " and ".join(said) or None

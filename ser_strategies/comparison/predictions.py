@@ -1,4 +1,4 @@
-"""The predictions of a ledger's runs, read once and lined up; what is broken is named and left out."""
+"""The predictions of a ledger's runs, read once and lined up; damaged ones are named and left out."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -20,7 +20,7 @@ class RunPredictions:
 
     @property
     def problems(self) -> tuple[LedgerProblem, ...]:
-        """The runs whose predictions are not whole, and why."""
+        """The runs whose predictions are damaged, and why."""
         return tuple(LedgerProblem(run, f"unreadable: {why}") for run, why in self._broken.items())
 
     def whole(self, runs: Iterable[str]) -> set[str]:
@@ -28,11 +28,7 @@ class RunPredictions:
         return {run for run in runs if self._take(run)}
 
     def aligned(self, name: str, finished: pd.DataFrame) -> Aligned:
-        """The predictions of a strategy, every utterance once for each of its seeds.
-
-        Raises:
-            ValueError: They do not fit together.
-        """
+        """A strategy's predictions, each utterance once a seed; ValueError if runs do not fit together."""
         places = zip(finished["fold"], finished["seed"], finished["hash"], strict=True)
         runs: list[Run] = [
             (_number(fold), _number(seed) or 0, self._frames[run]) for fold, seed, run in places

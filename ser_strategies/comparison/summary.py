@@ -23,7 +23,7 @@ IN_SOFTWARE = 1.5
 
 
 class EncoderFacts(NamedTuple):
-    """What became of the encoder's weights."""
+    """The movement of the encoder's weights, in words."""
 
     text: str
     wrong: bool = False  # not as the strategy says
@@ -46,7 +46,7 @@ def table_of(
 
 
 def marks_of(finished: pd.DataFrame, unlike: Sequence[fairness.Mismatch]) -> dict[str, tuple[str, ...]]:
-    """What must be said of each strategy beside its numbers: what is not fair, costs from elsewhere."""
+    """Notes on each strategy beside its numbers: what is not fair, costs from elsewhere."""
     found: dict[str, list[str]] = {name: [] for name in fairness.names_of(finished)}
     for difference in unlike:
         for name, value in difference.found.items():

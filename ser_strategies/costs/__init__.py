@@ -1,1 +1,1 @@
-"""What a run costs: time, memory, energy, arithmetic and weights, measured while it runs."""
+"""The costs of a run: time, memory, energy, arithmetic and weights, measured while it runs."""

@@ -1,18 +1,80 @@
-"""The amounts that costs.json says, from a tally, from weights, and from arithmetic."""
+"""The amounts in costs.json: tallied while a run goes on, and counted from its weights and its arithmetic."""
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import torch
 from torch import nn
 
 from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.costs.flops import Flops, count_flops
-from ser_strategies.costs.memory import peak_memory
+from ser_strategies.costs.machine import peak_memory
 from ser_strategies.costs.movement import Movement, Print, movement, prints_of
-from ser_strategies.costs.tally import Tally
+from ser_strategies.costs.timing import Durations
 from ser_strategies.strategies import Strategy
+
+FORMAT = 1  # of a tally in a checkpoint
+
+
+@dataclass
+class Tally:
+    """Costs of a run, or of a part of it, by all its processes."""
+
+    seconds: dict[str, float]  # seconds of loading, cache building, training and validation, by name
+    samples: int = 0  # samples of sound heard in training
+    steps: Durations = field(default_factory=Durations)  # of each step
+    waits: Durations = field(default_factory=Durations)  # before each step
+    peak: int | None = None  # bytes
+    reserved: int | None = None  # bytes that torch has taken from a GPU
+    joules: float | None = None
+    trace: list[dict[str, Any]] = field(default_factory=list)  # scores of each validation, and when
+
+    @property
+    def trained(self) -> float:
+        """Seconds since the first step began."""
+        return self.seconds["train"] + self.seconds["validation"]
+
+    def after(self, earlier: "Tally | None") -> "Tally":
+        """This part together with what came before it, if anything did."""
+        if earlier is None:
+            return self
+        shifted = [row | {"seconds": row["seconds"] + earlier.trained} for row in self.trace]
+        return Tally(
+            seconds={name: value + earlier.seconds[name] for name, value in self.seconds.items()},
+            samples=self.samples + earlier.samples,
+            steps=earlier.steps.plus(self.steps),
+            waits=earlier.waits.plus(self.waits),
+            peak=_larger(self.peak, earlier.peak),
+            reserved=_larger(self.reserved, earlier.reserved),
+            joules=None if self.joules is None or earlier.joules is None else self.joules + earlier.joules,
+            trace=[*earlier.trace, *shifted],
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for a checkpoint."""
+        return vars(self) | {
+            "format": FORMAT,
+            "steps": dict(self.steps.bins),
+            "waits": dict(self.waits.bins),
+            "seconds": dict(self.seconds),
+            "trace": [dict(row) for row in self.trace],
+        }
+
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> Self | None:
+        """The tally that `as_dict` made plain data of; None if another version did."""
+        facts = dict(facts)
+        if facts.pop("format", None) != FORMAT:
+            return None
+        steps, waits = Durations(facts.pop("steps")), Durations(facts.pop("waits"))
+        return cls(steps=steps, waits=waits, **facts)
+
+
+def _larger(one: int | None, other: int | None) -> int | None:
+    """The larger of two; None if one is unknown, since it might have been that."""
+    return None if one is None or other is None else max(one, other)
 
 
 def spent(tally: Tally, device: torch.device) -> dict[str, Any]:

@@ -1,8 +1,11 @@
-"""What a run ran on, and whether it has the arithmetic of the number format that it was asked for."""
+"""The machine of a run: its name, memory and energy, and how well it computes in short number formats."""
 
 import platform
+import sys
 import time
+from importlib import import_module
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -10,6 +13,8 @@ CPUS = Path("/proc/cpuinfo")
 # The short format of each of the trainer's precisions that have one.
 SHORT = {"bf16": torch.bfloat16, "16": torch.float16}
 SIZE, TURNS = 256, 5
+STATUS = Path("/proc/self/status")
+HIGH_WATER = "VmHWM:"
 
 
 def device_name(device: torch.device) -> str:
@@ -52,3 +57,79 @@ def _cpu() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+class Peak(NamedTuple):
+    """The most memory held at once."""
+
+    used: int | None
+    reserved: int | None  # bytes that torch has taken from the GPU; None on the CPU
+    # "cuda" for memory of the GPU, "resident" for the process' own in main memory.
+    kind: Literal["cuda", "resident"]
+
+
+def forget_peak(device: torch.device) -> None:
+    """Starts anew on a GPU; a process cannot forget how large it once was."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> Peak:
+    """The most memory held so far."""
+    if device.type == "cuda":
+        used, reserved = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
+        return Peak(used, reserved, "cuda")
+    return Peak(resident_peak(), None, "resident")
+
+
+def resident_peak() -> int:
+    """Bytes of this process in main memory at most, by the system's own high-water mark.
+
+    Processes that it started are not counted.
+    """
+    if STATUS.exists():
+        for line in STATUS.read_text(encoding="utf-8").splitlines():
+            if line.startswith(HIGH_WATER):
+                return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return int(psutil.Process().memory_info()._asdict()["peak_wset"])
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024
+
+
+class EnergyMeter:
+    """The meter of a GPU, through NVML; it tells nothing where there is no GPU, no meter or no `pynvml`.
+
+    It is the whole GPU's: what else runs there is in it, what the rest of the machine draws is not.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._library: Any = None
+        self._handle: Any = None
+        if device.type != "cuda":
+            return
+        try:
+            library: Any = import_module("pynvml")
+        except ImportError:
+            return
+        try:
+            library.nvmlInit()
+            # By its name of its own: numbers are counted anew within CUDA_VISIBLE_DEVICES.
+            name = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+            self._handle = library.nvmlDeviceGetHandleByUUID(name)
+        except library.NVMLError:
+            return
+        self._library = library
+
+    def read(self) -> float | None:
+        """Joules since the driver was loaded; None where nobody counts."""
+        if self._library is None:
+            return None
+        try:
+            return float(self._library.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1000
+        except self._library.NVMLError:
+            return None

@@ -1,27 +1,32 @@
-"""What a fit costs, measured while it runs and written beside its scores: costs.json."""
+"""The costs of a fit, measured while it runs and written beside its scores: costs.json."""
 
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
 
 from ser_strategies.batch import Batch
 from ser_strategies.common.files import write_json
-from ser_strategies.costs.amounts import arithmetic, spent, weights
-from ser_strategies.costs.clock import PhaseClock
-from ser_strategies.costs.energy import EnergyMeter
-from ser_strategies.costs.machine import device_name, short_format_factor
-from ser_strategies.costs.memory import forget_peak, peak_memory
+from ser_strategies.costs.amounts import Tally, arithmetic, spent, weights
+from ser_strategies.costs.machine import (
+    EnergyMeter,
+    device_name,
+    forget_peak,
+    peak_memory,
+    short_format_factor,
+)
 from ser_strategies.costs.movement import prints_of
-from ser_strategies.costs.sound import SoundHeard
-from ser_strategies.costs.steps import StepTimer, marks_for
-from ser_strategies.costs.tally import Tally
+from ser_strategies.costs.timing import PhaseClock, StepTimer, marks_for
 from ser_strategies.strategies import Strategy
 
 COSTS = "costs.json"
+# Batches whose lengths are kept before they are added up: adding is work for a GPU, keeping is none.
+KEPT = 64
 
 
 class CostMeter(Callback):
@@ -130,11 +135,11 @@ class CostMeter(Callback):
     # What a checkpoint takes along ----------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """What the run has cost so far, so that a resumed one goes on counting."""
+        """The costs of the run so far, so that a resumed one goes on counting."""
         return {} if self._part is None else self._part.tally().after(self._earlier).as_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """What the run had cost when the checkpoint was written."""
+        """Takes the costs up to the checkpoint."""
         self._earlier = Tally.from_dict(state_dict)
 
     @property
@@ -144,6 +149,35 @@ class CostMeter(Callback):
 
     def _validates(self, trainer: Trainer) -> bool:
         return self._part is not None and trainer.state.fn == "fit" and not trainer.sanity_checking
+
+
+class SoundHeard:
+    """Adds up the lengths of batches on their device, clips cut to `longest` samples if given."""
+
+    def __init__(self, longest: int | None) -> None:
+        self.longest = longest if longest is not None else sys.maxsize
+        self._lengths: list[Tensor] = []
+        self._sum: Tensor | int = 0
+
+    def add(self, batch: Any) -> None:
+        """Takes the sound of a batch, or of what a strategy has made of one."""
+        lengths = getattr(getattr(batch, "batch", batch), "lengths", None)
+        if lengths is None:
+            return
+        self._lengths.append(lengths)
+        if len(self._lengths) >= KEPT:
+            self._fold()
+
+    def samples(self) -> int:
+        """Samples heard so far; a GPU is waited for."""
+        self._fold()
+        return int(self._sum)
+
+    def _fold(self) -> None:
+        if self._lengths:
+            lengths = torch.cat(self._lengths)
+            self._lengths = []
+            self._sum = self._sum + lengths.clamp(max=self.longest).sum()
 
 
 class _Part:
@@ -198,7 +232,7 @@ class _Part:
         return bool(self._trace) and self._trace[-1]["epoch"] == epoch
 
     def tally(self) -> Tally:
-        """What it has cost so far: time and energy by this process' meters, sound by all."""
+        """The costs so far: time and energy by this process' meters, sound by all."""
         if self._ended is not None:
             return self._ended
         self.timer.collect()
@@ -246,7 +280,7 @@ class _Part:
 
 
 def _all(values: Any, together: Any) -> Any:
-    """What all processes come to; None if one of them does not know."""
+    """The values of all processes put together; None if one of them does not know."""
     return None if any(value is None for value in values) else together(values)
 
 

@@ -1,4 +1,4 @@
-"""Whether weights moved: prints of tensors before and after, a few kilobytes for each."""
+"""Movement of weights: prints of tensors before and after, a few kilobytes for each."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ WHOLE = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
 
 
 class Print(NamedTuple):
-    """What is kept of a tensor, to tell later whether it has moved."""
+    """A print of a tensor, to tell later whether it has moved."""
 
     sums: tuple[int, int]  # two sums over the bits of all its values, one of them weighted by position
     sample: Tensor  # some of its values, evenly spaced; all of a small one
@@ -23,7 +23,7 @@ class Print(NamedTuple):
 
 
 class Movement(NamedTuple):
-    """What has become of the weights of a module."""
+    """The movement of a module's weights."""
 
     largest: float  # largest relative change of a tensor that trains; 0 only if none of them moved by a bit
     still: int  # tensors that train and have not moved at all
@@ -36,7 +36,7 @@ def prints_of(module: nn.Module) -> dict[str, Print]:
 
 
 def movement(before: Mapping[str, Print], after: Mapping[str, Print]) -> Movement:
-    """What happened between two rounds of prints.
+    """The movement between two rounds of prints.
 
     A relative change is the length of the difference against the length of what was there, over the sampled
     values. A tensor of zeros has no such thing: it counts, as 1, where no other one moved.

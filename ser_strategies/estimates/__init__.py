@@ -1,1 +1,1 @@
-"""What a run will take, told by a few of its steps before it begins."""
+"""The costs of a run, estimated from a few of its steps before it begins."""

@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
-from ser_strategies.costs.memory import Peak, forget_peak, peak_memory
+from ser_strategies.costs.machine import Peak, forget_peak, peak_memory
 from ser_strategies.data.batching import PlannedBatch
 from ser_strategies.estimates.workload import Programme
 from ser_strategies.fit.lightning_cli import in_plain_words

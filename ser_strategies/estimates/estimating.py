@@ -14,10 +14,9 @@ from lightning.pytorch.strategies import DDPStrategy
 from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.costs.machine import device_name
 from ser_strategies.data.corpus import Corpus
-from ser_strategies.estimates.course import course_of, planned_epochs, times
 from ser_strategies.estimates.dry_run import PlannedRun, Watch, dry_run, gradient_bytes
-from ser_strategies.estimates.figures import Figures
-from ser_strategies.estimates.stand_ins import Cache, makes_units, stand_in
+from ser_strategies.estimates.figures import Figures, course_of, planned_epochs, times
+from ser_strategies.estimates.stand_ins import CacheCost, makes_units, stand_in
 from ser_strategies.estimates.workload import EPOCHS_LOOKED_AT, Workload, programme, used
 from ser_strategies.fit.lightning_cli import quiet
 from ser_strategies.fit.trainer_options import planned_trainer
@@ -45,7 +44,7 @@ def estimate(strategy: Strategy, data: Corpus, trainer: Mapping[str, Any] | None
 
 
 def estimate_run(run: PlannedRun) -> Figures:
-    """What a run will take; its strategy has taken a few steps then, and nothing is written."""
+    """The figures of a run; its strategy has taken a few steps afterwards, and nothing is written."""
     model: Any = run.strategy
     corpus, planned = run.data, run.trainer
     corpus.prepare_data()
@@ -55,7 +54,7 @@ def estimate_run(run: PlannedRun) -> Figures:
     scaled = str(planned.precision) == "16-mixed"
     todo = programme(train, val, accumulate=planned.accumulate_grad_batches, scaled=scaled)
     folder = _existing(Path(planned.default_root_dir))
-    caches: list[Cache | None] = []
+    caches: list[CacheCost | None] = []
     units = makes_units(model)
 
     watch = Watch(
@@ -94,7 +93,7 @@ def estimate_run(run: PlannedRun) -> Figures:
 
 
 def _workloads(planned: Trainer, corpus: Any, max_samples: int | None) -> tuple[Workload, Workload | None]:
-    """What the first process trains on and validates with."""
+    """The workloads of the first process: its training and its validation."""
     longest = None if max_samples is None else max_samples / SAMPLE_RATE
     plan = corpus.plan_batches("train", shuffle=True, processes=planned.world_size)
     batches = used(plan, planned.limit_train_batches)

@@ -1,4 +1,4 @@
-"""What stands in, in a dry run, for what a run makes before its first step: stored frames, and units."""
+"""Stand-ins, in a dry run, for what a run makes before its first step: stored frames, and units."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from ser_strategies.strategies import Pretraining, Recognizer, Strategy
 
 
 @dataclass(frozen=True)
-class Cache:
+class CacheCost:
     """The size of a cache, and what building it takes."""
 
     folder: str
@@ -65,8 +65,8 @@ def makes_units(model: Strategy) -> bool:
     return isinstance(model, Pretraining) and model.unit_source is not None
 
 
-def stand_in(model: Strategy, corpus: Any) -> Cache | None:
-    """Gives a strategy what it trains on, and writes nothing; tells what its cache takes if it has one."""
+def stand_in(model: Strategy, corpus: Any) -> CacheCost | None:
+    """Gives a strategy stand-ins to train on, and writes nothing; returns the cost of its cache, if any."""
     if isinstance(model, Pretraining) and model.unit_source is not None:
         units: Any = AnyUnits(len(model.unit_source.clusters))
         model.take_units(units, corpus)
@@ -81,13 +81,15 @@ def stand_in(model: Strategy, corpus: Any) -> Cache | None:
     return cache
 
 
-def _frames(caching: FrameCaching, encoder: Encoder, corpus: Any) -> tuple[Cache, Mapping[str, FrameSource]]:
+def _frames(
+    caching: FrameCaching, encoder: Encoder, corpus: Any
+) -> tuple[CacheCost, Mapping[str, FrameSource]]:
     wanted = request(corpus, caching.views, skips=corpus.skips_damaged)
     store = caching.store(encoder)
     damage = store.open()
     cost = estimate_build(store, encoder, wanted.sounds)
     once = dict(zip(wanted.sounds.keys, wanted.sounds.seconds, strict=True))
-    cache = Cache(
+    cache = CacheCost(
         folder=str(store.folder),
         size=sum(expected_bytes(seconds, store.trunk) for seconds in once.values()),
         missing=cost.needed,

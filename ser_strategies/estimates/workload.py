@@ -21,12 +21,12 @@ class Size:
 
     @property
     def padded(self) -> float:
-        """Seconds of sound, padding included: what time goes by."""
+        """Seconds of sound, padding included, on which time depends."""
         return self.utterances * self.seconds
 
     @property
     def squared(self) -> float:
-        """What attention keeps, where it keeps its weights: it grows with the square of the length."""
+        """The memory of attention where it keeps its weights: it grows with the square of the length."""
         return self.utterances * self.seconds**2
 
 
@@ -60,7 +60,7 @@ class Workload:
         return sum(self.size(batch).padded for batch in self.batches)
 
     def size(self, batch: PlannedBatch) -> Size:
-        """How big a batch is."""
+        """The size of a batch."""
         return Size(len(batch.positions), float(self._seconds[batch.positions].max()))
 
     def typical(self, wanted: int) -> list[PlannedBatch]:

@@ -1,4 +1,4 @@
-"""What an option takes, in the words of a user: read from the annotation of a constructor's argument."""
+"""The values that an option takes, in a user's words, from the annotation of a constructor's argument."""
 
 from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType

@@ -1,4 +1,4 @@
-"""What a checkpoint says of sound files, folders or a corpus, as a table."""
+"""Predictions of a checkpoint for sound files, folders or a corpus, as a table."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a run leaves beside its checkpoints: configuration, surroundings, scores, predictions."""
+"""Files of a run beside its checkpoints: configuration, surroundings, scores, predictions."""
 
 import math
 import os
@@ -19,8 +19,14 @@ from lightning.pytorch.loggers import CSVLogger
 
 from ser_strategies.common.errors import PROGRAM
 from ser_strategies.common.files import write_json, write_table, write_text
-from ser_strategies.fit.datafacts import data_facts, told, unreadable_told
-from ser_strategies.fit.outcome import result_name, score_lines, score_words
+from ser_strategies.fit.outcome import (
+    data_facts,
+    result_name,
+    score_lines,
+    score_words,
+    told,
+    unreadable_told,
+)
 from ser_strategies.fit.together import told_elsewhere
 from ser_strategies.strategies import Predictions, Recognizer, Strategy
 
@@ -221,7 +227,7 @@ def prediction_rows(predictions: Sequence[Predictions]) -> list[dict[str, Any]]:
 
 
 def environment() -> dict[str, Any]:
-    """What a result depends on beside its configuration."""
+    """Facts that a result depends on beside its configuration."""
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "python": platform.python_version(),
@@ -234,7 +240,7 @@ def environment() -> dict[str, Any]:
 
 
 def parameter_counts(model: LightningModule) -> dict[str, int]:
-    """How many parameters train, and how many there are."""
+    """Numbers of trainable and of all parameters."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return {
         "trainable_parameters": sum(size for size, trains in sizes if trains),

@@ -1,4 +1,4 @@
-"""What a strategy said of each utterance while it was scored: test.parquet beside test.json."""
+"""Predictions for each utterance that was scored: test.parquet beside test.json."""
 
 from pathlib import Path
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""What a user may leave out or shorten: names of strategies, and all that the folder of a run says."""
+"""Shorter command lines: names of strategies, and everything that the folder of a run tells."""
 
 import re
 from collections.abc import Sequence
@@ -68,7 +68,7 @@ def value_of(option: str, words: Sequence[str]) -> str:
 
 
 def _place_of(option: str, words: Sequence[str]) -> tuple[int, str] | None:
-    """Where the value of an option stands, and the value."""
+    """The position of an option's value among the words, and the value."""
     for index, word in enumerate(words):
         if word.startswith(f"{option}="):
             return index, word.partition("=")[2]

@@ -1,4 +1,4 @@
-"""What a run gives its trainer unless told otherwise, and what it refuses to give it."""
+"""Options of the trainer: a run's defaults, and those it refuses."""
 
 import math
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ def planned_trainer(strategy: Strategy, options: Mapping[str, Any]) -> tuple[Tra
 
 
 def no_limit(options: Mapping[str, Any]) -> bool:
-    """Whether a trainer is told no end."""
+    """Whether a trainer has no limit of epochs, steps or time."""
     steps = options.get("max_steps")
     limits = (options.get("max_epochs"), None if steps == -1 else steps, options.get("max_time"))
     return limits == (None, None, None)

@@ -1,4 +1,4 @@
-"""What `run` and `compare` are asked for, from Python or on the command line."""
+"""The arguments of `run` and `compare`, from Python or the command line."""
 
 import difflib
 import re
@@ -104,7 +104,7 @@ class CompareArguments:
 
 
 def _check_score(name: str) -> None:
-    """Notices a slip before anything is trained; whether there is such a class or dimension shows later."""
+    """Finds a misspelt score before anything is trained; unknown classes and dimensions show later."""
     bare = name.removeprefix("test/").removeprefix("val/")
     if bare not in SCORES and not bare.startswith(SCORES_OF):
         listed = ", ".join((*SCORES, *(f"{each}<name>" for each in SCORES_OF)))
@@ -115,7 +115,7 @@ def _check_score(name: str) -> None:
 
 
 def as_numbers(option: str, text: str) -> tuple[int, ...]:
-    """The numbers that 2, 1,3 or 1..5 stand for; a mistake is told of the option."""
+    """The numbers meant by 2, 1,3 or 1..5; a MistypedError names the option."""
     found: list[int] = []
     for part in text.split(","):
         span = SPAN.fullmatch(part.strip())
@@ -138,14 +138,14 @@ def as_numbers(option: str, text: str) -> tuple[int, ...]:
 
 
 def as_folds(option: str, text: str | None) -> Folds:
-    """The folds that all, 2, 1,3 or 1..5 stand for; None is the fold of the configurations."""
+    """The folds meant by all, 2, 1,3 or 1..5; None is the fold of the configurations."""
     if text is None:
         return ONE
     return "all" if text == "all" else as_numbers(option, text)
 
 
 def as_seeds(option: str, text: str) -> tuple[int, ...]:
-    """The seeds that a text stands for: 3 is three of them, 0,7 and 3..5 are these."""
+    """The seeds meant by a text: 3 is three seeds, 0,7 and 3..5 are these."""
     found = as_numbers(option, text)
     if not text.strip().isdigit():
         return found

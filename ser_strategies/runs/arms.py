@@ -32,11 +32,7 @@ class Arm:
 
 
 def find_arms(asked: CompareArguments) -> list[Arm]:
-    """All strategies, in the order in which they were named.
-
-    Raises:
-        MistypedError: One is not known, two have the same name, or options are addressed to none.
-    """
+    """All strategies in the given order; MistypedError if one is unknown or named twice."""
     special = asked.options.special
     arms = [_arm(name, source, asked) for name, source in asked.strategies]
     names = [arm.name for arm in arms]
@@ -59,7 +55,7 @@ def find_arms(asked: CompareArguments) -> list[Arm]:
 
 
 def chain_arm(asked: RunArguments) -> Arm:
-    """The one arm that a chain is; options of a single stage stand behind those of all."""
+    """A chain as an arm; options of a single stage stand behind those of all."""
     files = find_stages(asked.folder)
     names = [file.name for file in files]
     common, special = asked.options.common, asked.options.special
@@ -105,11 +101,11 @@ def _preset(preset: str, name: str, words: Sequence[str]) -> tuple[StageWords, .
     encoder = _value(words, ENCODER)
     data = _value(words, ("--data", "--data.class_path"))
     if data is None:
-        msg = f"which corpus? Give --data, one of {', '.join(kind.__name__ for kind in CORPORA)}."
+        msg = f"--data is missing: expected one of {', '.join(kind.__name__ for kind in CORPORA)}."
         raise MistypedError(msg)
     if encoder is None:
         if data.rpartition(".")[2] != "Synthetic":
-            msg = "which encoder? Give --model.encoder, such as --model.encoder facebook/wav2vec2-base."
+            msg = "--model.encoder is missing: expected an encoder, such as facebook/wav2vec2-base."
             raise MistypedError(msg)
         encoder = TINY  # made-up speech needs no better one
     return PRESETS[preset](Start(encoder, f"runs/compare-{name}"))
@@ -169,7 +165,7 @@ def _common(arm: Arm, stage: StageWords, words: Sequence[str], *, last: bool) ->
 
 
 def _starts_from_checkpoint(stage: StageWords) -> bool:
-    """Whether a stage's file names a checkpoint as its encoder; what cannot be read is told of later."""
+    """Whether a stage's file names a checkpoint as its encoder; unreadable files are reported later."""
     try:
         config = read_yaml(Path(stage.words[1]))
         return str(config["model"]["init_args"]["encoder"]).endswith(".ckpt")
@@ -200,7 +196,7 @@ def _by_stage(arm: Arm, words: Sequence[str]) -> FitOptions:
 
 
 def _budget(asked: CompareArguments) -> list[str]:
-    """What a fine-tuning may spend, and when it stops early."""
+    """The words that limit a fine-tuning: its budget, and the patience after which it stops early."""
     words = [] if asked.patience is None else [f"--patience={asked.patience}"]
     if asked.budget is None:
         return words

@@ -28,14 +28,14 @@ LONGEST = 500
 
 
 class Ended(NamedTuple):
-    """How a run ended, and why it failed."""
+    """The end of a run: its status, and the reason if it failed."""
 
     status: str
     error: str | None = None
 
 
 def status_of(cell: Cell) -> str | None:
-    """What cell.json says; None where it says nothing that can be read, or results are not there any more."""
+    """The status in cell.json; None if it is missing or unreadable, or results have been deleted."""
     try:
         status = read_json(cell.folder / CELL, missing={}).get("status")
         if status == FINISHED:
@@ -84,9 +84,8 @@ class CellRunner:
         except LostError:
             raise
         except BaseException:
-            write(
-                Ended(RUNNING)
-            )  # interrupted: the next time goes on, and knows how long it has taken so far
+            # Interrupted: the next time goes on, and knows how long it has taken so far.
+            write(Ended(RUNNING))
             raise
         write(ended)
         if ended.status == FINISHED and not self.keep_checkpoints:
@@ -125,7 +124,7 @@ class _CellRun:
         return lambda: facts_of(step, self.runner.prints.take(step.config["data"]))
 
     def _decide(self, step: Step, facts: Facts) -> tuple[Step, Decision]:
-        """What is left to do; a folder here is of this run alone, so that what is damaged is made anew."""
+        """The action left for a stage; its folder is this run's alone, so damaged files are made anew."""
         try:
             decision = decide(step, facts, overwrite=False)
         except (ValueError, OSError):

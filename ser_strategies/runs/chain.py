@@ -21,12 +21,9 @@ PHRASES = {"run": "runs", "resume": "goes on", "test": "is tested", "skip": "is 
 
 
 def run_chain(asked: RunArguments, *, verbose: bool) -> list[Outcome]:
-    """Runs a chain, and gives what was done about each stage; the first stage that fails is the last.
+    """Runs a chain; returns an outcome for each stage, and raises StageError at the first that fails.
 
     If `verbose`, stages write to the terminal; otherwise each has a log.txt.
-
-    Raises:
-        StageError: A stage has failed.
     """
     quiet()
     chain = _Chain(asked, verbose=verbose)
@@ -63,7 +60,7 @@ class _Chain:
                 self._look(step)
 
     def rehearse(self, cells: Sequence[Cell]) -> None:
-        """Says what would be done."""
+        """Announces what would be run."""
         for cell in cells:
             pending: list[str] = []
             for planned in cell.steps:
@@ -76,7 +73,7 @@ class _Chain:
         self.tell("nothing was run (--dry_run)")
 
     def run(self, cells: Sequence[Cell]) -> None:
-        """Does it, fold by fold and seed by seed."""
+        """Runs the cells, fold by fold and seed by seed."""
         for number, cell in enumerate(cells, 1):
             try:
                 self._run(cell)
@@ -113,7 +110,7 @@ class _Chain:
         return lambda: facts_of(step, self._look(step))
 
     def _settled(self, step: Step) -> Step:
-        """The stage, which is tested only if there is a test split."""
+        """The stage, tested only if there is a test split."""
         return replace(step, scores=step.scores and self._look(step).has_test)
 
     def _look(self, step: Step) -> DataPrint:

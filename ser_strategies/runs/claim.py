@@ -27,13 +27,13 @@ class LostError(Exception):
 
 
 class Claim:
-    """A claim that is held, as long as its file is there: whoever takes it over takes it away."""
+    """A held claim, valid as long as its file exists: whoever takes it over deletes the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def check(self) -> None:
-        """Raises LostError where somebody else has taken the run over; asked before each write."""
+        """Raises LostError if another process has taken the run over; called before each write."""
         newest = _newest(self.path.parent)
         if newest is None or _number(newest) > _number(self.path):
             raise LostError
@@ -54,7 +54,7 @@ class Claims:
 
     @contextmanager
     def hold(self, folder: Path) -> Iterator[Claim | None]:
-        """Claims a folder, made if it is missing; gives None where somebody else is at work there."""
+        """Claims a folder, made if it is missing; gives None where another process works there."""
         path = self._take(folder)
         if path is None:
             yield None
@@ -70,12 +70,12 @@ class Claims:
             path.unlink(missing_ok=True)
 
     def held(self, folder: Path) -> bool:
-        """Whether somebody is at work in the folder of a run."""
+        """Whether another process works in the folder of a run."""
         newest = _newest(folder)
         return newest is not None and not self._given_up(newest)
 
     def lively(self, folder: Path) -> bool:
-        """Whether whoever is at work in a folder is known to be alive: by its process, or by a touch."""
+        """Whether the holder of a claim is known to be alive: by its process, or by a touch."""
         newest = _newest(folder)
         if newest is None or self._given_up(newest):
             return False

@@ -50,7 +50,7 @@ class DataPrint:
     labels: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """What is compared, as plain data."""
+        """The compared facts, as plain data."""
         return {name: value for name, value in asdict(self).items() if name in {"task", "digest", "sounds"}}
 
 

@@ -43,7 +43,7 @@ class Result(NamedTuple):
 
 
 def run_grid(asked: CompareArguments, *, verbose: bool) -> Result:
-    """Runs a comparison, writes its report, and tells on the terminal how it goes if that is wanted."""
+    """Runs a comparison and writes its report; if `verbose`, with progress on the terminal."""
     quiet()
     prints = DataPrints()
     cells = plan_grid(asked, prints)
@@ -109,9 +109,10 @@ def _write_down(asked: CompareArguments, cells: Sequence[Cell]) -> None:
 
 
 def merged(before: dict[str, dict[str, Any]], cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
-    """What is compared: these runs, other strategies' from before, and other folds and seeds of the same.
+    """The compared runs: these, other strategies' from before, and other folds and seeds of the same.
 
-    A run from before gives way if its strategy has other options now, or the same run would do another thing.
+    A run from before is dropped if its strategy has other options now, or the same run would compute
+    something else.
     """
     kinds = {cell.name: cell.kind for cell in cells}
     places = {(cell.name, cell.fold, cell.seed) for cell in cells}
@@ -129,7 +130,7 @@ def merged(before: dict[str, dict[str, Any]], cells: Sequence[Cell]) -> dict[str
 
 
 def _work(asked: CompareArguments, cells: Sequence[Cell], prints: DataPrints, console: Console) -> list[Cell]:
-    """Runs what is not done; gives what others are at work on."""
+    """Runs what is not done; returns the runs that others are working on."""
     places = slots(asked.jobs, gpus(torch.cuda.device_count()))
     threads = None
     if len(places) > 1 and "OMP_NUM_THREADS" not in os.environ:
@@ -153,7 +154,7 @@ def _work(asked: CompareArguments, cells: Sequence[Cell], prints: DataPrints, co
 
 
 class Watcher(Protocol):
-    """Who is told how it goes."""
+    """Receives the progress of a comparison."""
 
     def started(self, cell: Cell) -> None:
         """A run begins."""
@@ -162,11 +163,11 @@ class Watcher(Protocol):
         """A run has ended."""
 
     def left(self, cell: Cell) -> None:
-        """A run is left to others, who have taken it over."""
+        """A run is left to others that have taken it over."""
 
 
 class GridWork:
-    """Runs what is not done."""
+    """Runs all cells that are not done."""
 
     def __init__(
         self,
@@ -179,7 +180,7 @@ class GridWork:
     ) -> None:
         self.cells, self.runner, self.claims, self.watcher = cells, runner, claims, watcher
         self.elsewhere: list[Cell] = []
-        """What somebody else is at work on, who is known to be alive."""
+        """Runs that another process, known to be alive, is working on."""
         self._waiting = deque(cell for cell in cells if not done(cell, retry=retry))
         self._before = {cell.hash: status_of(cell) for cell in self._waiting}
         self._lock = threading.Lock()
@@ -259,7 +260,7 @@ class GridWork:
                     self.elsewhere.append(cell)
 
     def _settle(self, cell: Cell, claim: Claim, environment: Mapping[str, str]) -> bool:
-        """Runs a cell, unless that was done meanwhile; false where it is left to others."""
+        """Runs a cell, unless it has been run meanwhile; False if it is left to others."""
         now = status_of(cell)
         if now in {FINISHED, FAILED} and now != self._before[cell.hash]:
             return True
@@ -277,7 +278,7 @@ class GridWork:
 
 
 def done(cell: Cell, *, retry: bool) -> bool:
-    """Whether a run need not be run."""
+    """Whether a run is finished, or has failed and is not to be retried."""
     status = status_of(cell)
     return status == FINISHED or (status == FAILED and not retry)
 

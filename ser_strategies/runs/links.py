@@ -22,10 +22,9 @@ class Link:
 
 
 def find_links(stages: Sequence[Stage]) -> dict[str, list[Link]]:
-    """For each stage what it takes from earlier ones.
+    """The files that each stage takes from earlier stages.
 
-    Raises:
-        MistypedError: One refers to its own folder or to a later one's, or it is not clear whose a folder is.
+    MistypedError if a stage refers to its own or a later folder, or two stages share a folder.
     """
     places = {stage.name: real(stage.said) for stage in stages}
     _check_places(stages, places)
@@ -78,7 +77,7 @@ def moved(value: Any, places: Mapping[Path, str]) -> Any:
 
 
 def inside(text: str, place: Path) -> str | None:
-    """Where in a place something is, `.` being the place itself; None if it is not in there."""
+    """The path of something within a place, `.` for the place itself; None if it is outside."""
     if not text or len(text) > 4096 or "\n" in text or "\0" in text or "://" in text:
         return None
     try:

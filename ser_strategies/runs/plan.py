@@ -73,7 +73,7 @@ class Cell:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What its cell.json says of it before it is run."""
+        """The facts in its cell.json before it is run."""
         return {
             "name": self.name,
             "strategy": " → ".join(step.strategy for step in self.steps),
@@ -159,11 +159,7 @@ def plan_chain(asked: RunArguments, prints: DataPrints) -> list[Cell]:
 
 
 def plan_grid(asked: CompareArguments, prints: DataPrints) -> list[Cell]:
-    """The cells of a comparison; those of a seed and fold stand together, so that the table fills evenly.
-
-    Raises:
-        ValueError: Something of it could not be run, compared or told apart.
-    """
+    """The cells of a comparison; those of a seed and fold stand together, so that the table fills evenly."""
     arms = find_arms(asked)
     known: dict[str, str] = {}
     cells: list[Cell] = []
@@ -231,7 +227,7 @@ class _GridArm:
         return digest(facts)
 
     def _kind(self, step: Step) -> dict[str, Any]:
-        """What a stage does whatever the fold and the seed, and from what."""
+        """The computation of a stage and its inputs, apart from fold and seed."""
         config: dict[str, Any] = moved(without_ignored(step.portable), self.caches)
         config.pop("seed_everything")
         options = config["data"].get("init_args", {})
@@ -287,7 +283,7 @@ def _numbered(config: dict[str, Any], fold: int | None, seed: int | None) -> dic
 
 
 def mode_of(config: dict[str, Any]) -> str:
-    """What a fine-tuning may spend, in words; strategies with different ones are not put in one table."""
+    """The budget of a fine-tuning in words; strategies with different ones are not put in one table."""
     trainer = config["trainer"]
     steps, epochs, time = (trainer.get(name) for name in ("max_steps", "max_epochs", "max_time"))
     limits = []

@@ -28,7 +28,7 @@ class StageWords(NamedTuple):
 
 
 class Start(NamedTuple):
-    """What a strategy starts from: the source of an encoder, and the folder that a chain's stages name."""
+    """The start of a strategy: the source of an encoder, and the folder that a chain's stages name."""
 
     encoder: str
     folder: str

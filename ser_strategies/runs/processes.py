@@ -33,7 +33,7 @@ BETWEEN = 1.0  # seconds between two checks
 
 
 class StoppedError(Exception):
-    """A process was ended since all are: it has neither succeeded nor failed."""
+    """A process was ended because all are: it has neither succeeded nor failed."""
 
 
 class _Child(Protocol):
@@ -68,13 +68,10 @@ class Processes:
         environment: Mapping[str, str],
         check: Callable[[], None] | None = None,
     ) -> int:
-        """The exit code of a command, negative for a signal; its output is appended to `log`.
+        """Runs a command, its output appended to `log`; returns its exit code, negative for a signal.
 
         `environment` adds to the variables of this process. `check` is called every second; what it raises
-        ends the command.
-
-        Raises:
-            StoppedError: All were told to end.
+        ends the command. StoppedError if all were told to end.
         """
         variables = {**os.environ, **self._threads, **environment}
         with self._lock:
@@ -180,7 +177,7 @@ class _Spawned:
 
 
 def run_in_terminal(words: Sequence[str], lock: int) -> int:
-    """The exit code of a command that writes to this terminal.
+    """Runs a command that writes to this terminal; returns its exit code.
 
     It keeps the open file `lock`, so that the lock outlives this process if this process is killed.
     """
@@ -249,7 +246,7 @@ def _wait_to_the_end(child: "subprocess.Popen[bytes]") -> None:
 
 
 def _enter(words: list[str], log: str, folder: str, environment: dict[str, str]) -> None:
-    """What the new process does: become a command of its own, and never outlive who started it."""
+    """The new process: it becomes a command of its own, and never outlives its starter."""
     os.setsid()  # so that processes which it starts end with it
     run = os.fork()
     if run:

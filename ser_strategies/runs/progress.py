@@ -1,4 +1,4 @@
-"""How it goes, for people: a comparison's runs while they go on, and a chain's stages at the end."""
+"""Progress for people: a comparison's runs while they go on, and a chain's stages at the end."""
 
 import statistics
 import threading

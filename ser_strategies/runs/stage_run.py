@@ -45,7 +45,7 @@ class StageError(ValueError):
         self.addition = ""
 
     def __str__(self) -> str:
-        """Which stage, and how it ended."""
+        """The stage, and how its process ended."""
         if self.code > 0:
             return f"{self.step}, whose `{self.command}` ended with exit code {self.code}{self.addition}"
         killed = " (the system does so where memory is short)" if self.code == -9 else ""
@@ -69,7 +69,7 @@ class Outcome(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        """Where the stage is."""
+        """The folder of the stage."""
         return self.step.folder
 
     @property
@@ -90,7 +90,7 @@ def validation_score(folder: Path) -> StageScore | None:
 
 
 def test_score(folder: Path) -> StageScore | None:
-    """The test score of what validation chose by, or else the first there is."""
+    """The test score that corresponds to the one validation chose by, or else the first."""
     metrics: dict[str, Any] = _read(folder / "test.json").get("metrics", {})
     chosen = validation_score(folder)
     name = chosen.name.replace("val/", "test/", 1) if chosen else ""
@@ -111,14 +111,11 @@ def run_stages(
     decide: Callable[[Step, Facts], tuple[Step, Decision]],
     start: Callable[[Step, Decision, int], Start],
 ) -> Iterator[Outcome]:
-    """Does what is left of a cell, stage by stage, under the locks of all of their folders.
+    """Runs what is left of a cell, stage by stage, under the locks of all of their folders.
 
     `decide` gives the action for a stage, and the stage as it is to be run; `start` gives the function that
-    starts its processes, which may keep the lock of its folder.
-
-    Raises:
-        StageError: A stage did not succeed.
-        ValueError: Somebody else is at work there.
+    starts its processes, which may keep the lock of its folder. A stage that fails raises StageError, a
+    folder that another process works in BusyError.
     """
     with ExitStack() as stack:
         # All at once: what a later stage starts from must not change under it.
@@ -132,11 +129,7 @@ def run_stages(
 
 
 def perform(step: Step, decision: Decision, facts: Facts, start: Start) -> None:
-    """Does what was decided, and keeps stage.json.
-
-    Raises:
-        StageError: It did not succeed.
-    """
+    """Takes the action, and keeps stage.json; StageError if a process fails."""
     folder = step.folder
 
     def run(command: str, *words: str) -> None:
@@ -170,7 +163,7 @@ def _write_config(step: Step) -> None:
 
 @contextmanager
 def _undone_if_in_vain(folder: Path) -> Iterator[None]:
-    """Puts back what stood there before, where a stage fails before it has written a result.
+    """Puts stage.json and stage.yaml back where a stage fails before it has written a result.
 
     A slip in an option must not cost the run that it would have replaced, nor leave anything behind.
     """

@@ -35,16 +35,12 @@ class StageFile:
 
     @property
     def name(self) -> str:
-        """What the stage is called, and its folder."""
+        """The name of the stage and of its folder."""
         return self.path.stem
 
 
 def find_stages(folder: Path) -> list[StageFile]:
-    """The stages of a chain, first to last; YAML files without a number are none.
-
-    Raises:
-        MistypedError: It is no folder, has no stages, or their numbers do not count from 1.
-    """
+    """The numbered YAML files of a chain, in order; MistypedError if they are not numbered from 1."""
     if not folder.is_dir():
         kind = "is a file" if folder.exists() else "does not exist"
         msg = f"{folder} {kind}: expected a folder with {EXPECTED}."

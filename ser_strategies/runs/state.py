@@ -26,11 +26,7 @@ TOLD = 3
 
 
 def facts_of(step: Step, data: DataPrint) -> dict[str, Any]:
-    """Everything that a stage's result depends on.
-
-    Raises:
-        ValueError: What it starts from is not there.
-    """
+    """Everything that a stage's result depends on; ValueError where something it starts from is missing."""
     return {
         "version": version("ser-strategies"),
         "configuration": without_ignored(step.portable),
@@ -45,7 +41,7 @@ def write_stamp(folder: Path, state: str, facts: Mapping[str, Any], left_over: M
 
 
 def read_stamp(folder: Path) -> dict[str, Any] | None:
-    """What stage.json says; None if there is none."""
+    """The content of stage.json; None if there is none."""
     path = folder / STAMP
     try:
         stamp: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -124,7 +120,7 @@ def _hash(step: Step, name: str, path: Path) -> str:
 
 
 class Decision(NamedTuple):
-    """What to do, and why."""
+    """An action, and the reason for it."""
 
     action: Action
     reason: str
@@ -137,10 +133,9 @@ def decide(
     overwrite: bool,
     pending: Collection[str] = (),
 ) -> Decision:
-    """What to do about a stage; in a rehearsal earlier ones may be `pending`, which are still to be run.
+    """The next action for a stage; in a rehearsal, `pending` names earlier stages that are still to be run.
 
-    Raises:
-        FileExistsError: There is a run in its folder that is not of a chain.
+    FileExistsError if its folder holds a run that is not of a chain.
     """
     if overwrite:
         return Decision("run", "--overwrite")

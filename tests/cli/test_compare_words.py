@@ -138,7 +138,7 @@ MISTAKES = {
     "a strategy twice": (("--strategies", "lora", "lora", *SYNTHETIC), ("lora is named twice",)),
     "no encoder for a real corpus": (
         ("--strategies", "lora", "--data", "CREMAD"),
-        ("which encoder", "--model.encoder"),
+        ("--model.encoder is missing", "facebook/wav2vec2-base"),
     ),
     "options for nobody": (
         ("--strategies", "lora", *SYNTHETIC, "--lorra.model.rank=4"),
@@ -184,7 +184,7 @@ MISTAKES = {
         ("--strategies", "lora", *SYNTHETIC, "--score", "f1macro"),
         ("did you mean f1_macro?",),
     ),
-    "no corpus": (("--strategies", "lora"), ("which corpus", "Synthetic")),
+    "no corpus": (("--strategies", "lora"), ("--data is missing", "Synthetic")),
     "a report and strategies": (("--report", "x", "--strategies", "lora"), ("--report runs nothing",)),
     "an unknown option": (("--strategies", "lora", "--sedes=3"), ("--sedes", "--seeds")),
     "folds that count down": (("a.yaml", "--folds=5..1"), ("--folds", "1..5")),

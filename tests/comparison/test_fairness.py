@@ -170,7 +170,7 @@ def test_a_number_format_that_is_computed_in_software_is_marked(ledger):
 
 def test_many_differences_are_told_shortly():
     runs = pd.DataFrame({"name": [f"s{n}" for n in range(9)], "monitor": [f"val/{n}" for n in range(9)]})
-    difference = fairness._difference("the score", fairness._values(runs, "monitor"))
+    difference = fairness._mismatch("the score", fairness._values(runs, "monitor"))
     assert str(difference).endswith("; and 3 more)")
 
 

@@ -10,16 +10,21 @@ import pytest
 import torch
 
 from ser_strategies.comparison.summary import IN_SOFTWARE
-from ser_strategies.costs import energy, memory
-from ser_strategies.costs.energy import EnergyMeter
-from ser_strategies.costs.machine import device_name, short_format_factor
-from ser_strategies.costs.memory import forget_peak, peak_memory, resident_peak
+from ser_strategies.costs import machine
+from ser_strategies.costs.machine import (
+    EnergyMeter,
+    device_name,
+    forget_peak,
+    peak_memory,
+    resident_peak,
+    short_format_factor,
+)
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 # A process of bare Python, in which nothing is large but what it takes.
 BARE = """
 import runpy, sys, types
-sys.modules["torch"] = types.SimpleNamespace(device=object)
+sys.modules["torch"] = types.SimpleNamespace(device=object, bfloat16=None, float16=None)
 peak = runpy.run_path(sys.argv[1])["resident_peak"]
 before = peak()
 taken = bytearray(100_000_000)
@@ -52,10 +57,10 @@ def test_a_processor_without_the_arithmetic_is_found_out():
 
 
 def test_the_peak_is_what_was_held_once_by_this_process_and_not_by_the_one_that_started_it():
-    ran = subprocess.run([sys.executable, "-c", BARE, memory.__file__], capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, "-c", BARE, machine.__file__], capture_output=True, text=True)
     before, after = map(int, ran.stdout.split())
     assert 100_000_000 < after < before + 110_000_000
-    if memory.STATUS.exists():
+    if machine.STATUS.exists():
         assert before < 60_000_000 < resident_peak()
 
 
@@ -64,12 +69,12 @@ def test_on_the_cpu_the_peak_is_that_of_the_process():
 
 
 def test_without_linux_the_peak_is_that_of_getrusage(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "STATUS", tmp_path / "nowhere")
+    monkeypatch.setattr(machine, "STATUS", tmp_path / "nowhere")
     usage = SimpleNamespace(ru_maxrss=123)
     monkeypatch.setattr("resource.getrusage", lambda who: usage)
-    monkeypatch.setattr(memory.sys, "platform", "linux")
+    monkeypatch.setattr(machine.sys, "platform", "linux")
     assert resident_peak() == 123 * 1024
-    monkeypatch.setattr(memory.sys, "platform", "darwin")
+    monkeypatch.setattr(machine.sys, "platform", "darwin")
     assert resident_peak() == 123
 
 
@@ -141,7 +146,7 @@ def test_without_the_library_or_a_gpu_nothing_is_told(nvml, monkeypatch):
     def missing(name):
         raise ImportError(name)
 
-    monkeypatch.setattr(energy, "import_module", missing)
+    monkeypatch.setattr(machine, "import_module", missing)
     assert EnergyMeter(GPU).read() is None
 
 

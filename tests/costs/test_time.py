@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ser_strategies.costs.clock import PhaseClock
-from ser_strategies.costs.durations import Durations
-from ser_strategies.costs.sound import KEPT, SoundHeard
-from ser_strategies.costs.steps import EVERY, HostMarks, Marks, StepTimer, marks_for
-from ser_strategies.costs.tally import Tally
+from ser_strategies.costs.amounts import Tally
+from ser_strategies.costs.meter import KEPT, SoundHeard
+from ser_strategies.costs.timing import EVERY, Durations, HostMarks, Marks, PhaseClock, StepTimer, marks_for
 from ser_strategies.parts.adaptation import UNKNOWN
 from ser_strategies.strategies.pretraining import MaskedBatch
 from tests.strategies.conftest import batch

@@ -127,7 +127,7 @@ def test_freed_memory_stays_while_a_run_lasts_and_goes_back_after_it(monkeypatch
 
 GROWTH = """
 import sys, torch
-from ser_strategies.costs.memory import resident_peak
+from ser_strategies.costs.machine import resident_peak
 from ser_strategies.strategies import VanillaFineTuning
 from ser_strategies.fast import heap
 if sys.argv[1] == "few":

@@ -20,31 +20,18 @@ Run = tuple[object, int, pd.DataFrame]
 
 @dataclass(frozen=True)
 class Aligned:
-    """The predictions of one strategy for every utterance, with each of its seeds.
-
-    Args:
-        name: What the strategy is called.
-        seeds: Its seeds; each has a run for every fold.
-        table: One row an utterance, by id: id, fold, speaker, gender, session, dialogue.
-        labels: The classes, if it tells any.
-        truth: The true class of each utterance, -1 unknown.
-        probabilities: (seeds, utterances, classes).
-        dimensions: The dimensions, if it tells any.
-        targets: (utterances, dimensions), NaN unknown.
-        estimates: (seeds, utterances, dimensions).
-        notes: What was left out, and why.
-    """
+    """The predictions of one strategy for every utterance, with each of its seeds."""
 
     name: str
-    seeds: tuple[int, ...]
-    table: pd.DataFrame
-    labels: tuple[str, ...]
-    truth: npt.NDArray[np.int64]
-    probabilities: Array
-    dimensions: tuple[str, ...]
-    targets: Array
-    estimates: Array
-    notes: tuple[str, ...] = ()
+    seeds: tuple[int, ...]  # each has a run for every fold
+    table: pd.DataFrame  # one row an utterance, by id: id, fold, speaker, gender, session, dialogue
+    labels: tuple[str, ...]  # classes, if it predicts any
+    truth: npt.NDArray[np.int64]  # the true class of each utterance, -1 unknown
+    probabilities: Array  # (seeds, utterances, classes)
+    dimensions: tuple[str, ...]  # those that it predicts
+    targets: Array  # (utterances, dimensions), NaN unknown
+    estimates: Array  # (seeds, utterances, dimensions)
+    notes: tuple[str, ...] = ()  # on what was left out, and why
 
     @cached_property
     def predicted(self) -> npt.NDArray[np.int64]:

@@ -15,29 +15,23 @@ SUM = 1e-2  # how far probabilities in half precision may be from one together
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far confidence is from accuracy.
+    """How far confidence is from accuracy."""
 
-    Args:
-        ece: Expected calibration error, the mean over the seeds. It is never negative, so that few utterances
-            make it larger.
-        ece_by_chance: What a strategy whose probabilities are exactly right would show on this many
-            utterances.
-        brier: Mean squared distance of the probabilities from the truth, summed over the classes: 0 to 2.
-        curve: One row a bin: low and high edge, n (utterances of all seeds), mean confidence and accuracy,
-            which are missing where n is 0.
-    """
-
+    # Expected calibration error, mean over the seeds; never negative, so few utterances make it larger.
     ece: float
+    # The error that a strategy whose probabilities are exactly right has on this many utterances.
     ece_by_chance: float
+    # Mean squared distance of the probabilities from the truth, summed over the classes: 0 to 2.
     brier: Interval
+    # One row a bin: low and high edge, n (utterances of all seeds), mean confidence and accuracy, which are
+    # missing where n is 0.
     curve: pd.DataFrame
 
 
 def calibration(aligned: Aligned, *, level: float = LEVEL) -> Calibration:
-    """The calibration of a strategy, in `BINS` bins of equal width of the confidence in the predicted class.
+    """A strategy's calibration, in `BINS` bins of equal width of the confidence in the predicted class.
 
-    Raises:
-        ValueError: What it predicts are no probabilities.
+    ValueError if its predictions are no probabilities.
     """
     ece = sums_of(aligned, "ece")
     totals = aligned.probabilities.sum(axis=-1)

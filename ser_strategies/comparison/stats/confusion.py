@@ -10,8 +10,7 @@ from ser_strategies.comparison.stats.intervals import LEVEL, Interval, interval
 def confusion(aligned: Aligned) -> pd.DataFrame:
     """Utterances by true class (rows) and predicted class (columns), all folds and seeds together.
 
-    Raises:
-        ValueError: They are of no classes.
+    ValueError if no classes are predicted.
     """
     classes = len(aligned.labels)
     if not classes:

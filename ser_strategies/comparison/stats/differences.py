@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 
 from ser_strategies.comparison.stats.aligned import Aligned
-from ser_strategies.comparison.stats.clusters import counted
+from ser_strategies.comparison.stats.clusters import UTTERANCE, counted
 from ser_strategies.comparison.stats.intervals import LEVEL, no_telling
-from ser_strategies.comparison.stats.pairing import alike, in_common
 from ser_strategies.comparison.stats.power import More, more_needed
 from ser_strategies.comparison.stats.resampling import (
     NOTHING,
@@ -18,6 +18,7 @@ from ser_strategies.comparison.stats.resampling import (
     scatter_of_difference,
     trainings_of,
 )
+from ser_strategies.comparison.stats.scores import score_named
 from ser_strategies.comparison.stats.student import upper_tail
 from ser_strategies.comparison.stats.sums import Sums, sums_of
 
@@ -26,43 +27,24 @@ NO_TEST = "none"
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference of two strategies in one score.
-
-    Args:
-        a: The first strategy.
-        b: The second.
-        score: The name of the score.
-        point: Score of `a` less score of `b`.
-        clusters: How many speakers (or what `unit` says) it is from.
-        unit: What a cluster is.
-        seeds: How many seeds of each.
-        level: Of the interval; 1 - level is that of the test.
-        low: Lower end of the interval of the difference; None where there is no telling.
-        high: Upper end; None likewise.
-        p: How often a difference this large would come about if there were none.
-        p_holm: The same, corrected for all pairs looked at.
-        better: The better one; None if they cannot be told apart.
-        more: What would tell them apart; None if nothing is needed, or known.
-        test: Where p comes from.
-        notes: What a reader must know.
-    """
+    """The difference of two strategies in one score."""
 
     a: str
     b: str
     score: str
-    point: float
-    clusters: int
-    unit: str
-    seeds: int
-    level: float = LEVEL
-    low: float | None = None
+    point: float  # score of `a` less score of `b`
+    clusters: int  # number of speakers, or of other units
+    unit: str  # speaker, session, dialogue or utterance
+    seeds: int  # of each
+    level: float = LEVEL  # of the interval; 1 - level is that of the test
+    low: float | None = None  # of the interval of the difference; None without one
     high: float | None = None
-    p: float = 1.0
-    p_holm: float = 1.0
-    better: str | None = None
-    more: More | None = None
-    test: str = NO_TEST
-    notes: tuple[str, ...] = ()
+    p: float = 1.0  # the probability of a difference this large if there were none
+    p_holm: float = 1.0  # corrected for all pairs looked at
+    better: str | None = None  # None if they cannot be told apart
+    more: More | None = None  # data that would tell them apart; None if not needed, or unknown
+    test: str = NO_TEST  # the origin of p
+    notes: tuple[str, ...] = ()  # for the reader
 
     @property
     def verdict(self) -> str:
@@ -76,12 +58,9 @@ class Difference:
 
 
 def difference(a: Aligned, b: Aligned, score: str = "ua", *, level: float = LEVEL) -> Difference:
-    """The difference of two strategies, as the only pair looked at.
+    """The difference of two strategies, as the only pair, on the utterances and seeds that both have.
 
-    Where they do not have all utterances and seeds in common, those they have are compared.
-
-    Raises:
-        ValueError: They have nothing in common, or another truth.
+    ValueError if they have nothing in common, or not the same true values.
     """
     return differences([a, b], score, level=level)[0]
 
@@ -155,15 +134,10 @@ def difference_of(
     comparisons: int = 1,
     trainings: Trainings | None = None,
 ) -> Difference:
-    """The difference of two strategies from their sums; p is not corrected, and nobody is better yet.
+    """The difference of two strategies from sums over the same seeds and clusters; p is not corrected.
 
-    Args:
-        a: Sums of the first.
-        b: Sums of the second, of the same seeds and clusters.
-        names: What they are called.
-        level: How often the interval shall hold the truth.
-        comparisons: How many pairs are looked at.
-        trainings: Of all strategies compared; None judges this pair by itself.
+    `comparisons` is the number of pairs looked at, `trainings` those of all strategies compared; None judges
+    this pair by itself.
     """
     seeds, clusters = a.values.shape[:2]
     point = a.point - b.point
@@ -200,3 +174,64 @@ def _judged(found: Difference, p_holm: float, sums: dict[str, Sums]) -> Differen
         return replace(found, p_holm=p_holm)
     first = (found.point > 0) == sums[found.a].score.higher_is_better
     return replace(found, p_holm=p_holm, better=found.a if first else found.b, more=None)
+
+
+def alike(a: Aligned, b: Aligned, score: str) -> bool:
+    """Whether two strategies have the same seeds, utterances and clusters.
+
+    ValueError if they have, but not the same true values.
+    """
+    same = (
+        a.seeds == b.seeds
+        and np.array_equal(a.table["id"].to_numpy(), b.table["id"].to_numpy())
+        and np.array_equal(a.clusters.codes, b.clusters.codes)
+    )
+    if same:
+        _check_truth(a, b, score)
+    return same
+
+
+def in_common(a: Aligned, b: Aligned, score: str) -> tuple[Aligned, Aligned, list[str]]:
+    """Both strategies on the seeds and utterances both have, and in words what is left out.
+
+    ValueError if they have nothing in common, or not the same true values.
+    """
+    seeds = sorted(set(a.seeds) & set(b.seeds))
+    if not seeds:
+        msg = (
+            f"expected {a.name} and {b.name} to have a seed in common, got {_listed(a.seeds)} and "
+            f"{_listed(b.seeds)}: run both with the same seeds."
+        )
+        raise ValueError(msg)
+    shared = pd.Index(a.table["id"]).intersection(pd.Index(b.table["id"]))
+    if shared.empty:
+        both = f"{a.name} and {b.name}"
+        msg = f"expected {both} to have utterances in common, got none: run both on the same folds."
+        raise ValueError(msg)
+    notes = []
+    if not len(shared) == len(a) == len(b):
+        notes.append(f"on the {counted(len(shared), UTTERANCE)} both have, of {len(a):,} and {len(b):,}")
+    if not len(seeds) == len(a.seeds) == len(b.seeds):
+        notes.append(f"with the seeds both have: {_listed(seeds)}")
+    one, other = (arm.where(arm.table["id"].isin(shared).to_numpy()).of_seeds(seeds) for arm in (a, b))
+    _check_truth(one, other, score)
+    return one, other, notes
+
+
+def _check_truth(a: Aligned, b: Aligned, score: str) -> None:
+    if score_named(score, a.labels, a.dimensions).kind == "moments":
+        what, same = "dimensions", a.dimensions == b.dimensions
+        true = same and np.array_equal(a.targets, b.targets, equal_nan=True)
+    else:
+        what, same = "classes", a.labels == b.labels
+        true = same and np.array_equal(a.truth, b.truth)
+    if not true:
+        msg = (
+            f"expected {a.name} and {b.name} to have the same {'true values' if same else what}, got others: "
+            "compare runs on one source of labels."
+        )
+        raise ValueError(msg)
+
+
+def _listed(seeds: Iterable[int]) -> str:
+    return ", ".join(map(str, seeds))

@@ -17,21 +17,14 @@ RUN = ["fold", "seed"]
 
 @dataclass(frozen=True)
 class Front:
-    """Which strategies are worth their cost.
+    """The strategies that are worth their cost."""
 
-    Args:
-        cost: The column that should be low.
-        score: The column, or score, that should be good.
-        costs: Mean cost of each strategy that has one, the cheapest first.
-        dominated: Strategies not on the front, and which ones are better at no more cost.
-        unplaced: Strategies that could not be placed, and why.
-    """
-
-    cost: str
-    score: str
-    costs: Mapping[str, float]
+    cost: str  # the column, lower is better
+    score: str  # the column, or the name of a score
+    costs: Mapping[str, float]  # means, the cheapest first
+    # Strategies not on the front, each with those that are better at no more cost.
     dominated: Mapping[str, tuple[str, ...]]
-    unplaced: Mapping[str, str]
+    unplaced: Mapping[str, str]  # strategies that could not be placed, and why
 
     @property
     def on(self) -> tuple[str, ...]:

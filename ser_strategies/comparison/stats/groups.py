@@ -26,23 +26,15 @@ class Group:
 
 @dataclass(frozen=True)
 class Gap:
-    """The distance between the best and the worst group.
-
-    Args:
-        best: Name of the best group.
-        worst: Name of the worst.
-        point: How far apart their scores are.
-        low: Lower end of the interval for these two; None where there is no telling.
-        high: Upper end; None likewise.
-        p: How often groups that are all alike would be this far apart; None where there is no telling. The
-            worst of many groups is bad by chance alone, and this knows how many there are.
-    """
+    """The distance between the best and the worst group."""
 
     best: str
     worst: str
-    point: float
-    low: float | None
+    point: float  # the distance of their scores
+    low: float | None  # of the interval for these two; None without one
     high: float | None
+    # The probability that groups which are all alike lie this far apart, given their number, since the worst
+    # of many groups is bad by chance alone.
     p: float | None
 
 

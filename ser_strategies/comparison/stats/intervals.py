@@ -42,31 +42,18 @@ class Spread:
 
 @dataclass(frozen=True)
 class Interval:
-    """A score, and where it would be with other speakers and other seeds.
+    """A score, and where it would be with other speakers and other seeds."""
 
-    Args:
-        point: The score: all folds as one test set, the mean over the seeds.
-        low: Lower end; None where there is no telling, and `notes` say why.
-        high: Upper end; None likewise.
-        clusters: How many speakers (or what `unit` says) it is from.
-        unit: What a cluster is.
-        seeds: How many seeds it is from.
-        method: How the interval was made.
-        level: How often such an interval holds the truth.
-        notes: What a reader must know.
-        spread: The score fold by fold; None with a single fold.
-    """
-
-    point: float
-    low: float | None
+    point: float  # all folds as one test set, the mean over the seeds
+    low: float | None  # None without an interval, and `notes` say why
     high: float | None
-    clusters: int
-    unit: str
+    clusters: int  # number of speakers, or of other units
+    unit: str  # speaker, session, dialogue or utterance
     seeds: int
-    method: str
-    level: float = LEVEL
-    notes: tuple[str, ...] = ()
-    spread: Spread | None = None
+    method: str  # of the interval
+    level: float = LEVEL  # the probability that such an interval holds the truth
+    notes: tuple[str, ...] = ()  # for the reader
+    spread: Spread | None = None  # None with a single fold
 
     def __str__(self) -> str:
         if self.low is None or self.high is None:
@@ -145,15 +132,10 @@ def no_telling(sums: Sums, moved: Scatter | None) -> str | None:
 
 
 def around(score: Score, point: float, half: float) -> tuple[float, float]:
-    """The ends of an interval, within the range of the score.
+    """The ends of an interval of `half` its width on both sides, within the range of the score.
 
     They are as far apart as `half` says at the point itself, on the scale of log odds: near a perfect score
     the way down is longer than the way up.
-
-    Args:
-        score: Which.
-        point: Its value.
-        half: Half the width of the interval.
     """
     if math.isinf(score.highest):
         factor = math.exp(min(half / point, 700.0)) if point > 0 else 1.0

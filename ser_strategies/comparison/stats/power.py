@@ -14,17 +14,12 @@ MOST_CLUSTERS, MOST_SEEDS = 10_000, 100  # what is beyond is of no use to anybod
 
 @dataclass(frozen=True)
 class More:
-    """What would tell a difference of the size found, were it true, in four of five repetitions.
+    """Data that would tell a difference of the size found, were it true, in four of five repetitions."""
 
-    Args:
-        clusters: More speakers (or what `unit` says), with the seeds there are; None if none would do.
-        seeds: More seeds for each strategy, with the speakers there are; None if none would do.
-        unit: What a cluster is.
-    """
-
+    # More speakers, or other units, with the seeds there are; None if no number would do.
     clusters: int | None
-    seeds: int | None
-    unit: str
+    seeds: int | None  # more for each strategy, with the speakers there are; None likewise
+    unit: str  # speaker, session, dialogue or utterance
 
     def __str__(self) -> str:
         ways = []
@@ -38,18 +33,11 @@ class More:
 def more_needed(
     moved: Scatter, clusters: int, seeds: int, unit: str, *, level: float, comparisons: int
 ) -> More:
-    """How many more clusters, or how many more seeds, would tell a difference of this size.
+    """More clusters, or more seeds, that would tell a difference of this size.
 
     Variance is taken apart into what clusters, seeds and noise bring (noise falls with both), and put
-    together again for other numbers of them.
-
-    Args:
-        moved: How far the difference would move.
-        clusters: How many there are.
-        seeds: How many there are.
-        unit: What a cluster is.
-        level: Of the interval: 1 - level is how often no difference may pass for one.
-        comparisons: In how many pairs that holds, as Holm's correction asks of the first.
+    together again for other numbers of them. 1 - `level` is how often no difference may pass for one in
+    `comparisons` pairs, as Holm's correction asks of the first.
     """
     noise = float(moved.noise)
     of_clusters, of_seeds = max(float(moved.clusters) - noise, 0.0) * clusters, float(moved.excess) * seeds

@@ -117,13 +117,7 @@ def trainings_of(strategies: Sequence[Scatter]) -> Trainings | None:
 
 
 def scatter(score: Score, values: Array, sizes: Array) -> Scatter:
-    """How far a score would move.
-
-    Args:
-        score: Which.
-        values: (..., seeds, clusters, sums), at least two clusters.
-        sizes: (..., clusters), utterances of each.
-    """
+    """The scatter of a score from values (..., seeds, clusters, sums) and sizes (..., clusters)."""
     return scatter_of(*leave_one_out(score, values), sizes)
 
 
@@ -176,14 +170,7 @@ def _welch(one: Scatter, other: Scatter) -> Array:
 
 
 def bootstrap(score: Score, values: Array, replicates: int, generator: np.random.Generator) -> Array:
-    """Scores of samples of clusters, each with all its seeds, and of seeds, both with replacement.
-
-    Args:
-        score: Which.
-        values: (seeds, clusters, sums).
-        replicates: How many samples.
-        generator: What draws them.
-    """
+    """Scores of `replicates` samples of clusters, with all their seeds, and of seeds, with replacement."""
     seeds, clusters, sums = values.shape
     scores = np.empty(replicates)
     flat = values.transpose(1, 0, 2).reshape(clusters, seeds * sums)

@@ -85,11 +85,7 @@ def f1_weighted(margins: Array) -> Array:
 
 
 def share(sums: Array) -> Array:
-    """A ratio of two sums: recall from hits and utterances, Brier score from errors and utterances.
-
-    Args:
-        sums: (..., 2).
-    """
+    """A ratio of the two sums on the last axis, such as recall from hits and utterances."""
     return _ratio(sums[..., 0], sums[..., 1])
 
 
@@ -124,11 +120,7 @@ def pearson(moments: Array) -> Array:
 
 
 def rmse(moments: Array) -> Array:
-    """Root mean squared error of one dimension.
-
-    Args:
-        moments: (..., 6), as in `ccc`.
-    """
+    """Root mean squared error of one dimension, from moments (..., 6) as in `ccc`."""
     count, _, _, xx, yy, xy = np.moveaxis(moments, -1, 0)
     return np.sqrt(_ratio(np.maximum(xx - 2 * xy + yy, 0.0), count))
 

@@ -45,8 +45,7 @@ class Sums:
 def sums_of(aligned: Aligned, name: str, clusters: Clusters | None = None) -> Sums:
     """The sums that a score needs, over the clusters of the predictions unless others are given.
 
-    Raises:
-        ValueError: There is no such score, or no utterance it could be computed from.
+    ValueError if there is no such score, or no utterance to compute it from.
     """
     score = score_named(name, aligned.labels, aligned.dimensions)
     of_use = _of_use(aligned, score)

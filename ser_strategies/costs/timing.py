@@ -1,16 +1,77 @@
-"""How long each step takes, and how long the device waits between two, without making a GPU wait for it."""
+"""Where the time of a run goes: phases, steps, and the waits between, without making a GPU wait for it."""
 
+import math
 import time
 from abc import ABC, abstractmethod
-from collections import deque
-from typing import Any
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import torch
 
-from ser_strategies.costs.durations import Durations
-
+Phase = Literal["load", "train", "validation"]
+# Neighbouring bins differ by a thousandth, so that a quantile is right to half of that.
+LOG_RATIO = math.log(1.001)
+# Shorter durations count as this: a bin needs a logarithm.
+SHORTEST = 1e-9
 # Steps after which those are looked at that a GPU has finished.
 EVERY = 64
+
+
+class PhaseClock:
+    """Seconds of each phase of a run; they add up to all the time since `started`, which is now if None."""
+
+    def __init__(self, started: float | None = None, now: Callable[[], float] = time.perf_counter) -> None:
+        self.now = now
+        self.phase: Phase | None = "load"
+        self._since = now() if started is None else started
+        self._seconds: dict[str, float] = {"load": 0.0, "train": 0.0, "validation": 0.0}
+
+    def enter(self, phase: Phase | None) -> None:
+        """From now on time counts for another phase; for none of them if None, which stops the clock."""
+        self._seconds = self.read()
+        self.phase, self._since = phase, self.now()
+
+    def read(self) -> dict[str, float]:
+        """Seconds of each phase so far."""
+        if self.phase is None:
+            return dict(self._seconds)
+        return self._seconds | {self.phase: self._seconds[self.phase] + self.now() - self._since}
+
+
+class Durations:
+    """A histogram of seconds in logarithmic bins: as small after a million steps as after a hundred."""
+
+    def __init__(self, bins: Mapping[int, int] | None = None) -> None:
+        self.bins: Counter[int] = Counter(bins or {})
+
+    def __len__(self) -> int:
+        """The number of durations."""
+        return self.bins.total()
+
+    def add(self, seconds: float) -> None:
+        """Adds a duration."""
+        self.bins[round(math.log(max(seconds, SHORTEST)) / LOG_RATIO)] += 1
+
+    def plus(self, other: "Durations") -> "Durations":
+        """The durations of both."""
+        return Durations(self.bins + other.bins)
+
+    def quantile(self, share: float) -> float | None:
+        """The seconds that a share (0 to 1) does not exceed, interpolated as numpy does; None without any."""
+        if not self.bins:
+            return None
+        place = share * (len(self) - 1)
+        below, above = self._at(math.floor(place)), self._at(math.ceil(place))
+        return below + (above - below) * (place - math.floor(place))
+
+    def _at(self, place: int) -> float:
+        """The duration at a place in rising order."""
+        for number in sorted(self.bins):
+            place -= self.bins[number]
+            if place < 0:
+                return math.exp(number * LOG_RATIO)
+        raise IndexError(place)
 
 
 class Marks(ABC):
@@ -112,7 +173,7 @@ class StepTimer:
         self._free = self.marks.make()
 
     def interrupt(self) -> None:
-        """What comes now is no waiting for the next step."""
+        """Time from here on is no waiting for the next step."""
         self._free = None
 
     def collect(self) -> None:

@@ -1,4 +1,4 @@
-"""What the commands on a corpus share: the corpus that `--data` describes, without a model."""
+"""The option `--data` of commands that read a corpus without a model."""
 
 from typing import Any
 
