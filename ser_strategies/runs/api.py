@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 from jsonargparse import ArgumentParser
@@ -37,6 +37,20 @@ Options = Mapping[str, Any]
 Data = Corpus | str | Options | None
 
 
+class CompareRules(TypedDict, total=False):
+    """Options of `compare` that are the same in Python as on the command line."""
+
+    patience: int | None
+    deadline: float | None
+    jobs: int | None
+    keep_checkpoints: bool
+    retry: bool
+    score: str | None
+    baseline: str | None
+    margin: float
+    allow_unfair: bool
+
+
 def compare(
     strategies: Mapping[str, Strategy | str | Path | Options] | Iterable[str | Path],
     data: Data = None,
@@ -49,25 +63,17 @@ def compare(
     epochs: int | None = None,
     steps: int | None = None,
     seconds: int | None = None,
-    patience: int | None = None,
-    deadline: float | None = None,
-    jobs: int | None = None,
-    keep_checkpoints: bool = False,
-    retry: bool = False,
-    score: str | None = None,
-    baseline: str | None = None,
-    margin: float = 2.0,
-    allow_unfair: bool = False,
     verbose: bool = False,
+    **rules: Unpack[CompareRules],
 ) -> Comparison:
     """Trains and tests strategies on the same folds and seeds, and writes a report; see docs/compare.md.
 
     What is finished is not run again. Runs that have failed are rows of the comparison; their reasons are in
-    the report.
+    the report. ValueError if something cannot be run or compared, or nothing has finished.
 
     Args:
-        strategies: What is compared, by name: a strategy, the name of a preset, a configuration of `fit` or
-            the folder of a chain, or plain data with class_path and init_args. A list has presets and files.
+        strategies: By name: a strategy, the name of a preset, a configuration of `fit` or the folder of a
+            chain, or plain data with class_path and init_args. A list has presets and files.
         data: The corpus, the name of its class, or plain data; None leaves it to the configurations.
         model: Options for all that predict emotion, such as the encoder that presets start from.
         trainer: Options of the trainer, as plain data.
@@ -77,40 +83,29 @@ def compare(
         epochs: Budget of each fine-tuning, or else `steps` or `seconds`.
         steps: Optimizer steps of each fine-tuning.
         seconds: Seconds of each fine-tuning.
-        patience: Validations without a better score after which a fine-tuning stops.
-        deadline: Minutes after which a run is ended, and has failed.
-        jobs: Runs at once; None is one for each GPU, or one.
-        keep_checkpoints: Keep the weights of finished runs.
-        retry: Run again what has failed.
-        score: The score that decides; None is the one that chooses epochs.
-        baseline: The strategy that all others are compared with.
-        margin: Points that a strategy may be worse and still pass for as good.
-        allow_unfair: Compare what differs in more than its strategy, and mark it.
-        verbose: Tell on the terminal how it goes.
-
-    Raises:
-        ValueError: Something of it cannot be run or compared, or nothing has finished.
+        verbose: Show progress on the terminal.
+        **rules: patience (validations without a better score after which a fine-tuning stops), deadline
+            (minutes after which a run has failed), jobs (runs at once, else one for each GPU, or one),
+            keep_checkpoints (of finished runs), retry (of failed runs), score (that decides, else the one
+            that chooses epochs), baseline (the strategy that all others are compared with), margin (points
+            that a strategy may be worse and still pass for as good, 2 if not given), and allow_unfair
+            (compare strategies that differ in more, and mark them).
     """
-    options = (*_data(data), *_options("model", model), *_options("trainer", trainer))
+    for name in set(rules) - set(CompareRules.__annotations__):
+        msg = f"compare() got an unexpected keyword argument {name!r}"
+        raise TypeError(msg)
     with _mistakes_as_value_errors():
+        budget = _budget(epochs=epochs, steps=steps, seconds=seconds)
+        options = FitOptions((*_data(data), *_options("model", model), *_options("trainer", trainer)))
+        folder, places = Path(out).expanduser(), (_folds(folds), _seeds(seeds))
         asked = CompareArguments(
-            strategies=_named(strategies),
-            out=Path(out).expanduser(),
-            folds=_folds(folds),
-            seeds=_seeds(seeds),
-            jobs=jobs,
-            budget=_budget(epochs=epochs, steps=steps, seconds=seconds),
-            patience=patience,
-            deadline=deadline,
-            keep_checkpoints=keep_checkpoints,
-            retry=retry,
-            score=score,
-            baseline=baseline,
-            margin=margin,
-            allow_unfair=allow_unfair,
-            options=FitOptions(options),
+            _named(strategies), folder, (), *places, budget=budget, options=options, **rules
         )
-        result = run_grid(asked, verbose=verbose)
+        return _compared(asked, verbose=verbose)
+
+
+def _compared(asked: CompareArguments, *, verbose: bool) -> Comparison:
+    result = run_grid(asked, verbose=verbose)
     if result.comparison is None:
         msg = result.failed or f"nothing has finished yet: others are at work in {asked.out}."
         raise ValueError(msg)
@@ -289,7 +284,7 @@ def _text(option: str, value: Any) -> str:
 
 
 def _path_of(kind: type) -> str:
-    """Where a process of its own finds a class."""
+    """The import path by which another process finds a class."""
     local = "<locals>" in kind.__qualname__
     if kind.__module__ == "__main__" or local:
         msg = (

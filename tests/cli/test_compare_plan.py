@@ -1,6 +1,7 @@
 """The plan of a comparison: which runs there are, and when two of them are the same."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from ser_strategies.cli.compare import parse
 from ser_strategies.common.errors import MistypedError
 from ser_strategies.fit.lightning_cli import quiet
 from ser_strategies.runs import api, grid
+from ser_strategies.runs.arguments import CompareArguments
 from ser_strategies.runs.fingerprints import DataPrints
 from ser_strategies.runs.grid import merged
 from ser_strategies.runs.plan import plan_grid
@@ -273,3 +275,15 @@ def test_a_mistake_in_python_is_a_value_error(given, options, expected, here):
     with pytest.raises(ValueError, match=re.escape(expected)):
         compare(*given, **options, out="out")
     assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["dry_run", "words", "sedes"])
+def test_python_takes_no_other_options(option, here):
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{option}'"):
+        compare(["lora"], "Synthetic", **{option: True})
+
+
+def test_python_has_every_option_of_a_comparison():
+    """Those that are handed on as they are, and those that it takes in forms of its own."""
+    own = {"strategies", "out", "words", "folds", "seeds", "budget", "dry_run", "options"}
+    assert set(api.CompareRules.__annotations__) == {each.name for each in fields(CompareArguments)} - own
