@@ -44,9 +44,9 @@ examples:
 # What the engine takes as it is.
 PASSED = (
     *("jobs", "patience", "deadline", "keep_checkpoints", "retry", "dry_run"),
-    *("score", "baseline", "margin", "allow_unfair"),
+    *("score", "baseline", "margin", "allow_unfair", "public"),
 )
-OF_REPORT = ("report", "score", "baseline", "margin", "allow_unfair")
+OF_REPORT = ("report", "public", "score", "baseline", "margin", "allow_unfair")
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -104,6 +104,9 @@ def _check(options: argparse.Namespace, defaults: argparse.Namespace, of_fit: Se
             msg = f"--report runs nothing: leave --{extra[0]} out."
             raise MistypedError(msg)
         return
+    if options.public:
+        msg = "--public writes a report to show to strangers: give it with --report FOLDER."
+        raise MistypedError(msg)
     if not options.configurations and not options.strategies:
         msg = (
             f"nothing to compare: give configurations, as in `{PROGRAM} compare examples/lora.yaml "
@@ -145,6 +148,11 @@ def _parser(command: str) -> CommandParser:
     add("--keep_checkpoints", action="store_true", help="keep the weights of finished runs")
     add("--dry_run", action="store_true", help="say what would be run")
     add("--report", metavar="FOLDER", help="run nothing: write the report of this folder again")
+    add(
+        "--public",
+        action="store_true",
+        help="with --report: write it to FOLDER/public, without home folders, users, hosts and tokens",
+    )
     add("--score", help="the score that decides, such as f1_macro (default: the one that chooses epochs)")
     add("--baseline", metavar="NAME", help="compare all with this one, not every pair")
     add("--margin", type=float, default=2.0, help="points that what is as good may be worse (default: 2)")

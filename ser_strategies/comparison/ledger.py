@@ -20,10 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ser_strategies.common.files import write_json
+from ser_strategies.comparison.checksums import CHECKSUMS, write_checksums
 from ser_strategies.comparison.ledger_cell import (
     CELL,
     PREDICTIONS,
     REQUIRED,
+    RESULTS,
     SCHEMA,
     STATUSES,
     Stages,
@@ -194,7 +196,16 @@ def write_cell(folder: str | Path, facts: Mapping[str, Any]) -> None:
         what = f"no {' and no '.join(lacking)}" if lacking else f"the status {facts['status']!r}"
         msg = f"a cell needs {', '.join(REQUIRED)}, the status one of {', '.join(STATUSES)}; got {what}."
         raise ValueError(msg)
-    write_json(Path(folder) / CELL, {"schema": SCHEMA, **facts})
+    cell = Path(folder)
+    (cell / CHECKSUMS).unlink(missing_ok=True)  # those of an earlier attempt
+    write_json(cell / CELL, {"schema": SCHEMA, **facts})
+
+
+def seal_cell(folder: Path) -> None:
+    """Writes down the checksums of a run that is finished, so that a change of its files shows."""
+    stages = stages_of(folder, read_json(folder / CELL)).folders
+    names = [(stage / name).relative_to(folder).as_posix() for stage in stages for name in RESULTS]
+    write_checksums(folder, [CELL, *names])
 
 
 def _cells(folder: Path) -> list[Path]:

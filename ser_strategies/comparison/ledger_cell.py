@@ -10,10 +10,13 @@ from typing import Any, NamedTuple
 import yaml
 
 from ser_strategies.common.careful_yaml import read_yaml
+from ser_strategies.comparison.checksums import CHECKSUMS, check_checksums
 
 SCHEMA = 1
 CELL = "cell.json"
 PREDICTIONS = "test.parquet"
+# What a report is made of, in the folder of each stage.
+RESULTS = ("config.yaml", "environment.json", "fit.json", "costs.json", "test.json", PREDICTIONS)
 STATUSES = ("running", "finished", "failed")
 REQUIRED = ("name", "strategy", "fold", "seed", "status")
 # A chain costs what its stages cost together; what it needs at once is what its greediest stage needs. Of
@@ -117,6 +120,7 @@ def read_cell(folder: Path) -> dict[str, Any]:
     if facts["status"] != "finished":
         # Whatever it left behind may be torn; that it failed, and why, is what matters of it.
         return row
+    check_checksums(folder, read_json(folder / CHECKSUMS, missing={}))
     costs = stages.read("costs.json")
     row |= {f"cost/{name}": value for name, value in total(costs).items()}
     row |= {"hardware": _hardware(stages, costs), "precision": _shared(costs, "precision")}

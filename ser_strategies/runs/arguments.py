@@ -78,6 +78,7 @@ class CompareArguments:
     keep_checkpoints: bool = False
     retry: bool = False
     dry_run: bool = False  # only tell what would be run
+    public: bool = False  # a report to show to strangers
     score: str | None = None
     baseline: str | None = None  # None compares all pairs
     margin: float = 2.0  # points that a strategy may be worse and still pass for as good

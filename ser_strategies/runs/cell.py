@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ser_strategies.common.locks import BusyError
-from ser_strategies.comparison.ledger import check_finished, write_cell
+from ser_strategies.comparison.ledger import check_finished, seal_cell, write_cell
 from ser_strategies.comparison.ledger_cell import CELL, PREDICTIONS, read_json
 from ser_strategies.runs.claim import Claim, LostError
 from ser_strategies.runs.fingerprints import DataPrints
@@ -88,6 +88,8 @@ class CellRunner:
             write(Ended(RUNNING))
             raise
         write(ended)
+        if ended.status == FINISHED:
+            seal_cell(cell.folder)
         if ended.status == FINISHED and not self.keep_checkpoints:
             for step in cell.steps:
                 _drop_weights(step.folder)

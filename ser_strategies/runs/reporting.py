@@ -7,11 +7,14 @@ from rich.table import Table
 
 from ser_strategies.comparison.comparison import Comparison
 from ser_strategies.comparison.findings import Findings, find
+from ser_strategies.comparison.public import public
 from ser_strategies.comparison.report.tables import overview
 from ser_strategies.comparison.report.verdict import verdict, warnings
 from ser_strategies.comparison.report.writing import write_findings
 from ser_strategies.runs.arguments import CompareArguments
 
+# The folder of a report to show to strangers.
+PUBLIC = "public"
 # Columns for a terminal of 80 characters, and from how many on there is room for more.
 NARROW, WIDE = ("strategy", "runs", "training time", "peak memory"), 130
 
@@ -26,7 +29,10 @@ def write_report(asked: CompareArguments, *, verbose: bool) -> Comparison:
         allow_unfair=asked.allow_unfair,
     )
     findings = find(comparison)
-    page = write_findings(findings, asked.out)
+    folder = asked.out
+    if asked.public:
+        findings, folder = public(findings), asked.out / PUBLIC
+    page = write_findings(findings, folder)
     if verbose:
         _show(findings)
         print(f"table: {page.with_name('table.csv')}\nreport: {page}")

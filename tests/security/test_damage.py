@@ -1,12 +1,16 @@
 """One bit of a file is wrong: it is refused by name, or nothing that is read has changed."""
 
+import json
+import re
 import struct
 
 import pytest
 import torch
 
 from ser_strategies.cache.shard import Stored, damaged_utterances, read_header, write_shard
+from ser_strategies.comparison.ledger import Ledger, seal_cell, write_cell
 from ser_strategies.encoder.checkpoints import FORMAT, RECORD, read_checkpoint
+from tests.comparison.conftest import build
 from tests.security.conftest import flipped, told_or_same
 
 
@@ -60,3 +64,38 @@ def test_every_byte_of_a_shard(tmp_path):
             read()
     path.write_bytes(whole)
     read()
+
+
+def test_the_bytes_of_a_run_in_a_ledger(tmp_path):
+    """Results are JSON and parquet: a digit for a digit would pass for another score."""
+    ledger = build(tmp_path, arms=("lora",), folds=1, seeds=1, failed=None, speakers=2, utterances=8)
+    (cell,) = (ledger / "cells").iterdir()
+    (cell / "config.yaml").write_text("model: {init_args: {encoder: x}}\n")
+    seal_cell(cell)
+    assert not Ledger.read(ledger).problems
+    results = ("config.yaml", "fit.json", "costs.json", "test.json", "test.parquet")
+    for name in ("cell.json", "checksums.json", *results):
+        before = (cell / name).read_bytes()
+        for place, damaged in flipped(before, every=max(1, len(before) // 25)):
+            (cell / name).write_bytes(damaged)
+            found = Ledger.read(ledger)
+            said = [str(each) for each in found.problems]
+            assert said, (name, place)
+            assert re.search(r"\w+\.(json|yaml|parquet)", said[0]), said
+            assert found.runs.empty
+        (cell / name).write_bytes(before)
+    assert not Ledger.read(ledger).problems
+
+
+def test_a_ledger_of_an_earlier_version_has_no_checksums(tmp_path):
+    ledger = build(tmp_path, arms=("lora",), folds=1, seeds=1, failed=None, speakers=2, utterances=8)
+    assert not Ledger.read(ledger).problems
+
+
+def test_a_run_that_is_done_again_is_sealed_anew(tmp_path):
+    ledger = build(tmp_path, arms=("lora",), folds=1, seeds=1, failed=None, speakers=2, utterances=8)
+    (cell,) = (ledger / "cells").iterdir()
+    seal_cell(cell)
+    facts = json.loads((cell / "cell.json").read_text())
+    write_cell(cell, facts | {"seconds": 5.0})
+    assert not Ledger.read(ledger).problems

@@ -258,7 +258,7 @@ def latex(table: TextTable) -> str:
     for row in (table.headings, *table.rows):
         lines.append(" & ".join(map(_latex, row)) + r" \\")
         lines += [r"\midrule"] if row is table.headings else []
-    lines += [r"\bottomrule", r"\end{tabular}", *(f"% {note}" for note in table.notes)]
+    lines += [r"\bottomrule", r"\end{tabular}", *(f"% {' '.join(note.split())}" for note in table.notes)]
     return "\n".join(lines) + "\n"
 
 
