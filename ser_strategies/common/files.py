@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # What a killed process leaves beside a file ends so.
 UNFINISHED = ".partial"
+# How a cell begins that a spreadsheet would compute.
+COMPUTED = ("=", "+", "-", "@", "\t", "\r")
 
 
 @contextmanager
@@ -43,10 +45,15 @@ def write_json(path: Path, facts: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(facts, indent=2, allow_nan=False) + "\n")
 
 
+def inert(cell: Any) -> Any:
+    """A cell that a spreadsheet takes for words; names are the user's, and numbers stay as they are."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(COMPUTED) else cell
+
+
 def write_table(path: Path, table: "pd.DataFrame") -> None:
     """Writes a .parquet, or else a .csv."""
     with whole_file(path) as file:
         if path.suffix == ".parquet":
             table.to_parquet(file, index=False)
         else:
-            table.to_csv(file, mode="wb", index=False, quoting=csv.QUOTE_MINIMAL)
+            table.map(inert).to_csv(file, mode="wb", index=False, quoting=csv.QUOTE_MINIMAL)

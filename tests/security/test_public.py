@@ -1,6 +1,7 @@
 """A report to show to strangers says nothing of whose machine it is from."""
 
 import json
+import re
 import socket
 
 import pytest
@@ -41,6 +42,7 @@ def made(folder):
         "header": f"Bearer {TOKEN}",
     }
     failed = "cannot read /home/bob/IEMOCAP/a.wav (gpu-box, user Alice): give --data.root"
+    failed += " <script>alert(1)</script>\n# a heading"
     for index, cell in enumerate(sorted((folder / "cells").iterdir())):
         (cell / "config.yaml").write_text(yaml.safe_dump({"model": {"init_args": options}}))
         test = json.loads((cell / "test.json").read_text())
@@ -81,6 +83,14 @@ def test_numbers_are_the_same(ledger):
     for part in ("score", "differences", "fronts", "curves", "recalls", "calibration", "groups", "seconds"):
         assert own[part] == shared[part], part
     assert [row["score"] for row in own["table"]] == [row["score"] for row in shared["table"]]
+
+
+def test_what_a_run_says_is_text_on_the_page(ledger):
+    page, text = (ledger / "report.html").read_text(), (ledger / "report.md").read_text()
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<script" not in page
+    assert "\\<script\\>alert(1)" in text
+    assert re.search(r"(?<!\\)<script|^# a heading", text, re.MULTILINE) is None
 
 
 def test_public_goes_with_a_report(ledger, capsys):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ser_strategies.common.files import write_json, write_text
+from ser_strategies.common.files import inert, write_json, write_text
 from ser_strategies.common.quantities import ScoreWords
 from ser_strategies.comparison.comparison import Comparison
 from ser_strategies.comparison.findings import Findings, find
@@ -21,8 +21,6 @@ from ser_strategies.comparison.report.verdict import verdict, warnings
 
 if TYPE_CHECKING:
     from ser_strategies.comparison.report.picture import Picture
-
-COMPUTED = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would compute
 
 
 def write_report(comparison: Comparison, folder: Path) -> Path:
@@ -86,14 +84,9 @@ def table_csv(findings: Findings) -> str:
     """The table for a program: numbers as they are, empty where they are not known."""
     table = findings.table.copy()
     table["marks"] = ["; ".join(marks) for marks in table["marks"]]
-    table = table.map(_inert)
-    table.index = table.index.map(_inert)
+    table = table.map(inert)
+    table.index = table.index.map(inert)
     return str(table.to_csv())
-
-
-def _inert(cell: Any) -> Any:
-    """A cell that a spreadsheet takes for words; names are the user's, and numbers stay as they are."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(COMPUTED) else cell
 
 
 def facts(findings: Findings) -> dict[str, Any]:
