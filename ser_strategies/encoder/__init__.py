@@ -2,6 +2,7 @@
 
 import ser_strategies.common.torch_checked  # noqa: F401 - before anything that imports torch
 from ser_strategies.encoder.adapters import Adapter
+from ser_strategies.encoder.compression import Selection, chosen_blocks, compress, compression_of
 from ser_strategies.encoder.encoder import AFTER_CNN, WAVEFORM, ClipCounts, Encoder, Frames
 from ser_strategies.encoder.identity import EncoderIdentity
 from ser_strategies.encoder.low_rank import LoRA
@@ -27,8 +28,12 @@ __all__ = [
     "EncoderIdentity",
     "Frames",
     "LoRA",
+    "Selection",
     "SpecAugment",
     "add_adapter",
+    "chosen_blocks",
+    "compress",
+    "compression_of",
     "freeze",
     "freeze_cnn",
     "load_quantiser",

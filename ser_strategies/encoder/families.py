@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from torch import nn
 from transformers.models.hubert import HubertConfig, HubertModel
 from transformers.models.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 from transformers.models.wavlm import WavLMConfig, WavLMModel
@@ -80,3 +81,14 @@ def random_shape(size: str) -> RandomShape:
     # Of the published checkpoints only WavLM's base size takes waveforms as they are.
     normalise = not (family == "wavlm" and shape in {"tiny", "base"})
     return RandomShape(FAMILIES[family].config(**settings), normalise)
+
+
+def has_final_norm(config: SpeechConfig) -> bool:
+    """False for a student whose norm above the last block was taken away."""
+    return bool(getattr(config, "final_norm", True))
+
+
+def drop_final_norm(model: SpeechModel) -> None:
+    """Makes the output of the last block of a pre-norm encoder its own; the configuration says so."""
+    model.encoder.layer_norm = nn.Identity()
+    model.config.final_norm = False

@@ -15,7 +15,14 @@ from transformers import logging as transformers_logging
 from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.encoder.adapters import Adapter, from_record
 from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
-from ser_strategies.encoder.families import FAMILIES, SpeechConfig, SpeechModel, random_shape
+from ser_strategies.encoder.families import (
+    FAMILIES,
+    SpeechConfig,
+    SpeechModel,
+    drop_final_norm,
+    has_final_norm,
+    random_shape,
+)
 from ser_strategies.encoder.identity import EncoderIdentity, fingerprint
 from ser_strategies.encoder.low_rank import LoRA
 from ser_strategies.encoder.published import (
@@ -73,7 +80,7 @@ def load_encoder(source: str, revision: str | None = None) -> LoadedEncoder:
 
 def _draw(source: str) -> LoadedEncoder:
     shape = random_shape(source.removeprefix("random:"))
-    model = _build(shape.config)
+    model = draw_model(shape.config)
     return _loaded(model, source=source, revision=None, normalise=shape.normalise)
 
 
@@ -123,7 +130,9 @@ def _read(source: str, folder: Path, kind: str, settings: dict[str, Any]) -> Spe
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             msg = f"the weights of {source} cannot be read as {kind}: {first_line(error)}"
             raise ValueError(msg) from error
-    missing = sorted(set(report["missing_keys"]) - {"masked_spec_embed"})
+    if not has_final_norm(config):
+        drop_final_norm(model)
+    missing = sorted((set(report["missing_keys"]) - {"masked_spec_embed"}) & set(model.state_dict()))
     if missing:
         msg = f"{source} lacks {len(missing)} weights of a {kind} encoder, such as {missing[0]}."
         raise ValueError(msg)
@@ -165,7 +174,7 @@ def _untrained(path: Path, record: dict[str, Any]) -> LoadedEncoder:
     """What a checkpoint's weights go into, its adapter not yet there."""
     recorded = EncoderIdentity.from_dict(record["identity"])
     if record["whole"]:
-        model = _build(FAMILIES[recorded.family].config.from_dict(record["config"]))
+        model = draw_model(FAMILIES[recorded.family].config.from_dict(record["config"]))
         return LoadedEncoder(model, recorded)
     loaded = load_encoder(recorded.source, recorded.revision)
     check_same(recorded, loaded.identity, path)
@@ -201,14 +210,17 @@ def check_same(recorded: EncoderIdentity, present: EncoderIdentity, path: str | 
         raise ValueError(msg)
 
 
-def _build(config: SpeechConfig) -> SpeechModel:
+def draw_model(config: SpeechConfig) -> SpeechModel:
     """A model with weights from a fixed seed, whatever the global generator does before and after."""
     family = FAMILIES[config.model_type]
     _neutralise(config)
     config._attn_implementation = family.attention
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.manual_seed(SEED_OF_RANDOM_WEIGHTS)
-        return family.model(config)
+        model = family.model(config)
+    if not has_final_norm(config):
+        drop_final_norm(model)
+    return model
 
 
 def _loaded(
