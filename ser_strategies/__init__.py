@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         MixedPrecisionFineTuning,
         PartialFineTuning,
         VanillaFineTuning,
+        Vesper,
         load_strategy,
     )
 
@@ -69,6 +70,7 @@ _HOMES = {
     "Synthetic": "data.synthetic",
     "TAPT": "strategies",
     "VanillaFineTuning": "strategies",
+    "Vesper": "strategies",
     "build_cache": "fit.frame_cache",
     "compare": "runs.api",
     "estimate": "estimates.estimating",
@@ -107,6 +109,7 @@ __all__ = [
     "StdPooling",
     "Synthetic",
     "VanillaFineTuning",
+    "Vesper",
     "__version__",
     "build_cache",
     "compare",

@@ -142,8 +142,7 @@ def _compute(encoder: Encoder, sounds: Sounds, batch: Sequence[int], trunk: Trun
     padded = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
     frames = compute(encoder, padded.to(device), lengths.to(device), trunk)
     counts = frames.mask.sum(1).tolist()
-    states = frames.values if not trunk.layers else torch.stack(frames.layers, 2)
-    stored = states.to(FORMATS[trunk.stored]).cpu()
+    stored = trunk.take(frames).to(FORMATS[trunk.stored]).cpu()
     return [
         # A copy of its own: a view would keep the padding of the whole batch alive.
         Stored(sounds.keys[position], stored[index, : counts[index]].clone(), int(lengths[index]))
@@ -158,7 +157,7 @@ def compute(encoder: Encoder, waveforms: Tensor, lengths: Tensor, trunk: Trunk) 
     The encoder is in eval mode.
     """
     with torch.autocast(waveforms.device.type, enabled=False):
-        return encoder.lower(waveforms, lengths, trunk.cut, layers=trunk.layers)
+        return encoder.lower(waveforms, lengths, trunk.cut, layers=bool(trunk.layers))
 
 
 def try_largest(store: FrameStore, encoder: Encoder, sounds: Sounds, *, batch_seconds: float = 60.0) -> None:

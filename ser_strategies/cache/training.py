@@ -36,7 +36,7 @@ class FrameCaching:
     folder: str | None = None  # folder of all caches; None takes the user's
     stored: StoredFormat = "bfloat16"
     views: int = 0  # augmented versions of each training utterance; 0 stores it as it is
-    layers: bool = False  # whether the states below the cut are stored too
+    layers: bool | tuple[int, ...] = False  # whether the states below are stored too, or these alone
 
     def store(self, encoder: Encoder) -> FrameStore:
         """The cache of what lies below an encoder's cut."""
@@ -52,6 +52,20 @@ class Request:
     # For each split the keys of its utterances, once or once for each augmented view; empty where a file
     # could not even be hashed
     views: dict[str, list[list[str]]]
+
+    def named(self, corpus: Any, present: set[str]) -> list[tuple[str, str]]:
+        """Id and key of each utterance of both splits as it is, but for those that could not be read.
+
+        Args:
+            corpus: The datamodule.
+            present: The keys that are stored.
+        """
+        return [
+            (name, key)
+            for split, views in self.views.items()
+            for name, key in zip(corpus.split(split)["id"], views[0], strict=True)
+            if key in present  # what cannot be read is in no batch either
+        ]
 
 
 def request(corpus: Any, views: int, *, skips: bool = False) -> Request:
@@ -150,7 +164,7 @@ def train_from_cache(caching: FrameCaching, encoder: Encoder, trainer: Trainer) 
     wanted = request(corpus, caching.views, skips=getattr(corpus, "skips_damaged", False))
     store = caching.store(encoder)
     fill(store, encoder, wanted.sounds, trainer)
-    _compare(store, encoder, wanted.sounds)
+    compare(store, encoder, wanted.sounds)
     unreadable = _left_out(corpus, wanted, store)
     frames: dict[str, StoredFrames] = {
         name: store.frames(views, unreadable[name]) for name, views in wanted.views.items()
@@ -184,6 +198,33 @@ def _reason(corpus: Any, split: str, position: int) -> str:
     name = corpus.split(split)["id"].iloc[position]
     msg = f"utterance {name!r} could not be read while the cache was built, but now it can: start again."
     raise ValueError(msg)
+
+
+def request_plain(corpus: Any) -> Request:
+    """The sounds of both splits as they are, whatever is done to them in training.
+
+    Args:
+        corpus: The datamodule.
+    """
+    missing = [name for name in ("split", "sound_keys") if not hasattr(corpus, name)]
+    if missing:
+        msg = (
+            f"learning from stored frames needs a corpus of this library, got {type(corpus).__name__}, which "
+            f"has no {missing[0]}: derive it from ser_strategies.Corpus."
+        )
+        raise ValueError(msg)
+    augmentation = getattr(corpus, "augmentation", None)
+    if getattr(augmentation, "speed", None) is not None:
+        msg = (
+            "what is learnt belongs to the frames of the sound as it is, and a changed speed would shift "
+            "them: leave out --data.augmentation.speed."
+        )
+        raise ValueError(msg)
+    try:
+        corpus.augmentation = None
+        return request(corpus, 0, skips=getattr(corpus, "skips_damaged", False))
+    finally:
+        corpus.augmentation = augmentation
 
 
 def fill(store: FrameStore, encoder: Encoder, sounds: Sounds, trainer: Trainer) -> None:
@@ -225,7 +266,7 @@ def _progress(store: FrameStore, sounds: Sounds, trainer: Trainer) -> Iterator[A
         yield partial(bar.advance, task)
 
 
-def _compare(store: FrameStore, encoder: Encoder, sounds: Sounds) -> None:
+def compare(store: FrameStore, encoder: Encoder, sounds: Sounds) -> None:
     """Computes a few utterances anew; raises ValueError where something else is stored."""
     present = store.keys()
     there = [position for position, key in enumerate(sounds.keys) if key in present]
@@ -248,7 +289,7 @@ def _live(trunk: Trunk, encoder: Encoder, sounds: Sounds, position: int) -> torc
     device = next(encoder.parameters()).device
     sound = torch.from_numpy(sounds.read(position))[None].to(device)
     frames = compute(encoder, sound, torch.tensor([sound.shape[1]], device=device), trunk)
-    return (torch.stack(frames.layers, 2) if trunk.layers else frames.values)[0].cpu()
+    return trunk.take(frames)[0].cpu()
 
 
 def _close(kept: torch.Tensor, live: torch.Tensor, trunk: Trunk) -> bool:

@@ -10,9 +10,10 @@ from inspect import getsource
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from ser_strategies.common.sampling import SAMPLE_RATE
-from ser_strategies.encoder.encoder import AFTER_CNN, Encoder
+from ser_strategies.encoder.encoder import AFTER_CNN, Encoder, Frames
 from ser_strategies.encoder.identity import COMPUTED_BY
 
 StoredFormat = Literal["bfloat16", "float16", "float32"]
@@ -40,7 +41,9 @@ class Trunk:
     """The contents of a cache, and the computation that made them."""
 
     cut: int  # -1 for the output of the CNN, k for the frames that enter block k
-    layers: bool  # whether the states below are stored too, for a learned mix of layers
+    # Whether the states below are stored too, for a learned mix of layers; or the numbers of those that are,
+    # alone: 0 for what enters the first block, k for what leaves block k.
+    layers: bool | tuple[int, ...]
     stored: StoredFormat
     weights: str  # SHA-256 over the weights below the cut and the settings that decide what they compute
     family: str  # wav2vec2, wavlm or hubert
@@ -57,7 +60,9 @@ class Trunk:
     @property
     def states(self) -> int:
         """Hidden states stored for each frame."""
-        return self.cut + 1 if self.layers else 1
+        if isinstance(self.layers, bool):
+            return self.cut + 1 if self.layers else 1
+        return len(self.layers)
 
     @property
     def bytes_per_frame(self) -> int:
@@ -69,13 +74,26 @@ class Trunk:
         """The name of the cache: equal digests, equal frames."""
         return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
+    def take(self, frames: Frames) -> Tensor:
+        """What is stored of frames: (batch, frames, size), or (batch, frames, states, size) with layers.
+
+        Args:
+            frames: What `Encoder.lower` made at the cut, with its layers where any are stored.
+        """
+        if not self.layers:
+            return frames.values
+        chosen = range(self.cut + 1) if isinstance(self.layers, bool) else self.layers
+        return torch.stack([frames.layers[number] for number in chosen], 2)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
 
 
-def describe_trunk(encoder: Encoder, cut: int, *, stored: StoredFormat, layers: bool = False) -> Trunk:
-    """The trunk of an encoder below a cut, where nothing may train; `layers` stores the states below too."""
+def describe_trunk(
+    encoder: Encoder, cut: int, *, stored: StoredFormat, layers: bool | tuple[int, ...] = False
+) -> Trunk:
+    """The trunk below a cut, where nothing may train; `layers` stores the states below too, or these alone."""
     return Trunk(
         cut=cut,
         layers=layers,

@@ -1,6 +1,7 @@
 """`cache`: estimate, build, list, verify and prune what frozen encoders make of sounds."""
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from ser_strategies.cache.catalogue import Strange, caches, days_unused, look, remove, remove_damaged
@@ -115,9 +116,15 @@ def _list(stores: list[FrameStore], root: str, *, empty: bool) -> None:
         below = "the CNN" if trunk.cut < 0 else f"{trunk.cut} blocks"
         print(
             f"{cache.store.folder.name}  {trunk.family} {trunk.weights[:8]}, {below}"
-            f"{' and all layers' if trunk.layers else ''}, {trunk.stored}: {cache.utterances:,} sounds, "
+            f"{_layers(trunk.layers)}, {trunk.stored}: {cache.utterances:,} sounds, "
             f"{cache.size / 1e9:.3f} GB, used {cache.days:.0f} days ago"
         )
+
+
+def _layers(stored: bool | Sequence[int]) -> str:
+    if isinstance(stored, bool):
+        return " and all layers" if stored else ""
+    return f", layers {' and '.join(map(str, stored))} alone"
 
 
 def _verify(stores: list[FrameStore], *, strange: int) -> None:

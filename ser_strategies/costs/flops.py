@@ -153,11 +153,17 @@ def _as_trained_on(model: Strategy, batch: Batch) -> Any:
 
 
 def _masked(model: Pretraining, batch: Batch, device: torch.device) -> Any:
-    table, model.unit_table = model.unit_table, None  # which knows nothing of these clips
+    live = model.targets if model.target_source is not None and model.target_source.live else None
+    # Units and frames that were made before know nothing of these clips; a teacher that listens does.
+    made = model.unit_table, model.targets
+    model.unit_table, model.targets = None, live
     try:
         masked = model.on_before_batch_transfer(batch, 0)
     finally:
-        model.unit_table = table
+        model.unit_table, model.targets = made
+    if model.target_source is not None:
+        shape = (*masked.masked.shape, len(model.target_source.layers), model.encoder.size)
+        masked = masked._replace(targets=torch.zeros(shape))
     if model.unit_source is not None:
         places = masked.places[:, :, None].expand(-1, -1, len(model.unit_source.clusters))
         masked = masked._replace(units=torch.where(places >= 0, 0, UNKNOWN))

@@ -52,8 +52,8 @@ def chosen_blocks(selection: Selection, teacher_blocks: int, blocks: int | None 
 
 def compress(
     encoder: Encoder, selection: Selection, blocks: int | None = None, *, final_norm: bool = False
-) -> None:
-    """Leaves an encoder the chosen blocks, and everything else as it is.
+) -> int:
+    """Leaves an encoder the chosen blocks, and everything else as it is; gives the blocks of the teacher.
 
     An encoder that was made so is left alone, so that a student reloads through what made it.
 
@@ -65,16 +65,18 @@ def compress(
     """
     made = compression_of(encoder)
     if made and _would_be(made, selection, blocks, final_norm=final_norm):
-        return
+        return int(made["of"])
     if encoder.adapter is not None:
         msg = (
             f"{encoder.identity.source} carries the adapter {type(encoder.adapter).__name__}, whose blocks "
             f"cannot be taken apart: start from an encoder without one."
         )
         raise ValueError(msg)
-    origins = chosen_blocks(selection, encoder.block_count, blocks)
+    teacher_blocks = encoder.block_count
+    origins = chosen_blocks(selection, teacher_blocks, blocks)
     assemble(encoder.model, origins, final_norm=final_norm)
     encoder.block_count = len(origins)
+    return teacher_blocks
 
 
 def compression_of(encoder: Encoder) -> dict[str, Any] | None:
@@ -143,7 +145,7 @@ def _check_listed(listed: object, ranges: Sequence[tuple[int, int]], teacher_blo
     )
     if not ranges or not rising or min(ends) < 0 or max(ends) >= teacher_blocks:
         msg = (
-            f"block_selection must list blocks of the teacher from 0 to {teacher_blocks - 1}, each one higher "
+            f"block_selection must list blocks of the teacher, 0 to {teacher_blocks - 1}, each one higher "
             f"than the one before, got {listed!r}."
         )
         raise ValueError(msg)

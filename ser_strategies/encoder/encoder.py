@@ -180,7 +180,13 @@ class Encoder(nn.Module):
             return self._run(self._enter(features, mask), mask, 0, cut, (), keep=layers)
 
     def upper(
-        self, frames: Frames, cut: int, *, layers: bool = False, masked: Tensor | None = None
+        self,
+        frames: Frames,
+        cut: int,
+        *,
+        layers: bool = False,
+        masked: Tensor | None = None,
+        masked_later: tuple[int, Tensor] | None = None,
     ) -> Frames:
         """What lies above a cut. Frames are masked on the way in, if masking is in training mode.
 
@@ -189,13 +195,16 @@ class Encoder(nn.Module):
             cut: The cut.
             layers: Also return the input of the first block and the output of each, as far as they are known.
             masked: Exactly the frames to mask, (batch, frames), in whatever mode; None lets masking draw.
+            masked_later: Number of a block at or above the cut, and the frames to mask where they enter it.
         """
         values, mask = frames.values, frames.mask
         if cut <= AFTER_CNN:
             values, first = self._enter(values, mask, masking=True, masked=masked), 0
         else:
             values, first = self.masking(values, mask, hidden=masked), cut
-        result = self._run(values, mask, first, self.block_count, frames.layers, keep=layers)
+        result = self._run(
+            values, mask, first, self.block_count, frames.layers, keep=layers, masked=masked_later
+        )
         if not self.pre_norm:
             return result
         values = self.model.encoder.layer_norm(result.values)
@@ -268,7 +277,15 @@ class Encoder(nn.Module):
         return entered
 
     def _run(
-        self, values: Tensor, mask: Tensor, first: int, last: int, below: tuple[Tensor, ...], *, keep: bool
+        self,
+        values: Tensor,
+        mask: Tensor,
+        first: int,
+        last: int,
+        below: tuple[Tensor, ...],
+        *,
+        keep: bool,
+        masked: tuple[int, Tensor] | None = None,
     ) -> Frames:
         """Blocks `first` to `last`, with every hidden state appended to `below` if they are to be kept."""
         kept = below or (values,)
@@ -276,7 +293,10 @@ class Encoder(nn.Module):
         extra: dict[str, Tensor] = {}
         if self.identity.family == "wavlm" and last > first:
             extra["position_bias"] = self.model.encoder.layers[0].attention.position_bias(values.shape[1])
-        for block in self.blocks[first:last]:
+        for number, block in enumerate(self.blocks[first:last], first):
+            if masked is not None and number == masked[0]:
+                vector = self.model.masked_spec_embed.to(values.dtype)
+                values = torch.where(masked[1].unsqueeze(2), vector, values)
             values = self._step(block, values, attendable, extra)
             kept = (*kept, values) if keep else kept
         return Frames(values, mask, kept if keep else ())

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -11,7 +12,8 @@ from ser_strategies.cache.build import estimate as estimate_build
 from ser_strategies.cache.build import expected_bytes, try_largest
 from ser_strategies.cache.shard import checksum
 from ser_strategies.cache.store import Damage, FrameStore
-from ser_strategies.cache.training import FrameCaching, Request, request
+from ser_strategies.cache.targets import StoredTargets, TargetSource
+from ser_strategies.cache.training import SPLITS, FrameCaching, Request, request, request_plain
 from ser_strategies.cache.trunk import FORMATS, Trunk
 from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.data.loading import FrameSource
@@ -70,6 +72,8 @@ def stand_in(model: Strategy, corpus: Any) -> CacheCost | None:
     if isinstance(model, Pretraining) and model.unit_source is not None:
         units: Any = AnyUnits(len(model.unit_source.clusters))
         model.take_units(units, corpus)
+    if isinstance(model, Pretraining) and model.target_source is not None:
+        return _stand_in_for_targets(model, model.target_source, corpus)
     if not isinstance(model, Recognizer) or model.caching is None:
         return None
     caching, model.caching = model.caching, None  # so that it builds none
@@ -81,11 +85,33 @@ def stand_in(model: Strategy, corpus: Any) -> CacheCost | None:
     return cache
 
 
+def _stand_in_for_targets(model: Pretraining, source: TargetSource, corpus: Any) -> CacheCost | None:
+    """A teacher that listens, or frames in place of those that it would store, and what those take."""
+    if source.live:
+        model.take_targets(source.listening(model.encoder, model.start, model.device), corpus)
+        return None
+    teacher = source.teacher(model.encoder, model.start).to(model.device)
+    store = source.caching.store(teacher)
+    cache = _cost(store, teacher, request_plain(corpus))
+    rows = pd.concat([corpus.split(name) for name in SPLITS])
+    frames = _any_frames(store.trunk, teacher, rows)
+    model.take_targets(StoredTargets(frames, list(rows["id"]), {}), corpus)
+    return cache
+
+
 def _frames(
     caching: FrameCaching, encoder: Encoder, corpus: Any
 ) -> tuple[CacheCost, Mapping[str, FrameSource]]:
     wanted = request(corpus, caching.views, skips=corpus.skips_damaged)
     store = caching.store(encoder)
+    cache = _cost(store, encoder, wanted)
+    if not cache.missing:
+        return cache, _stored(store, wanted)
+    return cache, {name: _any_frames(store.trunk, encoder, corpus.split(name)) for name in wanted.views}
+
+
+def _cost(store: FrameStore, encoder: Encoder, wanted: Request) -> CacheCost:
+    """What a cache takes; a batch of its build is computed, but nothing is stored."""
     damage = store.open()
     cost = estimate_build(store, encoder, wanted.sounds)
     once = dict(zip(wanted.sounds.keys, wanted.sounds.seconds, strict=True))
@@ -97,10 +123,9 @@ def _frames(
         free=cost.free,
         damage=damage,
     )
-    if not cost.utterances:
-        return cache, _stored(store, wanted)
-    try_largest(store, encoder, wanted.sounds)
-    return cache, {name: _any_frames(store.trunk, encoder, corpus.split(name)) for name in wanted.views}
+    if cost.utterances:
+        try_largest(store, encoder, wanted.sounds)
+    return cache
 
 
 def _stored(store: FrameStore, wanted: Request) -> Mapping[str, FrameSource]:

@@ -24,6 +24,9 @@ class MaskedView(NamedTuple):
         features: The CNN's frames after their norm, never masked, if they are read.
         negatives: What `sample_negatives` drew for `masked`, if any are.
         units: Units of the frames at `places` in each clustering, (batch, rows, clusterings), or None.
+        middle: What left the middle block, (batch, frames, size), if it is read.
+        large_places: As `places`, of what was masked there.
+        targets: A teacher's frames of two layers, (batch, frames, 2, size); zero past a clip's end.
     """
 
     hidden: Tensor
@@ -33,6 +36,9 @@ class MaskedView(NamedTuple):
     features: Tensor | None = None
     negatives: Tensor | None = None
     units: Tensor | None = None
+    middle: Tensor | None = None
+    large_places: Tensor | None = None
+    targets: Tensor | None = None
 
 
 class Learnt(NamedTuple):
@@ -54,12 +60,20 @@ class Adaptation(nn.Module, ABC):
         negatives: Frames that each masked frame is to be told from; 0 if it has no use for them.
         reads_features: Whether it looks at the CNN's frames.
         shapes: Shape of each of the sums, by name.
+        middle: Number of the block below which what is read from the middle ends, if anything is; frames may
+            be masked once more as they enter it.
     """
 
     def __init__(
-        self, *, negatives: int, reads_features: bool, shapes: Mapping[str, tuple[int, ...]]
+        self,
+        *,
+        negatives: int,
+        reads_features: bool,
+        shapes: Mapping[str, tuple[int, ...]],
+        middle: int | None = None,
     ) -> None:
         super().__init__()
+        self.middle = middle
         self.negatives = negatives
         self.reads_features = reads_features
         self.shapes = dict(shapes)
@@ -71,6 +85,9 @@ class Adaptation(nn.Module, ABC):
     @abstractmethod
     def scores(self, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Loss and whatever else tells how far it has come, from the sums over a split."""
+
+    def check(self, sums: Mapping[str, Tensor]) -> None:
+        """Refuses a val split from which nothing can be told of a part of the loss."""
 
     def begin_step(self, step: int) -> None:
         """Whatever follows a schedule.
@@ -106,6 +123,9 @@ class Contrast(Adaptation):
         )
         self.objective = objective
         self.gumbel = gumbel
+
+    def check(self, sums: Mapping[str, Tensor]) -> None:
+        """Refuses a val split from which nothing can be told of a part of the loss."""
 
     def begin_step(self, step: int) -> None:
         """Cools the quantiser's draw."""

@@ -66,47 +66,56 @@ class EnergyMasking:
     most_small: int = 20
     most_large: int = 4
 
-    def draw(self, energies: Tensor, counts: Tensor, generators: Sequence[torch.Generator]) -> SpanMasks:
+    def draw(
+        self,
+        energies: Tensor,
+        counts: Tensor,
+        generators: Sequence[torch.Generator],
+        *,
+        together: bool = True,
+    ) -> SpanMasks:
         """Masks of a batch; but for "released", those of a clip would be the same in any other batch.
 
         Args:
             energies: What `frame_energies` gives, (batch, frames).
             counts: Valid frames of each clip, (batch,).
             generators: Where the draws of each clip come from.
+            together: Whether the clips make up a batch of the released code, or one each.
         """
         batch, total = energies.shape
         uniform = torch.zeros(batch, 5, total)
         for row, (count, generator) in enumerate(zip(counts.tolist(), generators, strict=True)):
             uniform[row, :, :count] = torch.rand(5, count, generator=generator)
-        small = self._small(energies, counts, uniform)
+        loud, fair = self.regions(energies, counts, together=together)
+        small = self._small(loud, fair, counts, uniform)
         large = self._large(small, counts, uniform)
         return SpanMasks(
             _spans(small, self.small, counts, total), _spans(large, self.large, counts, total), *small
         )
 
-    def regions(self, energies: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    def regions(self, energies: Tensor, counts: Tensor, *, together: bool = True) -> tuple[Tensor, Tensor]:
         """Where each clip is loud, and where fairly loud, among the frames at which a span may begin.
 
         Args:
             energies: What `frame_energies` gives, (batch, frames).
             counts: Valid frames of each clip, (batch,).
+            together: As for `draw`.
         """
         rows = torch.arange(energies.shape[1]) < (counts - self.small).unsqueeze(1)
         scale = energies.masked_fill(~rows, 0.0).amax(1, keepdim=True)
-        if self.masking == "released":
+        if self.masking == "released" and together:
             scale = scale.cumprod(0)
         loud, fair = (
             rows & (energies >= low * scale) & (energies <= high * scale) for low, high in (LOUD, FAIR)
         )
         return loud, fair
 
-    def _small(self, energies: Tensor, counts: Tensor, uniform: Tensor) -> _Places:
+    def _small(self, loud: Tensor, fair: Tensor, counts: Tensor, uniform: Tensor) -> _Places:
         wanted = (self.share * counts / self.small).long().clamp(self.least_small, self.most_small)
         wanted = wanted.minimum(counts)
         most = int(wanted.max())
         parts = []
         if self.masking != "random":
-            loud, fair = self.regions(energies, counts)
             parts.append(self._within(loud, wanted // 2, most, uniform[:, 0], counts))
             rest = wanted - parts[0].drawn.sum(1)
             parts.append(self._within(fair, rest, most, uniform[:, 1], counts))

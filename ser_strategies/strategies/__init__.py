@@ -17,6 +17,7 @@ from ser_strategies.strategies.recognizer import Predictions as Predictions
 from ser_strategies.strategies.recognizer import Recognizer as Recognizer
 from ser_strategies.strategies.tapt import TAPT as TAPT
 from ser_strategies.strategies.vanilla import VanillaFineTuning as VanillaFineTuning
+from ser_strategies.strategies.vesper import Vesper as Vesper
 
 # The one list of them, in the order in which they are shown.
 STRATEGIES: tuple[type[Strategy], ...] = (
@@ -27,6 +28,7 @@ STRATEGIES: tuple[type[Strategy], ...] = (
     CachedFineTuning,
     TAPT,
     PTAPT,
+    Vesper,
 )
 
 

@@ -1,8 +1,7 @@
 """Pretraining: a strategy that adapts an encoder to a corpus and predicts no emotion."""
 
-import hashlib
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, Unpack, cast
+from typing import Any, Literal, Unpack, cast
 
 import torch
 from torch import Tensor
@@ -10,34 +9,24 @@ from torchmetrics import Metric, SumMetric
 
 from ser_strategies.batch import Batch
 from ser_strategies.cache.reader import stored_bytes
+from ser_strategies.cache.targets import LiveTargets, StoredTargets, Targets, TargetSource
 from ser_strategies.common.choices import check_range
 from ser_strategies.encoder import AFTER_CNN, Frames, freeze_cnn
-from ser_strategies.encoder.frames import valid_mask
 from ser_strategies.parts.adaptation import UNKNOWN, Adaptation, Learnt, MaskedView
-from ser_strategies.parts.contrastive import sample_negatives
+from ser_strategies.parts.energy_masking import EnergyMasking
 from ser_strategies.parts.mixing import mix_utterances
 from ser_strategies.strategies.base import Strategy
+from ser_strategies.strategies.masks import (
+    MaskedBatch,
+    draw_by_energy,
+    draw_spans,
+    draw_spans_alone,
+    places_of,
+    seeded,
+)
 from ser_strategies.strategies.options import SharedOptions
 from ser_strategies.strategies.provenance import check_teacher
 from ser_strategies.units.source import UnitSource, UnitTable
-
-
-class MaskedBatch(NamedTuple):
-    """A batch, and what is masked in it; drawn on the CPU, so that a GPU is never asked for a number.
-
-    Args:
-        batch: The batch.
-        masked: True where a frame is masked, (batch, frames).
-        places: Numbers of the masked frames of each clip, first to last, then -1, (batch, rows).
-        negatives: What `sample_negatives` drew, if any are wanted.
-        units: Units of the frames at `places`, (batch, rows, clusterings), if there are any.
-    """
-
-    batch: Batch
-    masked: Tensor
-    places: Tensor
-    negatives: Tensor | None
-    units: Tensor | None
 
 
 class SplitSums(Metric):
@@ -113,16 +102,28 @@ class Pretraining(Strategy):
             freeze_cnn(self.encoder)
         self.unit_table: UnitTable | None = None
         self._units_of: Any = None
+        self.targets: Targets | None = None
+        self._targets_of: Any = None
 
-    def learn(self, adaptation: Adaptation, units: UnitSource | None = None) -> None:
+    def learn(
+        self,
+        adaptation: Adaptation,
+        units: UnitSource | None = None,
+        targets: TargetSource | None = None,
+        masking: EnergyMasking | None = None,
+    ) -> None:
         """Takes what is learnt; a concrete strategy calls it once, last in its constructor.
 
         Args:
             adaptation: The objective.
             units: Where the units come from that it predicts, if it does.
+            targets: Where a teacher's frames come from that it predicts, if it does.
+            masking: How spans are drawn by energy, if they are.
         """
         self.adaptation = adaptation
         self.unit_source = units
+        self.target_source = targets
+        self.energy_masking = masking
         stages = ("train", "val")
         shapes = adaptation.shapes
         self.sums = torch.nn.ModuleDict({f"{stage}_sums": SplitSums(shapes) for stage in stages})
@@ -143,48 +144,37 @@ class Pretraining(Strategy):
     # What is masked -------------------------------------------------------------------------------------
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> MaskedBatch:
-        """Draws masks and negatives, and looks units up, while all of it is on the CPU."""
+        """Draws masks and negatives, and looks up what is to be learnt, while all of it is on the CPU."""
         counts = self.encoder.count_frames(batch.lengths)
         total = int(self.encoder.count_frames(torch.tensor([batch.waveforms.shape[1]])))
+        seed = (self.run_seed, self.current_epoch) if self.training else ()
+        generator, heard = seeded(*seed, *batch.ids), batch
         if self.training:
-            generator = self._generator(self.run_seed, self.current_epoch, *batch.ids)
-            waveforms = mix_utterances(
+            mixed = mix_utterances(
                 batch.waveforms, batch.lengths, probability=self.mixing, generator=generator
             )
-            batch = batch._replace(waveforms=waveforms)
-            masked = self.encoder.masking.draw(counts, total, generator)
-            negatives = self._negatives(masked, generator)
+            batch = batch._replace(waveforms=mixed)
+        masking, negatives = self.encoder.masking, self.adaptation.negatives
+        if self.energy_masking is not None:
+            drawn = draw_by_energy(self.energy_masking, self.encoder, heard, counts, seed)
+        elif self.training:
+            drawn = draw_spans(masking, negatives, counts, total, generator)
         else:
-            masked, negatives = self._drawn_alone(batch.ids, counts, total)
-        places = _places(masked)
-        return MaskedBatch(batch, masked, places, negatives, self._units(batch.ids, counts, places))
-
-    def _drawn_alone(self, ids: tuple[str, ...], counts: Tensor, total: int) -> tuple[Tensor, Tensor | None]:
-        """Masks and negatives that are the same for an utterance whatever its batch is."""
-        masked = torch.zeros(len(ids), total, dtype=torch.bool)
-        drawn = []
-        for index, (name, count) in enumerate(zip(ids, counts, strict=True)):
-            generator = self._generator(name)
-            own = self.encoder.masking.draw(count[None], int(count), generator)
-            masked[index, : int(count)] = own
-            drawn.append(self._negatives(own, generator))
-        if not self.adaptation.negatives:
-            return masked, None
-        rows = int(masked.sum(1).max())
-        negatives = torch.zeros(len(ids), rows, self.adaptation.negatives, dtype=torch.int64)
-        for index, own_negatives in enumerate(drawn):
-            if own_negatives is not None:
-                negatives[index, : own_negatives.shape[1]] = own_negatives[0]
-        return masked, negatives
-
-    def _negatives(self, masked: Tensor, generator: torch.Generator) -> Tensor | None:
-        wanted = self.adaptation.negatives
-        return sample_negatives(masked, wanted, generator) if wanted else None
-
-    @staticmethod
-    def _generator(*entropy: object) -> torch.Generator:
-        digest = hashlib.blake2b("\n".join(map(str, entropy)).encode(), digest_size=8).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest, "big") % 2**63)
+            drawn = draw_spans_alone(masking, negatives, batch.ids, counts, total)
+        places = places_of(drawn.masked)
+        return MaskedBatch(
+            batch=batch,
+            masked=drawn.masked,
+            places=places,
+            negatives=drawn.negatives,
+            units=self._units(batch.ids, counts, places),
+            large=drawn.large,
+            large_places=None if drawn.large is None else places_of(drawn.large),
+            targets=self.targets.read(batch.ids, counts.tolist(), total)
+            if isinstance(self.targets, StoredTargets)
+            else None,
+            heard=heard.waveforms if isinstance(self.targets, LiveTargets) else None,
+        )
 
     def _units(self, ids: tuple[str, ...], counts: Tensor, places: Tensor) -> Tensor | None:
         if self.unit_table is None or self.unit_source is None:
@@ -209,21 +199,30 @@ class Pretraining(Strategy):
             raise ValueError(msg)
 
     def on_fit_start(self) -> None:
-        """Makes the units that are to be predicted, if any are."""
+        """Makes the units or the targets that are to be predicted, if any are."""
         super().on_fit_start()
-        self._prepare_units()
+        self._prepare()
 
     def on_validation_start(self) -> None:
-        """Finds the units again where nothing is trained."""
+        """Finds them again where nothing is trained."""
         super().on_validation_start()
-        self._prepare_units()
+        self._prepare()
 
     def take_units(self, table: UnitTable, corpus: Any) -> None:
         """Predicts these units from here on, so that none are made for this corpus."""
         self.unit_table, self._units_of = table, corpus
 
-    def _prepare_units(self) -> None:
+    def take_targets(self, targets: Targets, corpus: Any) -> None:
+        """Predicts these frames from here on, so that none are made for this corpus."""
+        self.targets, self._targets_of = targets, corpus
+
+    def _prepare(self) -> None:
         corpus = getattr(self.trainer, "datamodule", None)
+        if self.target_source is not None and (self.targets is None or self._targets_of is not corpus):
+            with self.preparation.timed():
+                targets = self.target_source.prepare(self.encoder, self.start, self.trainer)
+            self.take_targets(targets, corpus)
+            self.preparation.size = targets.size
         if self.unit_source is None or (self.unit_table is not None and self._units_of is corpus):
             return
         if self.unit_source.teacher is not None:
@@ -250,10 +249,25 @@ class Pretraining(Strategy):
         """What a batch teaches, and the encoder's frames of it."""
         sound = batch.batch
         cnn = self.encoder.lower(sound.waveforms, sound.lengths, AFTER_CNN)
-        frames = self.encoder.upper(cnn, AFTER_CNN, masked=batch.masked)
-        features = self.encoder.quantiser_features(cnn) if self.adaptation.reads_features else None
+        middle = self.adaptation.middle
+        later = None if middle is None or batch.large is None else (middle, batch.large)
+        frames = self.encoder.upper(
+            cnn, AFTER_CNN, masked=batch.masked, masked_later=later, layers=middle is not None
+        )
+        targets = batch.targets
+        if isinstance(self.targets, LiveTargets) and batch.heard is not None:
+            targets = self.targets.compute(batch.heard, sound.lengths, frames.mask)
         view = MaskedView(
-            frames.values, frames.mask, batch.masked, batch.places, features, batch.negatives, batch.units
+            hidden=frames.values,
+            mask=frames.mask,
+            masked=batch.masked,
+            places=batch.places,
+            features=self.encoder.quantiser_features(cnn) if self.adaptation.reads_features else None,
+            negatives=batch.negatives,
+            units=batch.units,
+            middle=None if middle is None else frames.layers[middle],
+            large_places=batch.large_places,
+            targets=targets,
         )
         return cast(Learnt, self.adaptation(view)), frames.values
 
@@ -296,6 +310,8 @@ class Pretraining(Strategy):
                 f"--model.mask_time_length."
             )
             raise ValueError(msg)
+        if stage == "val" and not self.trainer.sanity_checking:
+            self.adaptation.check(sums)
         if sums["frames"]:
             scores = self.adaptation.scores(sums)
             self.log_dict({f"{stage}/{name}": value.float() for name, value in scores.items()})
@@ -312,7 +328,7 @@ class Pretraining(Strategy):
         return [*super().sources(), *([teacher] if teacher and teacher.endswith(".ckpt") else [])]
 
     def report(self) -> dict[str, Any]:
-        """What the encoder was adapted on, and the units it learnt to tell."""
+        """What the encoder was adapted on, and the units or the frames that it learnt."""
         heard = {
             "split": "train",
             "note": (
@@ -321,16 +337,9 @@ class Pretraining(Strategy):
             ),
         }
         units = {} if self.unit_table is None else {"units": self.unit_table.report}
-        return {"adapted_on": heard, **units}
+        targets = {} if self.targets is None else {"targets": self.targets.report}
+        return {"adapted_on": heard, **units, **targets}
 
     @staticmethod
     def _metric(metrics: torch.nn.ModuleDict, name: str) -> Any:
         return metrics[name]
-
-
-def _places(masked: Tensor) -> Tensor:
-    """Numbers of the masked frames of each clip, first to last, then -1, (batch, rows)."""
-    counts = masked.sum(1)
-    rows = int(counts.max())
-    order = (~masked).byte().argsort(dim=1, stable=True)[:, :rows]
-    return order.masked_fill(~valid_mask(counts, rows), -1)

@@ -20,7 +20,7 @@ from torch import Tensor
 from ser_strategies.cache.reader import StoredFrames
 from ser_strategies.cache.shard import Stored
 from ser_strategies.cache.store import FrameStore, ShardStore
-from ser_strategies.cache.training import Request, fill, request
+from ser_strategies.cache.training import Request, fill, request_plain
 from ser_strategies.cache.trunk import describe_trunk
 from ser_strategies.common.files import write_json
 from ser_strategies.encoder import Encoder, EncoderIdentity, freeze
@@ -94,8 +94,7 @@ class UnitSource:
         began; None if it has not begun.
         """
         corpus: Any = getattr(trainer, "datamodule", None)
-        _check_augmentation(corpus)
-        wanted = _wanted(corpus)
+        wanted = request_plain(corpus)
         teacher = self._teacher(encoder, start or encoder.identity, trainer)
         train = wanted.views["train"][0]
         self._check_enough(encoder, corpus)
@@ -109,13 +108,7 @@ class UnitSource:
         if report is None:
             states = FrameStore(store.folder / STATES, trunk, store.advice)
             report = self._make(store, states, teacher, wanted, trainer)
-        present = store.keys()
-        named = [
-            (name, key)
-            for split, views in wanted.views.items()
-            for name, key in zip(corpus.split(split)["id"], views[0], strict=True)
-            if key in present  # what cannot be read is in no batch either
-        ]
+        named = wanted.named(corpus, store.keys())
         positions = {name: index for index, (name, _) in enumerate(named)}
         return UnitTable(store.frames([[key for _, key in named]]), positions, report)
 
@@ -235,33 +228,6 @@ def _summing(trainer: Trainer) -> Callable[[Tensor], Tensor]:
         return tensor
 
     return total
-
-
-def _check_augmentation(corpus: Any) -> None:
-    augmentation = getattr(corpus, "augmentation", None)
-    if getattr(augmentation, "speed", None) is not None:
-        msg = (
-            "units belong to the frames of the sound as it is, and a changed speed would shift them: leave "
-            "out --data.augmentation.speed."
-        )
-        raise ValueError(msg)
-
-
-def _wanted(corpus: Any) -> Request:
-    """The sounds of both splits as they are, whatever is done to them in training."""
-    missing = [name for name in ("split", "sound_keys") if not hasattr(corpus, name)]
-    if missing:
-        msg = (
-            f"learning units needs a corpus of this library, got {type(corpus).__name__}, which has no "
-            f"{missing[0]}: derive it from ser_strategies.Corpus."
-        )
-        raise ValueError(msg)
-    augmentation = getattr(corpus, "augmentation", None)
-    try:
-        corpus.augmentation = None
-        return request(corpus, 0, skips=getattr(corpus, "skips_damaged", False))
-    finally:
-        corpus.augmentation = augmentation
 
 
 def _complete(store: ShardStore, keys: set[str], trainer: Trainer) -> dict[str, Any] | None:

@@ -35,6 +35,7 @@ from ser_strategies.strategies import (
     Pretraining,
     Recognizer,
     VanillaFineTuning,
+    Vesper,
 )
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # what hardware there is, and tips
@@ -143,6 +144,17 @@ def unit_heads(config: Any) -> int:
     return sum(config.hidden_size * 256 + 256 + 256 * count + count for count in CLUSTERS)
 
 
+def student(config: Any) -> int:
+    """All above the CNN but for the norm that pre-norm encoders have above the last block."""
+    return above_cnn(config) - (norm(config) if config.do_stable_layer_norm else 0)
+
+
+def predictors(config: Any) -> int:
+    """For each of three losses a layer to half the size and one back."""
+    hidden = config.hidden_size
+    return 3 * (hidden * (hidden // 2) + hidden // 2 + (hidden // 2) * hidden + hidden)
+
+
 # One row a strategy -----------------------------------------------------------------------------------------
 
 
@@ -173,6 +185,7 @@ class Row:
 CLUSTERS = (4, 8)
 UNITS: dict[str, Any] = {"clusters": CLUSTERS, "kmeans_passes": 3, "mask_time_length": 4}
 FRESH: dict[str, Any] = UNITS | {"fresh_quantiser": True, "negatives": 8}
+SHORT_SPANS: dict[str, Any] = {"blocks": 3, "mask_time_length": 2, "large_length": 4}
 BLOCKS = 4  # of every tiny encoder
 AFTER_CNN = -1
 ROWS: dict[type, Row] = {
@@ -191,6 +204,9 @@ ROWS: dict[type, Row] = {
         head=lambda c: contrast(c) if c.model_type == "wav2vec2" else unit_heads(c),
     ),
     PTAPT: Row(lambda c: above_cnn(c) - projection(c), AFTER_CNN, whole=True, options=UNITS, head=unit_heads),
+    Vesper: Row(
+        lambda c: student(c) + mask_vector(c), AFTER_CNN, whole=True, options=SHORT_SPANS, head=predictors
+    ),
 }
 # The same strategies with other options, for the tests in which options matter.
 VARIANTS: list[tuple[type, Row]] = [
@@ -254,6 +270,25 @@ VARIANTS_OF_PRETRAINING: list[tuple[type, Row]] = [
         ),
     ),
     (PTAPT, Row(above_cnn, AFTER_CNN, True, {"train_projection": True}, head=unit_heads)),
+    (
+        Vesper,
+        Row(
+            lambda c: cnn(c) + above_cnn(c) + mask_vector(c),
+            AFTER_CNN,
+            whole=True,
+            options=SHORT_SPANS
+            | {
+                "train_cnn": True,
+                "final_norm": True,
+                "blocks": None,
+                "block_selection": ((0, 1), (2, 3)),
+                "live_teacher": True,
+                "masking": "released",
+                "mixing": 0.5,
+            },
+            head=predictors,
+        ),
+    ),
     (PTAPT, Row(lambda c: cnn(c) + above_cnn(c), AFTER_CNN, True, {"train_cnn": True}, head=unit_heads)),
 ]
 CASES_OF_PRETRAINING = [
@@ -495,6 +530,7 @@ def adapt(
     made = trainer_for(model, **({} if val else {"limit_val_batches": 0}) | options)
     made.fit(model, datamodule=Listed(batches, [val] if val else [], renamed=True), ckpt_path=ckpt_path)
     assert (model.unit_table is None) == (model.unit_source is None)
+    assert (model.targets is None) == (model.target_source is None)
     return made
 
 

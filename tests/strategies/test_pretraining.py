@@ -14,7 +14,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2ForPreTraining
 
 from ser_strategies.data.augmentation import Augmentation
 from ser_strategies.data.synthetic import Synthetic
-from ser_strategies.strategies import PTAPT, TAPT, VanillaFineTuning, load_strategy
+from ser_strategies.strategies import PTAPT, TAPT, VanillaFineTuning, Vesper, load_strategy
 from ser_strategies.units import source as units_module
 from tests.strategies.conftest import (
     CLUSTERS,
@@ -25,6 +25,7 @@ from tests.strategies.conftest import (
     batch,
     build,
     copied,
+    every_one_of,
     every_pretraining,
     fit,
     loader,
@@ -44,6 +45,10 @@ LENGTHS = (8_000, 1_600, 4_800)
 every_source = pytest.mark.parametrize(
     ("strategy", "kind"), [(PTAPT, KIND), (TAPT, "wavlm-tiny")], ids=["teacher", "itself"]
 )
+
+
+# Those that leave a clip alone which is shorter than a span; Vesper masks it to its end.
+every_span_masker = every_one_of([TAPT, PTAPT])
 
 
 class Seen(Callback):
@@ -154,7 +159,7 @@ def test_utterances_are_mixed_in_training_only(mixing):
     assert (seen.train[0].batch.waveforms[2, 6_000:] == 0).all()
 
 
-@every_pretraining
+@every_span_masker
 def test_clips_that_are_shorter_than_a_span_are_legal(strategy):
     model = build(strategy, KIND, mask_time_length=12, optimizer=torch.optim.SGD)
     before, losses = copied(model), Losses()
@@ -168,7 +173,7 @@ def test_clips_that_are_shorter_than_a_span_are_legal(strategy):
     assert math.isfinite(found["val/loss"])
 
 
-@every_pretraining
+@every_span_masker
 def test_a_val_split_of_which_nothing_is_masked_is_told(strategy):
     model = build(strategy, KIND, mask_time_length=12)
     message = r"no frame of the val split .* no clip has 12 frames: give a shorter --model\.mask_time_length"
@@ -293,7 +298,7 @@ def test_the_encoder_with_its_mask_vector_and_all_else_have_a_rate_each(strategy
     assert all(name.startswith("encoder.") for name in inside)
     assert all(name.startswith("adaptation.") for name in outside)
     assert inside | outside == set(trainable(model))
-    assert ("encoder.model.masked_spec_embed" in inside) == (strategy is TAPT)
+    assert ("encoder.model.masked_spec_embed" in inside) == (strategy in {TAPT, Vesper})
 
 
 @every_pretraining
@@ -332,6 +337,7 @@ def test_the_report_says_what_was_heard(strategy, corpus):
     said = model.report()
     assert said["adapted_on"]["split"] == "train"
     assert ("units" in said) == (strategy is PTAPT)
+    assert ("targets" in said) == (strategy is Vesper)
 
 
 # Units and the run ------------------------------------------------------------------------------------------
