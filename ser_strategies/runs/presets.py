@@ -96,6 +96,13 @@ def _ptapt(start: Start) -> tuple[StageWords, ...]:
     return StageWords("1-teacher", first), StageWords("2-adapt", second), StageWords("3-finetune", third)
 
 
+def _vesper(start: Start) -> tuple[StageWords, ...]:
+    # Clips of a second have no room for the paper's large spans.
+    first = start.adapted("Vesper", *(("--model.large_length=12",) if start.drawn else ()))
+    second = start.tuned("VanillaFineTuning", encoder=f"{start.folder}/1-compress/best.ckpt")
+    return StageWords("1-compress", first), StageWords("2-finetune", second)
+
+
 Preset = Callable[[Start], tuple[StageWords, ...]]
 PRESETS: dict[str, Preset] = {
     "frozen": _single("PartialFineTuning", _no_blocks),
@@ -106,4 +113,5 @@ PRESETS: dict[str, Preset] = {
     "cached": _single("CachedFineTuning", _few_blocks),
     "tapt": _tapt,
     "ptapt": _ptapt,
+    "vesper": _vesper,
 }

@@ -21,7 +21,7 @@ class Vesper(Pretraining):
     it learns the teacher's middle layer, behind large masks in its middle the teacher's last one. Masks begin
     where the speech is loud. Fine-tune from the result, which costs less wherever it is used.
 
-    Chen et al., Vesper: A compact and effective pretrained model for speech emotion recognition (2024).
+    Chen et al., Vesper: A compact and effective pretrained model for speech emotion recognition (2023).
 
     Args:
         encoder: The teacher: a hub id, a folder, a checkpoint of an earlier stage, or `random:<size>`.

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import safe_open
 
 from ser_strategies.cli import main
@@ -15,6 +16,12 @@ DATA = ("--data=Synthetic", f"--data.speakers={SPEAKERS}", f"--data.utterances_p
 COMMON = (f"--model.encoder={ENCODER}", "--model.mask_time_probability=0.3", "--trainer.max_epochs=1")
 UNITS = ("--model=PTAPT", "--model.clusters=[4,8]", "--model.kmeans_passes=3", *COMMON, *CPU, *DATA)
 CONTRAST = ("--model=TAPT", "--model.fresh_quantiser=true", "--model.negatives=20", *COMMON, *CPU, *DATA)
+# Masks of a clip are its own whatever its batch is: two processes train what one does with twice the batch.
+TARGETS = (
+    *("--model=Vesper", "--model.large_length=12", "--model.cache=frames", "--model.stored=float32"),
+    *("--model.encoder_dropout=0", "--model.optimizer=SGD", "--model.encoder_lr=1e-2"),
+    *(f"--model.encoder={ENCODER}", "--trainer.max_epochs=1", *CPU, *DATA),
+)
 # Lightning starts the second process with the words of the first.
 SCRIPT = """
 import json, sys
@@ -42,7 +49,11 @@ def together(tmp_path_factory):
 
 
 def kinds(folder: Path) -> dict[str, tuple[str, ...]]:
-    return {"units": (*UNITS, f"--model.teacher={folder / 'teacher/best.ckpt'}"), "contrast": CONTRAST}
+    return {
+        "units": (*UNITS, f"--model.teacher={folder / 'teacher/best.ckpt'}"),
+        "contrast": CONTRAST,
+        "targets": TARGETS,
+    }
 
 
 def stored(folder: Path) -> tuple[str, dict[str, list[list[int]]], dict]:
@@ -58,7 +69,7 @@ def stored(folder: Path) -> tuple[str, dict[str, list[list[int]]], dict]:
     return store.name, units, json.loads((store / "units.json").read_text())
 
 
-@pytest.mark.parametrize("kind", ["units", "contrast"])
+@pytest.mark.parametrize("kind", ["units", "contrast", "targets"])
 def test_two_processes_validate_like_one_and_on_the_same_units(kind, together, here):
     folder, _ = together
     best = here / "best.ckpt"
@@ -84,6 +95,23 @@ def test_two_processes_train_on_every_masked_frame_together(together):
         assert found["steps"] == 3
         assert found["metrics"]["train/masked_frames"] > 500  # a half has less
         assert 0 < found["metrics"]["train/loss"] < 10
+
+
+def test_two_processes_train_the_student_of_one_with_twice_the_batch(together, here):
+    folder, _ = together
+    main(["fit", *TARGETS, *ONE, "--trainer.default_root_dir=one"])
+    main(["fit", *TARGETS, *ONE, "--trainer.default_root_dir=still", "--model.encoder_lr=0"])
+    one, still, two = (
+        torch.load(path / "last.ckpt", weights_only=True)["state_dict"]
+        for path in (here / "one", here / "still", folder / "targets")
+    )
+    moved = 0.0
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, atol=2e-6, rtol=1e-4, msg=name)
+        moved = max(moved, (weight - still[name]).abs().max().item())
+    assert moved > 1e-3, "weights that never move are the same in any number of processes"
+    keys = [path.name for path in (folder / "frames").iterdir()]
+    assert keys == [path.name for path in (here / "frames").iterdir()]
 
 
 def test_two_processes_that_adapt_warn_of_nothing(together):

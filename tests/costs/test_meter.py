@@ -94,7 +94,9 @@ def test_every_strategy_says_all_that_it_costs(strategy):
     assert costs["encoder_trainable_parameters"] == sum(p.numel() for p in trainable(model.encoder).values())
     assert 0 < costs["encoder_moved"] < 1
     assert costs["encoder_tensors_still"] == costs["frozen_tensors_moved"] == 0
-    made = getattr(model, "caching", None) or getattr(model, "unit_source", None)
+    made = next(
+        filter(None, (getattr(model, n, None) for n in ("caching", "unit_source", "target_source"))), None
+    )
     assert (costs["cache_build_seconds"] > 0) == (costs["cache_bytes"] > 0) == (made is not None)
     counted = count_flops(model)
     assert costs["train_flops_per_audio_second"] == pytest.approx(counted.train, rel=0.05)

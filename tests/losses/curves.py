@@ -80,6 +80,13 @@ RUNS: dict[str, tuple[str, ...]] = {
         "--model.teacher=vanilla/best.ckpt",
         "--model.clusters=[8,32]",
     ),
+    "vesper": (
+        "--model=Vesper",
+        "--model.encoder=random:wavlm-tiny-prenorm",
+        "--model.large_length=12",
+        "--model.mixing=0.3",
+        "--model.cache=cache",
+    ),
 }
 # What must have run before, in the same folder.
 AFTER = {"ptapt": "vanilla"}

@@ -306,6 +306,7 @@ def test_the_encoder_with_its_mask_vector_and_all_else_have_a_rate_each(strategy
 def test_a_pretraining_takes_half_precision(strategy, kind, corpus):
     losses = []
     for precision in ("32-true", "bf16-mixed"):
+        torch.manual_seed(0)
         model = build(strategy, kind, **STILL)
         made = trainer(precision=precision, limit_train_batches=1)
         made.fit(model, datamodule=corpus)

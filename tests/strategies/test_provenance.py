@@ -6,9 +6,17 @@ from typing import Any
 import pytest
 import torch
 
-from ser_strategies.strategies import PTAPT, TAPT, LoRAFineTuning, VanillaFineTuning, load_strategy
+from ser_strategies.strategies import PTAPT, TAPT, LoRAFineTuning, VanillaFineTuning, Vesper, load_strategy
 from ser_strategies.strategies.provenance import origins_of
-from tests.strategies.conftest import FRESH, UNITS, WARNINGS, every_one_of, every_pretraining, trainer
+from tests.strategies.conftest import (
+    FRESH,
+    SHORT_SPANS,
+    UNITS,
+    WARNINGS,
+    every_one_of,
+    every_pretraining,
+    trainer,
+)
 from tests.strategies.planned import EACH, Planned
 
 pytestmark = WARNINGS
@@ -39,7 +47,11 @@ def adapted(tmp_path_factory) -> dict[type, Path]:
     folder = tmp_path_factory.mktemp("adapted")
     teacher = folder / "teacher.ckpt"
     fitted(recognizer(KIND), ADAPTED, teacher)
-    models = {TAPT: TAPT(KIND, **FRESH), PTAPT: PTAPT(KIND, teacher=str(teacher), **UNITS)}
+    models = {
+        TAPT: TAPT(KIND, **FRESH),
+        PTAPT: PTAPT(KIND, teacher=str(teacher), **UNITS),
+        Vesper: Vesper(str(teacher), **SHORT_SPANS),
+    }
     for strategy, model in models.items():
         made = trainer(default_root_dir=folder)
         made.fit(model, datamodule=Planned(ADAPTED))
@@ -134,6 +146,7 @@ def test_origins_are_those_of_the_checkpoint_and_of_all_before_it(adapted, gener
         assert (later["splits"], before["splits"]) == (Planned(APART).split_name, own["splits"])
         assert torch.equal(before["heard"]["train"], own["heard"]["train"])
     assert len(origins_of(adapted[PTAPT])) == 2, "itself and its teacher"
+    assert len(origins_of(adapted[Vesper])) == 2, "the same"
 
 
 @every_generation

@@ -24,7 +24,7 @@ CITED = {
     ),
     **{"LoRAFineTuning": "hu2022lora", "wav2vec2": "baevski2020wav2vec", "hubert": "hsu2021hubert"},
     **{"wavlm": "chen2022wavlm", "IEMOCAP": "busso2008iemocap", "MSP-Podcast": "lotfian2019building"},
-    **{"MELD": "poria2019meld", "CREMA-D": "cao2014crema"},
+    **{"Vesper": "chen2023vesper", "MELD": "poria2019meld", "CREMA-D": "cao2014crema"},
 }
 
 

@@ -42,7 +42,7 @@ LIGHT = {role: light for role, (light, _) in COLOURS.items()}
 DARK = {role: dark for role, (_, dark) in COLOURS.items()}
 SERIES = 8
 SHAPES = ("o", "s", "^", "D", "v", "P", "X")
-PRESETS = ("vanilla", "partial", "lora", "mixed-precision", "cached", "tapt", "ptapt", "frozen")
+PRESETS = ("vanilla", "partial", "lora", "mixed-precision", "cached", "tapt", "ptapt", "frozen", "vesper")
 
 
 class Style(NamedTuple):
