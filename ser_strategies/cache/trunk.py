@@ -93,7 +93,7 @@ class Trunk:
 def describe_trunk(
     encoder: Encoder, cut: int, *, stored: StoredFormat, layers: bool | tuple[int, ...] = False
 ) -> Trunk:
-    """The trunk below a cut, where nothing may train; `layers` stores the states below too, or these alone."""
+    """The trunk below a cut, where nothing may train; `layers`: the states below too, or these alone."""
     return Trunk(
         cut=cut,
         layers=layers,
