@@ -11,7 +11,7 @@ from ser_strategies.cache.trunk import LAYOUT, Trunk
 
 
 @dataclass(frozen=True)
-class Cache:
+class CacheListing:
     """A cache as it is on the disk."""
 
     store: FrameStore
@@ -23,39 +23,43 @@ class Cache:
 
 
 @dataclass(frozen=True)
-class Strange:
+class ForeignFolder:
     """A folder among the caches that is none of this version. No build and no run ever looks into it."""
 
     folder: Path
     reason: str
 
 
-def caches(root: Path) -> tuple[list[FrameStore], list[Strange]]:
+def caches(root: Path) -> tuple[list[FrameStore], list[ForeignFolder]]:
     """The caches in a folder, and the foreign folders there, both by their names."""
     found, strange = [], []
     for facts in sorted(root.glob(f"*/{FACTS}")):
         try:
             trunk = Trunk(**json.loads(facts.read_text(encoding="utf-8")))
         except (ValueError, TypeError, RecursionError):
-            strange.append(Strange(facts.parent, f"its {FACTS} is of another version, or of something else"))
+            strange.append(
+                ForeignFolder(facts.parent, f"its {FACTS} is of another version, or of something else")
+            )
             continue
         except OSError as error:
-            strange.append(Strange(facts.parent, f"its {FACTS} cannot be read ({error.strerror})"))
+            strange.append(ForeignFolder(facts.parent, f"its {FACTS} cannot be read ({error.strerror})"))
             continue
         if trunk.layout != LAYOUT:
-            strange.append(Strange(facts.parent, f"its layout is {trunk.layout}, here it is {LAYOUT}"))
+            strange.append(ForeignFolder(facts.parent, f"its layout is {trunk.layout}, here it is {LAYOUT}"))
         elif trunk.digest != facts.parent.name:
-            strange.append(Strange(facts.parent, f"its {FACTS} or its name was changed"))
+            strange.append(ForeignFolder(facts.parent, f"its {FACTS} or its name was changed"))
         else:
             found.append(FrameStore(root, trunk))
     return found, strange
 
 
-def look(store: FrameStore) -> Cache:
+def look(store: FrameStore) -> CacheListing:
     """A cache as its headers describe it; damaged files are set aside."""
     damage = tuple(store.open())
     foreign = filter(_is_foreign, sorted(store.folder.iterdir()))
-    return Cache(store, len(store.keys()), store.size(), days_unused(store.folder), tuple(foreign), damage)
+    return CacheListing(
+        store, len(store.keys()), store.size(), days_unused(store.folder), tuple(foreign), damage
+    )
 
 
 def days_unused(folder: Path) -> float:

@@ -31,7 +31,7 @@ DAMAGED = ".damaged"
 
 
 def default_folder() -> Path:
-    """Where caches are kept if nothing else is said: $SER_STRATEGIES_CACHE, or the user's cache folder."""
+    """The default folder of caches: $SER_STRATEGIES_CACHE, or the user's cache folder."""
     if chosen := os.environ.get("SER_STRATEGIES_CACHE"):
         return as_folder(chosen)
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -63,7 +63,7 @@ class Damage:
 
 
 class Described(Protocol):
-    """What says exactly what a store holds."""
+    """An exact description of the contents of a store."""
 
     @property
     def digest(self) -> str:
@@ -119,7 +119,7 @@ class ShardStore:
         write_shard(self.folder / f"{name}{ENDING}", self.digest, utterances)
 
     def keys(self) -> set[str]:
-        """What sounds are stored."""
+        """The keys of the stored sounds."""
         return {key for header in self._headers.values() for key in header.keys}
 
     def verify(self, wanted: set[str] | None = None, *, threads: int = 2) -> list[Damage]:

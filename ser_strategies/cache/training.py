@@ -31,7 +31,7 @@ CHECKED = 3
 
 @dataclass(frozen=True)
 class FrameCaching:
-    """How a strategy keeps the frames below its cut."""
+    """The way a strategy keeps the frames below its cut."""
 
     folder: str | None = None  # folder of all caches; None takes the user's
     stored: StoredFormat = "bfloat16"

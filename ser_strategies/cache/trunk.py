@@ -1,4 +1,4 @@
-"""Which computation a cache holds the results of: everything that could change them, in one digest."""
+"""The computation behind a cache: everything that could change its contents, in one digest."""
 
 import hashlib
 import json

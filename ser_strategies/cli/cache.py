@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ser_strategies.cache.catalogue import Strange, caches, days_unused, look, remove, remove_damaged
+from ser_strategies.cache.catalogue import ForeignFolder, caches, days_unused, look, remove, remove_damaged
 from ser_strategies.cache.store import FrameStore, as_folder, default_folder
 from ser_strategies.common.errors import PROGRAM, CommandParser, MistypedError
 
@@ -142,7 +142,7 @@ def _verify(stores: list[FrameStore], *, strange: int) -> None:
         sys.exit(1)
 
 
-def _prune(stores: list[FrameStore], strange: list[Strange], options: Any) -> None:
+def _prune(stores: list[FrameStore], strange: list[ForeignFolder], options: Any) -> None:
     going = [cache for cache in map(look, stores) if cache.days >= options.older_than]
     old = [each.folder for each in strange if days_unused(each.folder) >= options.older_than]
     folders = [*(cache.store.folder for cache in going), *old]

@@ -1,4 +1,4 @@
-"""Which utterances make a batch, where, in which order: a function of (seed, epoch), nothing else."""
+"""The utterances of each batch, their process and order: a function of (seed, epoch), nothing else."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What every corpus shares: splits, batches, and what it tells a strategy and a result."""
+"""The common part of all corpora: splits, batches, and facts for strategies and results."""
 
 import sys
 from abc import ABC, abstractmethod
@@ -87,10 +87,8 @@ class Corpus(LightningDataModule, ABC):
         self._renamed = dict(label_map or {})
         self.label_map: LabelMap | None = None
         self.learn_classes(type(self).labels)
-        self.batch_size = batch_size
-        self.batch_seconds = batch_seconds
-        self.workers = workers
-        self.order_seed = order_seed
+        self.batch_size, self.batch_seconds = batch_size, batch_seconds
+        self.workers, self.order_seed = workers, order_seed
         self.augmentation = augmentation
         self.allow_leakage = allow_leakage
         self.dropped: dict[str, int] = {}
@@ -102,7 +100,7 @@ class Corpus(LightningDataModule, ABC):
         self._interrupted: tuple[int, int] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a worker process needs: neither the trainer nor the tables, of which it has its split."""
+        """The state that a worker needs: neither the trainer nor the tables, of which it has its split."""
         kept = {name: value for name, value in self.__dict__.items() if name not in {"splits", "_learned"}}
         return kept | {"trainer": None}
 
@@ -127,7 +125,7 @@ class Corpus(LightningDataModule, ABC):
         """The sound of a row of the table, mono at 16 kHz."""
 
     def ratings(self) -> pd.DataFrame | None:
-        """What single raters said: id, rater, label and dimensions, one judgement a row; None if unknown."""
+        """Judgements of single raters, one a row: id, rater, label and dimensions; None if unknown."""
         return None
 
     def audio_keys(self, table: pd.DataFrame) -> pd.Series | None:
@@ -206,16 +204,16 @@ class Corpus(LightningDataModule, ABC):
         return f"{name}/fold-{self.fold}" if self.protocol.rule.folds > 1 else name
 
     def differences(self) -> list[str]:
-        """Where the corpus is not as it is published."""
+        """Differences of the corpus from the published one."""
         return []
 
     def brands(self) -> list[str]:
-        """What must be said beside every result: what its splits share."""
+        """Warnings to print beside every result: leaks between its splits."""
         blind = ["nobody validates: the last epoch is tested"] if self.protocol.trains_blindly else []
         return [*blind, *(str(leak) for leak in self.splits.leaks), *self._guard.brands]
 
     def facts(self) -> dict[str, Any]:
-        """What a result depends on, as plain data."""
+        """Facts on which a result depends, as plain data."""
         return {
             "task": self.task,
             **self.splits.facts(),
@@ -252,7 +250,7 @@ class Corpus(LightningDataModule, ABC):
         return self.load_batches(name, plan, shuffle=shuffle)
 
     def plan_batches(self, name: Split, *, shuffle: bool, rank: int = 0, processes: int = 1) -> BatchPlan:
-        """Which utterances of a split make a batch, in one of so many processes."""
+        """The plan of a split's batches in one of so many processes."""
         return BatchPlan(
             self.split(name)["seconds"].tolist(),
             batch_size=self.batch_size,
@@ -299,7 +297,7 @@ class Corpus(LightningDataModule, ABC):
     # Where training stands ------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """How far training is within its epoch, and what it learns from, for a checkpoint."""
+        """The progress of training within its epoch, and the utterances it learns from, for a checkpoint."""
         if self.trainer is None:
             return {}
         epoch: Any = self.trainer.fit_loop.epoch_progress.current
@@ -319,7 +317,7 @@ class Corpus(LightningDataModule, ABC):
         return heard_in_fit(self.splits, self.numberings())
 
     def scope(self) -> str:
-        """What makes ids of this corpus different from equal ones of another."""
+        """The prefix that tells ids of this corpus from equal ones of another."""
         return type(self).__name__
 
     def numberings(self) -> Numberings:
@@ -337,10 +335,7 @@ class Corpus(LightningDataModule, ABC):
                 self._check_heard("an encoder that the checkpoint comes from", origin)
 
     def note_origins(self, origins: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        """Refuses to start from a checkpoint that has heard what is to be scored, or brands the result.
-
-        `origins` holds, for each checkpoint that a model starts from, each training behind it.
-        """
+        """Refuses checkpoints that were trained on utterances to be scored, or brands the result."""
         self._origins, self._guard = [], HeardGuard(allowed=self.allow_leakage)
         for source, trainings in origins.items():
             for origin in trainings:

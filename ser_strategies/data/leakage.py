@@ -1,4 +1,4 @@
-"""What two splits of a corpus must not share: speakers, sessions, dialogues, moments, sounds."""
+"""Leaks between two splits of a corpus: shared speakers, sessions, dialogues, moments, sounds."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a listing of folders tells of a corpus: which files are there, how long they are, which are alike."""
+"""Facts about a corpus from a listing of its folders: files, durations, identical sounds."""
 
 import hashlib
 import os
@@ -73,7 +73,7 @@ def _seconds_per_byte(path: Path, size: float) -> float | None:
 
 
 def _header(path: Path) -> Any:
-    """What libsndfile says of a file; None where it is no sound, or one of no or of unknown length."""
+    """The header of a sound file; None where it is no sound, or one of no or of unknown length."""
     try:
         header = soundfile.info(path)
     except (soundfile.LibsndfileError, OSError, TypeError, ValueError):

@@ -21,7 +21,7 @@ Sound = NDArray[np.float32]
 
 
 class Source(Protocol):
-    """What batches are made by: a corpus."""
+    """A maker of batches: a corpus."""
 
     def waveform(self, utterance: Mapping[str, Any]) -> Sound:
         """The sound of a row of the table."""
@@ -34,7 +34,7 @@ class Source(Protocol):
 
 
 class FrameSource(Protocol):
-    """What knows the frames of a split without its sounds: a cache."""
+    """A source of the frames of a split without its sounds: a cache."""
 
     @property
     def unreadable(self) -> Mapping[int, str]:

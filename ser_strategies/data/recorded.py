@@ -1,4 +1,4 @@
-"""What every corpus on a disk shares: where its files are, which classes are asked for, what is missing."""
+"""The common part of all corpora on a disk: their files, the chosen classes, missing sounds."""
 
 import hashlib
 import json
@@ -70,7 +70,7 @@ class RecordedCorpus(Corpus):
         self._assigned: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a worker process needs."""
+        """The state that a worker process needs."""
         return super().__getstate__() | {"_annotated": None, "_assigned": {}}
 
     @abstractmethod
@@ -91,7 +91,7 @@ class RecordedCorpus(Corpus):
         return []
 
     def annotated(self) -> pd.DataFrame:
-        """What the label files say, read once, and the size of each file: `bytes`, empty if it is missing."""
+        """The annotations, read once, with the size of each file: `bytes`, empty if it is missing."""
         if self._annotated is None:
             self.check_root()
             table = self.annotations()
@@ -237,7 +237,7 @@ class RecordedCorpus(Corpus):
             return hashlib.file_digest(file, "blake2b").hexdigest()
 
     def differences(self) -> list[str]:
-        """Where the label files are not as they were published."""
+        """Differences of the label files from the published ones."""
         return [phrase for count in self.card.counts for phrase in count.differences(self.annotated())]
 
     def alternatives(self, leaks: Sequence[Leak]) -> str:

@@ -19,11 +19,11 @@ FEWEST_FOLDS = 3
 
 
 class Rule(Protocol):
-    """What assigns utterances to splits."""
+    """A rule that assigns utterances to splits."""
 
     @property
     def folds(self) -> int:
-        """How many ways to split it knows."""
+        """The number of ways to split that it knows."""
 
     def assign(self, table: pd.DataFrame, fold: int) -> pd.Series:
         """The split of each utterance of a complete table in a fold, from 1; empty where it is left out."""

@@ -91,7 +91,7 @@ class Splits:
         return hashlib.sha256(lines.encode()).hexdigest()[:8]
 
     def facts(self) -> dict[str, Any]:
-        """What must be equal for two results to be comparable, and what is in each split."""
+        """Facts that must be equal for two results to be comparable, and the contents of each split."""
         votes = [column for column in (f"{VOTE}{label}" for label in self.labels) if column in self.table]
         kinds = self.table["path"].dropna().str.extract(r"(\.[^./]*)$", expand=False)
         return {

@@ -85,7 +85,7 @@ def _is_done(target: Path) -> bool:
 
 
 def _extract(channel: ChannelRule, video: Path) -> str:
-    """Why a clip gave no sound, or nothing."""
+    """The reason why a clip gave no sound; empty where it did."""
     try:
         extract_sound(video, video.with_suffix(".flac"), channel=channel)
     except ValueError as error:
@@ -124,7 +124,7 @@ def _deaf() -> Iterator[None]:
 
 
 def _enter() -> None:
-    """What a process does first."""
+    """Prepares a process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     Thread(target=_end_with_parent, daemon=True).start()

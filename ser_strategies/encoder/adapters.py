@@ -13,7 +13,7 @@ from ser_strategies.encoder.identity import EncoderIdentity
 
 
 class Adaptable(Protocol):
-    """What an adapter is put into: an `Encoder`, or what one is being made of."""
+    """A host of an adapter: an `Encoder`, or one in the making."""
 
     @property
     def model(self) -> SpeechModel:
@@ -21,7 +21,7 @@ class Adaptable(Protocol):
 
     @property
     def identity(self) -> EncoderIdentity:
-        """Which encoder it is."""
+        """The identity of the encoder."""
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -58,7 +58,7 @@ class Adapter(ABC):
         """Follows a schedule after an optimizer step, counted from 1, whose gradients are still there."""
 
     def penalty(self) -> Tensor | None:
-        """What is added to the loss of a training step, a scalar; None for nothing."""
+        """A scalar to be added to the loss of a training step; None for nothing."""
         return None
 
     def save(self, folder: Path) -> None:  # noqa: B027 - few have a format of their own

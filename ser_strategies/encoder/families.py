@@ -58,7 +58,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 class RandomShape(NamedTuple):
-    """What `random:<size>` stands for."""
+    """The configuration behind `random:<size>`."""
 
     config: SpeechConfig
     normalise: bool

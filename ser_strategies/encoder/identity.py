@@ -1,4 +1,4 @@
-"""Which encoder this is, exactly: where it came from and a fingerprint of what it computes."""
+"""The exact identity of an encoder: its source and a fingerprint of its computation."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Where encoders come from: the hub, a local folder, a checkpoint of an earlier stage, or chance."""
+"""Sources of encoders: the hub, a local folder, a checkpoint of an earlier stage, or chance."""
 
 import pickle
 import zipfile
@@ -171,7 +171,7 @@ def _from_checkpoint(path: Path) -> LoadedEncoder:
 
 
 def _untrained(path: Path, record: dict[str, Any]) -> LoadedEncoder:
-    """What a checkpoint's weights go into, its adapter not yet there."""
+    """The model for a checkpoint's weights, its adapter not yet there."""
     recorded = EncoderIdentity.from_dict(record["identity"])
     if record["whole"]:
         model = draw_model(FAMILIES[recorded.family].config.from_dict(record["config"]))

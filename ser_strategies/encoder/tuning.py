@@ -1,4 +1,4 @@
-"""Which weights of an encoder train. Nothing else in the library freezes, thaws or adapts one."""
+"""The choice of an encoder's trained weights. Nothing else in the library freezes, thaws or adapts one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

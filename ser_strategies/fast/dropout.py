@@ -32,7 +32,7 @@ class Kept:
 
     @property
     def scale(self) -> float:
-        """What keeps the expected value."""
+        """The factor that keeps the expected value."""
         return STEPS / (STEPS - self.dropped)
 
     def draw(self, like: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a process that trains on a CPU does with memory: what it has freed, and what oneDNN keeps."""
+"""Memory of a process that trains on a CPU: the freed part, and the part that oneDNN keeps."""
 
 import ctypes
 import os

@@ -39,7 +39,7 @@ def use_fused(optimizer: Optimizer) -> None:
 
 
 def fused_choices(optimizer: Optimizer) -> list[bool | None]:
-    """Which groups of an optimizer take fused steps; None where it has no such option or nobody chose."""
+    """Whether each group of an optimizer is fused; None where it has no such option or nobody chose."""
     return [group.get("fused") for group in optimizer.param_groups]
 
 

@@ -51,7 +51,7 @@ def build_part(
 
 
 def imported(option: str, path: str) -> Any:
-    """What stands at the import path that an option was given."""
+    """The object at the import path that an option was given."""
     try:
         return import_path(path)
     except (ValueError, ImportError) as error:

@@ -162,7 +162,7 @@ CLASS_WEIGHTINGS = ("none", "sum-to-one", "inverse-frequency", "balanced")
 
 
 def build_class_weighting(weighting: Part) -> Weighting:
-    """What makes weights of the classes from their counts, by name or by the import path of a function."""
+    """The function from counts to weights of classes, by name or import path."""
     plain = as_plain("class_weights", weighting)
     if isinstance(plain, str) and plain in CLASS_WEIGHTINGS:
         return partial(class_weights, convention=plain)

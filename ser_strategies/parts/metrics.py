@@ -95,7 +95,7 @@ class DimensionScores(ExactMetric):
     """
 
     moments: Tensor
-    """What `merge_moments` merges, (7, dimensions) in float64."""
+    """Moments for `merge_moments`, (7, dimensions) in float64."""
 
     def __init__(self, dimensions: Sequence[str]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What is predicted: how many outputs the head has, how they are trained, scored and read."""
+"""Objectives of prediction: the number of outputs of the head, their loss, their scores, their reading."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
-        """What the outputs say, by column name, (batch,) each."""
+        """The predictions in the outputs, by column name, (batch,) each."""
 
     def frame_loss(self, logits: Tensor, mask: Tensor, batch: Batch) -> Tensor:
         """Loss of logits of the classes for each frame, (batch, frames, classes), a scalar in float32."""

@@ -21,7 +21,7 @@ def alone() -> Iterator[None]:
 
 
 def processes() -> int:
-    """How many processes train together."""
+    """The number of processes that train together."""
     if _ALONE.get():
         return 1
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()

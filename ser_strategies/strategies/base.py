@@ -139,7 +139,7 @@ class Strategy(Checkpointed):
         self._start_afresh()
 
     def _start_afresh(self) -> None:
-        """What a run knows of itself, before there is one."""
+        """State of a run, before there is one."""
         self.fused: list[bool | None] = []
         self.keeps_memory = False
         # Set by a strategy that is only what it says in one number format.
@@ -187,7 +187,7 @@ class Strategy(Checkpointed):
 
     @property
     def monitor(self) -> str:
-        """What is logged of the validation split by which the best checkpoint is chosen."""
+        """The name of the logged validation score that chooses the best checkpoint."""
         return "val/loss"
 
     def sources(self) -> list[str]:
@@ -207,7 +207,7 @@ class Strategy(Checkpointed):
     # Training -------------------------------------------------------------------------------------------
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """What the optimizer trains, as torch's groups, each with a name, by which its rate is logged.
+        """The parameters to train, as torch's groups, each with a name, by which its rate is logged.
 
         Here the encoder's parameters and all others, each with its rate. Another strategy may divide them
         otherwise, and give a group whatever the optimizer takes for one, such as its own weight decay. Each

@@ -227,7 +227,7 @@ class Checkpointed(LightningModule, metaclass=Declaring):
 
 
 def _class_paths(values: Iterable[Any]) -> Iterator[str]:
-    """What stands under `class_path` in values, however deep."""
+    """The values of `class_path` in nested values."""
     for value in values:
         if isinstance(value, Mapping):
             if isinstance(value.get("class_path"), str):

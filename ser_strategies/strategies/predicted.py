@@ -1,4 +1,4 @@
-"""What a recognizer predicts: the names of classes and dimensions, and the objective that learns them."""
+"""Predictions of a recognizer: the names of classes and dimensions, and the objective that learns them."""
 
 from collections.abc import Sequence
 from typing import Any

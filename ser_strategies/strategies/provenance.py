@@ -1,4 +1,4 @@
-"""What a checkpoint was trained and chosen on, its own ancestors included."""
+"""The training and selection data of a checkpoint and its ancestors."""
 
 from pathlib import Path
 from typing import Any

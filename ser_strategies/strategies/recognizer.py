@@ -118,7 +118,7 @@ class Recognizer(Strategy):
         self._prepare_scores()
 
     def _prepare_scores(self) -> None:
-        """Where scores and counts of each split add up."""
+        """The scores and counts of each split, which add up."""
         self._confusions: dict[str, Tensor] = {}
         self.scores = nn.ModuleDict({stage: self.objective.scores() for stage in ("val", "test")})
         # "disable" spares a GPU a look at each value; LossWatch does the looking.
@@ -244,7 +244,7 @@ class Recognizer(Strategy):
         return self._evaluate("test", batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Predictions:
-        """What the model says of one batch."""
+        """The predictions for one batch."""
         outputs = self(batch.waveforms, batch.lengths)
         self.loss_watch.add(f"batch {batch_idx}", batch.ids, outputs.sum(), outputs, training=False)
         return Predictions(batch.ids, batch.paths, self.objective.predict(outputs))

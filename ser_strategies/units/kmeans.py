@@ -97,7 +97,7 @@ class KMeans(NamedTuple):
     counts: Tensor
     """Frames by nearest centre, (clusters,) in int64."""
     passes: int
-    """How often the centres were moved."""
+    """Number of moves of the centres."""
 
 
 def fit_kmeans(

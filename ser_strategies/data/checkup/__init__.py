@@ -1,1 +1,1 @@
-"""What is wrong with a corpus on a disk, and what to do about it."""
+"""Checks of a corpus on a disk: problems, and advice on each."""

@@ -1,4 +1,4 @@
-"""What is wrong with sound files: missing, cut short, silent, clipped. A bad file is a finding, no error."""
+"""Problems of sound files: missing, cut short, silent, clipped. A bad file is a finding, no error."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class AudioFacts:
-    """What is known about one sound file.
+    """Facts about one sound file.
 
     Attributes:
         path: The file; bytes of its name that are not UTF-8 are escaped, so that it can be printed.

@@ -153,7 +153,7 @@ class CREMAD(RecordedCorpus):
             super()._drop_unlabelled(table, drop)
 
     def ratings(self) -> pd.DataFrame | None:
-        """What single raters said of the clips in the chosen mode; of the intention there are none."""
+        """The judgements of single raters in the chosen mode; of the intention there are none."""
         found = list(self.root.glob("finishedResponses.csv"))
         if self.label_set in {"intended", NO_CLASSES} or not found:
             return None

@@ -116,7 +116,7 @@ class IEMOCAP(RecordedCorpus):
         return [*sheets, *(script for script in scripts if script.is_file())]
 
     def ratings(self) -> pd.DataFrame:
-        """What single raters said: a row for each class that one chose, and a row for one's dimensions.
+        """Judgements of single raters: a row for each class that one chose, and a row for one's dimensions.
 
         Raters could choose several classes. Classes go by the names of the chosen set of labels, or by their
         own if it lacks them. An actor who judged their own turns is the rater of that speaker's name.
@@ -195,7 +195,7 @@ def _turns(sheet: Path) -> list[tuple[re.Match[str], list[tuple[int, str]]]]:
 
 
 def _judgements(sheet: Path, number: int, line: str, names: Mapping[str, str]) -> list[dict[str, Any]]:
-    """What one rater said on one line."""
+    """One rater's judgement on one line."""
     rating = RATING.fullmatch(line)
     said = [part.strip() for part in rating["said"].split(";") if part.strip()] if rating else []
     degrees = [DEGREE.fullmatch(part) for part in said]

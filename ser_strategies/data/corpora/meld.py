@@ -145,7 +145,7 @@ class MELD(RecordedCorpus):
         return [f"{place}/{found.get(clip, f'{clip}.flac')}" for clip in clips]
 
     def _folder(self, official: str) -> Path:
-        """Where the clips of train, dev or test are, or should be."""
+        """The folder where the clips of train, dev or test are, or should be."""
         name = FOLDERS[official]
         places = (path for depth in ("", "*/", "*/*/") for path in sorted(self.root.glob(depth + name)))
         outer = next((place for place in places if place.is_dir()), self.root / name)

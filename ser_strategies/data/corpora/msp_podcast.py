@@ -106,7 +106,7 @@ class MSPPodcast(RecordedCorpus):
         return [self._labels(kind) for kind in ("con?ensus", *(["detailed"] if self.votes else []))]
 
     def ratings(self) -> pd.DataFrame | None:
-        """What single raters said; the label is empty where it is none of the chosen classes."""
+        """The judgements of single raters; the label is empty where it is none of the chosen classes."""
         try:
             path = self._labels("detailed")
         except FileNotFoundError:
@@ -114,7 +114,7 @@ class MSPPodcast(RecordedCorpus):
         return self._said(path)
 
     def differences(self) -> list[str]:
-        """Where this copy is not as its release was published."""
+        """Differences of this copy from its release as published."""
         table = self.annotated()
         totals = {count.version: count.total for count in self.card.counts if count.total is not None}
         # A release may be counted in several ways, such as 2.0 and "2.0 without Test3".
@@ -201,7 +201,7 @@ def _taken_apart(path: Path, said: pd.DataFrame) -> pd.DataFrame:
 
 
 def _texts(folder: Path, names: pd.Series) -> Iterator[str | None]:
-    """What is said in each segment; None where there is no transcript."""
+    """The words of each segment; None where there is no transcript."""
     for name in names:
         try:
             yield (folder / f"{name}.txt").read_text(encoding="utf-8", errors="replace").strip()

@@ -1,4 +1,4 @@
-"""How a manifest may be split: by its own columns, by speakers, by chance, or not at all."""
+"""Ways to split a manifest: by its own columns, by speakers, by chance, or not at all."""
 
 from dataclasses import replace
 from typing import Literal, NoReturn, get_args

@@ -126,7 +126,7 @@ def _read_csv(path: Path, text: str, known: Collection[str]) -> Raw:
 
 
 def _delimiter(path: Path, text: str, known: Collection[str]) -> str:
-    """What makes most of the header's cells known names; the usual one where several do."""
+    """The delimiter that makes most of the header's cells known names; of several the usual one."""
     first = next(line for line in text.splitlines() if line.strip(NOTHING))
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
 

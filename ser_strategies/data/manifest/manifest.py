@@ -116,11 +116,11 @@ class Manifest(RecordedCorpus):
         self.dimensions = rows.dimensions
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a worker process needs: not what is in the table."""
+        """The state that a worker process needs: not the contents of the table."""
         return super().__getstate__() | {"_read": None}
 
     def _contents(self) -> tuple[Rows, Protocol]:
-        """What the table says, read once in each process that asks, and the protocol it is split by."""
+        """The rows of the table, read once in each process that asks, and the protocol it is split by."""
         if self._read is None:
             self._read = _read(self.path, **self._how)
         return self._read
@@ -142,7 +142,7 @@ class Manifest(RecordedCorpus):
         return frozenset(self.classes)
 
     def ratings(self) -> pd.DataFrame | None:
-        """What single raters said, if there is a column raters."""
+        """The judgements of single raters, if there is a column raters."""
         return self._contents()[0].votes
 
     def waveform(self, utterance: Mapping[str, Any]) -> Sound:
@@ -191,7 +191,7 @@ class Manifest(RecordedCorpus):
         super().setup(stage)
 
     def alternatives(self, leaks: Sequence[Leak]) -> str:
-        """What to do about the leaks that were found, as the start of a sentence."""
+        """Advice on the leaks that were found, as the start of a sentence."""
         if {leak.relation for leak in leaks} & {"audio", "span"}:
             return f"Leave one row of each such group in {self.path}, or put them in one split"
         if self.protocol.name.startswith("speaker-folds") or "speaker" not in self.annotations():

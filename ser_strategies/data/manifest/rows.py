@@ -1,4 +1,4 @@
-"""What the cells of a manifest mean: files, parts of recordings, people, labels, votes."""
+"""The meaning of the cells of a manifest: files, parts of recordings, people, labels, votes."""
 
 import posixpath
 import re

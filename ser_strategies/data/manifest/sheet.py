@@ -58,7 +58,7 @@ class Sheet:
         return column in self.cells and bool(self.cells[column].notna().any())
 
     def where(self, *rows: int) -> str:
-        """Where rows stand, such as lines 3 and 7."""
+        """The places of rows, such as lines 3 and 7."""
         numbers = listed((self.places[row] for row in rows), "and")
         return f"{self.unit}{'s' if len(rows) > 1 else ''} {numbers}"
 
@@ -128,7 +128,7 @@ def _check_there(path: Path) -> None:
 def _match(
     path: Path, header: Sequence[str], columns: Mapping[str, str], wanted: Sequence[str]
 ) -> dict[str, int]:
-    """Where each of the package's columns is in the header; what the package does not know is left alone."""
+    """Positions of the package's columns in the header; unknown columns are left alone."""
     shown = _listed(header)
     found: dict[str, list[int]] = {}
     for column, name in columns.items():

@@ -1,4 +1,4 @@
-"""Who speaks, what, with which emotion, and how raters judge it: the embedded corpus."""
+"""The embedded corpus: speakers, sentences, emotions and ratings, drawn from a seed."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -38,12 +38,12 @@ class Sentence(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What a transcript shows."""
+        """The sentence as a transcript shows it."""
         return self.spelling.replace("-", "").replace("'", "")
 
     @property
     def syllables(self) -> tuple[str, ...]:
-        """What `voice.speak` takes."""
+        """The syllables that `voice.speak` takes."""
         return tuple(self.spelling.replace(",", f" {PAUSE}").replace("-", " ").split())
 
 

@@ -102,7 +102,7 @@ class Synthetic(Corpus):
         return pd.DataFrame([self._describe(clip, splits[clip.speaker]) for clip in self._clips.values()])
 
     def ratings(self) -> pd.DataFrame:
-        """What each made-up rater says; they are drawn from one pool, but who they are is not kept."""
+        """The judgements of made-up raters, who are drawn from one pool and stay anonymous."""
         rows = [
             {"id": clip.id, "rater": f"{clip.id}/{number}", **rating._asdict()}
             for clip in self._clips.values()

@@ -1,4 +1,4 @@
-"""What is there of a corpus, what is wrong with it, and what to do about it."""
+"""The examination of a corpus: its contents, its problems, and advice on each."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
