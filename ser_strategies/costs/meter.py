@@ -298,5 +298,6 @@ def _last(trainer: Trainer, name: str) -> int | None:
 def _checkpoint_bytes(trainer: Trainer) -> int | None:
     """Bytes of the best checkpoint; of the last where no score has chosen one."""
     kept = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
-    paths = [Path(c.best_model_path) for c in sorted(kept, key=lambda c: not c.monitor) if c.best_model_path]
+    kept.sort(key=lambda each: (each.filename != "best", not each.monitor))
+    paths = [Path(each.best_model_path) for each in kept if each.best_model_path]
     return next((path.stat().st_size for path in paths if path.is_file()), None)

@@ -2,6 +2,8 @@
 
 import atexit
 import logging
+import signal
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -13,15 +15,17 @@ import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ser_strategies.common.errors import MistypedError
 from ser_strategies.costs.meter import CostMeter
 from ser_strategies.data.corpora import CORPORA
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
+from ser_strategies.fit.callbacks import BEST, LAST, RunCheckpoint, check_distinct, check_named, is_mistake
 from ser_strategies.fit.help import short_help
 from ser_strategies.fit.mistakes import check_configs, explained, unwrapped
 from ser_strategies.fit.record import PredictionTable, RunRecord
@@ -34,7 +38,6 @@ from ser_strategies.strategies import STRATEGIES, Strategy
 COMMANDS = ("fit", "validate", "test", "predict")
 # What a model takes from the corpus, and what the option holds as long as nobody gives it.
 LINKED = {"labels": None, "dimensions": ("activation", "valence", "dominance")}
-BEST, LAST = "best", "last"
 # Each is true, known and no news to the user; the reason stands beside it.
 NOISE = (
     "LightningCLI's args parameter is intended",  # the front door hands the arguments over on purpose
@@ -48,6 +51,8 @@ NOISE = (
     ".*Couldn't infer the batch indices.*",  # the table goes by utterance, not by batch index
     ".*It is recommended to use `self.log.*sync_dist=True.*",  # scores are already those of all processes
     ".*The number of training batches .* is smaller than the logging interval.*",  # epochs are logged anyway
+    ".*optimizer_\\{step,zero_grad\\}.*",  # that a step comes after several batches is what was asked for
+    ".*You're using the WeightAveraging callback, but.*",  # what is scored is the average that was kept
 )
 
 
@@ -75,12 +80,18 @@ def in_plain_words() -> Iterator[None]:
     """Makes one sentence of mistakes that are no built-in exceptions."""
     try:
         yield
-    except MisconfigurationException as error:
-        raise ValueError(" ".join(str(error).split())) from error
+    except SIGTERMException:
+        sys.exit(
+            128 + signal.SIGTERM
+        )  # as a shell expects; Lightning's own exit code says that all went well
     except torch.OutOfMemoryError as error:
         reason = str(error).splitlines()[0]
         msg = f"the GPU is out of memory ({reason}): give a smaller --data.batch_size or batch_seconds."
         raise ValueError(msg) from error
+    except (MisconfigurationException, RuntimeError) as error:
+        if not is_mistake(error):
+            raise
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def _leave_group() -> None:
@@ -147,6 +158,8 @@ class StrategyCLI(LightningCLI):
         elif no_limit(config.trainer):
             config.trainer.max_epochs = EPOCHS
         check_trainer(str(self.subcommand), config.trainer)
+        if self.subcommand == "fit":
+            check_named(each.class_path for each in config.trainer.callbacks or [])
         if config.patience is not None and config.patience < 1:
             msg = f"--patience must be 1 or more, got {config.patience}: how many validations to wait."
             raise MistypedError(msg)
@@ -179,6 +192,8 @@ class StrategyCLI(LightningCLI):
         config = self.config_init[self.subcommand].trainer
         folder = Path(config.default_root_dir)
         callbacks = list(config.callbacks or [])
+        if self.subcommand == "fit":
+            check_distinct(callbacks)
         keeps = config.enable_checkpointing is not False
         if config.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(RichProgressBar())
@@ -225,14 +240,16 @@ class StrategyCLI(LightningCLI):
         with ending_as_one(self.trainer), in_plain_words():
             super()._run_subcommand(subcommand)
 
-    def _checkpoints(self, folder: Path) -> list[ModelCheckpoint]:
+    def _checkpoints(self, folder: Path) -> list[RunCheckpoint]:
         # Two, since Lightning's own `save_last` writes only when the best is written too.
         # Where nobody validates, the last epoch is the best.
-        last = ModelCheckpoint(dirpath=folder, filename=LAST, enable_version_counter=False)
-        best = ModelCheckpoint(
+        validates = self.config_init[self.subcommand].trainer.limit_val_batches != 0
+        validates = validates and not self.datamodule.protocol.trains_blindly
+        last = RunCheckpoint(dirpath=folder, filename=LAST, enable_version_counter=False)
+        best = RunCheckpoint(
             dirpath=folder,
             filename=BEST,
-            monitor=None if self.datamodule.protocol.trains_blindly else self.model.monitor,
+            monitor=self.model.monitor if validates else None,
             mode=self.model.monitor_mode,
             enable_version_counter=False,
         )

@@ -53,6 +53,12 @@ WRONG_VALUE = re.compile(
 GOT = re.compile(r"Got value: ([^\n]*)")
 GIVEN = re.compile(r"Given value: ([^\n]*)")
 NO_VALUE = re.compile(r"argument (--[\w.]+): expected one argument")
+SAME_NAME = re.compile(r"Multiple subclasses with name (\w+)\. Give the full class path.*?: ([\w., ]+)\.\s")
+NO_CLASS = re.compile(r"Not a valid subclass of (\w+)\. Got value: ([^\n]*)")
+LEFT_OUT = re.compile(
+    r"a callable class:\s+the following arguments are required: ([\w, ]+).*?class_path='[\w.]*?(\w+)'",
+    re.DOTALL,
+)
 ABSTRACT = re.compile(r"Parser key \"(\w+)\":.*?is abstract.*?NestedArg\(key='([\w.]+)'", re.DOTALL)
 TYPES = {
     "int": "a whole number",
@@ -141,6 +147,23 @@ def explain(report: str, classes: dict[str, type], known: Mapping[str, Sequence[
             f"--{option} {name} is not known: expected one of {', '.join(names)}"
             f"{did_you_mean(name, [*names, *map(short_name, names)])}"
         )
+    if message := _wrong_class(report):
+        return message
+    if "trainer.precision" in report:
+        return _wrong_precision(report)
+    if wrong_type:
+        value = wrong_type[3].splitlines()[0].partition(". Got value")[0]
+        return f"{wrong_type[1]} must be {TYPES.get(wrong_type[2], wrong_type[2])}, got {value!r}."
+    return _first_lines(report)
+
+
+def _wrong_class(report: str) -> str | None:
+    """One sentence where what is given for a class is none, or not enough."""
+    if found := LEFT_OUT.search(report):
+        option = ".".join(KEY.findall(report[: found.start()]))
+        return f"{found[2]} needs {found[1]}: give --{option}.{found[1]} behind it."
+    if found := SAME_NAME.search(report):
+        return f"several classes are called {found[1]}: give one of {found[2]}."
     if found := NO_SUCH_CLASS.search(report):
         option = KEY.findall(report[: found.start()])[-1]
         return f"--{option} {found[1]} cannot be used: {_why_no_class(found[1])}."
@@ -149,12 +172,12 @@ def explain(report: str, classes: dict[str, type], known: Mapping[str, Sequence[
     if found := NO_MODULE.search(report):
         option = ".".join(KEY.findall(report[: found.start()])[-1:]) or "a class"
         return f"{option}: there is no module {found[1]!r}: check its spelling, and that Python finds it."
-    if "trainer.precision" in report:
-        return _wrong_precision(report)
-    if wrong_type:
-        value = wrong_type[3].splitlines()[0].partition(". Got value")[0]
-        return f"{wrong_type[1]} must be {TYPES.get(wrong_type[2], wrong_type[2])}, got {value!r}."
-    return _first_lines(report)
+    if found := NO_CLASS.search(report):
+        option = KEY.findall(report[: found.start()])[-1]
+        return (
+            f"--{option} takes the name of a {found[1]}, or its class_path and init_args; got {found[2]!r}."
+        )
+    return None
 
 
 def _why_no_class(path: str) -> str:

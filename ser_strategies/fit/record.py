@@ -13,12 +13,13 @@ from typing import Any
 import pandas as pd
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint
+from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
 from ser_strategies.common.errors import PROGRAM
 from ser_strategies.common.files import write_json, write_table, write_text
+from ser_strategies.fit.callbacks import BEST, RunCheckpoint, is_mistake
 from ser_strategies.fit.outcome import (
     data_facts,
     result_name,
@@ -73,9 +74,8 @@ class RunRecord(SaveConfigCallback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the scores of the last and the best epoch, and what the best has to give beside them."""
-        kept = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
-        watching = [callback for callback in kept if callback.monitor]
-        best = next(iter([*watching, *(each for each in kept if each.filename == "best")]), None)
+        kept = [c for c in trainer.checkpoint_callbacks if isinstance(c, RunCheckpoint)]
+        best = next((each for each in kept if each.filename == BEST), None)
         score = None if best is None or best.best_model_score is None else best.best_model_score.item()
         epoch = next((epoch for epoch, value in self.validated.items() if value == score), None)
         seconds = time.perf_counter() - self.started if self.seconds is None else self.seconds
@@ -106,7 +106,8 @@ class RunRecord(SaveConfigCallback):
         """Takes away what a run that never wrote a checkpoint has left, since nothing can go on from it."""
         if trainer.is_global_zero and trainer.state.fn == "fit":
             root = Path(trainer.default_root_dir)
-            mistake = isinstance(exception, (ValueError, OSError)) or told_elsewhere() is not None
+            mistake = isinstance(exception, (ValueError, OSError)) or is_mistake(exception)
+            mistake = mistake or told_elsewhere() is not None
             if mistake and not list(root.glob("*.ckpt")):
                 for name in ("config.yaml", "environment.json"):
                     (root / name).unlink(missing_ok=True)

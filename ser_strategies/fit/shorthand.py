@@ -18,6 +18,9 @@ def short_name(kind: str) -> str:
 
 
 FULL_NAMES = {short_name(kind.__name__): kind.__name__ for kind in STRATEGIES}
+# Both torch and Lightning have one; Lightning's says what it watches.
+PLATEAU = {"ReduceLROnPlateau": "lightning.pytorch.cli.ReduceLROnPlateau"}
+WRITTEN_OUT = {"--model": FULL_NAMES, "--model.help": FULL_NAMES, "--model.scheduler": PLATEAU}
 
 
 def with_full_names(words: Sequence[str]) -> list[str]:
@@ -25,10 +28,10 @@ def with_full_names(words: Sequence[str]) -> list[str]:
     found = list(words)
     for index, word in enumerate(found):
         option, given, name = word.partition("=")
-        if given and option in {"--model", "--model.help"}:
-            found[index] = f"{option}={FULL_NAMES.get(name, name)}"
-        elif index and found[index - 1] in {"--model", "--model.help"}:
-            found[index] = FULL_NAMES.get(word, word)
+        if given and option in WRITTEN_OUT:
+            found[index] = f"{option}={WRITTEN_OUT[option].get(name, name)}"
+        elif index and found[index - 1] in WRITTEN_OUT:
+            found[index] = WRITTEN_OUT[found[index - 1]].get(word, word)
     return found
 
 

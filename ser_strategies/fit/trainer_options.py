@@ -1,10 +1,12 @@
 """Options of the trainer: a run's defaults, and those it refuses."""
 
 import math
+import os
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 
@@ -53,9 +55,17 @@ def _check_fit(options: Mapping[str, Any]) -> None:
     if given("overfit_batches"):
         msg = "overfit_batches would replace the batches of the corpus: use limit_train_batches instead."
         raise MistypedError(msg)
-    if given("limit_train_batches") == 0:
-        msg = "limit_train_batches is 0, so nothing would train: give more, or use `validate`."
+    for name in ("limit_train_batches", "max_steps", "max_epochs"):
+        if given(name) == 0 and not isinstance(given(name), bool):
+            msg = f"--trainer.{name} is 0, so nothing would train: give more, or use `validate`."
+            raise MistypedError(msg)
+    if given("barebones"):
+        msg = "--trainer.barebones would keep no checkpoint and no score: leave it out."
         raise MistypedError(msg)
+    if "spawn" in str(given("strategy")):
+        msg = f"--trainer.strategy {given('strategy')} cannot hand a model to its processes: use ddp."
+        raise MistypedError(msg)
+    _check_devices(options)
     for name in ("accumulate_grad_batches", "val_check_interval", "check_val_every_n_epoch"):
         value = given(name)
         if isinstance(value, (int, float)) and (value <= 0 or not math.isfinite(value)):
@@ -77,6 +87,17 @@ def _check_fit(options: Mapping[str, Any]) -> None:
     if _is_over_at_once(given("max_time")):
         got = given("max_time")
         msg = f"--trainer.max_time is {got}, so nothing would train: give DD:HH:MM:SS, as 00:02:00:00."
+        raise MistypedError(msg)
+
+
+def _check_devices(options: Mapping[str, Any]) -> None:
+    """Refuses so many processes on a CPU that the system would end them after minutes."""
+    count, accelerator = options.get("devices"), options.get("accelerator")
+    wanted = int(str(count)) if str(count).isdigit() else 1
+    on_cpu = accelerator == "cpu" or (accelerator in {None, "auto"} and not torch.accelerator.is_available())
+    most = 2 * (os.cpu_count() or 1)
+    if on_cpu and wanted > most:
+        msg = f"--trainer.devices is {wanted}, and this computer has cores for {most} processes: give fewer."
         raise MistypedError(msg)
 
 

@@ -21,6 +21,8 @@ from ser_strategies.encoder.identity import EncoderIdentity
 from ser_strategies.encoder.sources import check_same
 from ser_strategies.parts.choice import as_plain
 
+# Where a checkpoint has weights. With WeightAveraging the first are averages, the second what trains on.
+WEIGHTS, UNAVERAGED = "state_dict", "current_model_state"
 NOT_PLAIN_DATA = ["optimizer", "scheduler"]
 
 
@@ -101,9 +103,8 @@ class Checkpointed(LightningModule, metaclass=Declaring):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what may train, and says on which encoder."""
         kept = self.saved_names()
-        checkpoint["state_dict"] = {
-            name: tensor for name, tensor in checkpoint["state_dict"].items() if name in kept
-        }
+        for weights in {WEIGHTS, UNAVERAGED} & set(checkpoint):
+            checkpoint[weights] = {name: each for name, each in checkpoint[weights].items() if name in kept}
         checkpoint["hyper_parameters"] = dict(self.hparams)
         checkpoint[RECORD] = self.record()
 
@@ -125,6 +126,10 @@ class Checkpointed(LightningModule, metaclass=Declaring):
             check_same(recorded, self.encoder.identity, "the checkpoint")
         self._check_weights(checkpoint["state_dict"])
         self.run_seed = record["seed"]
+        if UNAVERAGED in checkpoint:
+            # WeightAveraging goes on only from all weights, so what never trains is put beside the others.
+            for weights in (WEIGHTS, UNAVERAGED):
+                checkpoint[weights] = self.state_dict() | checkpoint[weights]
 
     def _check_weights(self, found: dict[str, Tensor]) -> None:
         mine = self.state_dict()
