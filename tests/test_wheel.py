@@ -84,6 +84,8 @@ def test_what_is_no_code_travels_too(wheel):
     there = [path for path in (ROOT / "ser_strategies").rglob("*") if path.is_file()]
     wanted = {str(path.relative_to(ROOT)) for path in there if "__pycache__" not in path.parts}
     assert wanted <= set(names)
+    examples = list((ROOT / "examples").rglob("*.yaml"))
+    assert {f"ser_strategies/{path.relative_to(ROOT)}" for path in examples} <= set(names)
     assert {Path(name).suffix for name in wanted} >= {".py", ".json", ".html", ".css", ".typed"}
     assert not [name for name in names if not name.startswith(("ser_strategies/", "ser_strategies-"))]
     assert any(name.endswith("licenses/LICENSE") for name in names)

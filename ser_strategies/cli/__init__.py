@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "train strategies on the same folds and seeds, and report accuracy against cost",
         "compare:run",
     ),
+    "examples": ("copy the examples of the documentation into a new folder", "examples:run"),
 }
 # These do some of their work without torch, and ask for it where they need it.
 WITHOUT_TORCH = frozenset({"predict", "compare"})

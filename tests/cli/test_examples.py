@@ -186,3 +186,13 @@ def test_what_a_reader_copies_is_what_compare_trains(preset, files):
         compared = resolved(*stage.words, "--data=CREMAD")
         assert copied["model"] == compared["model"]
         assert copied["trainer"]["max_epochs"] == compared["trainer"]["max_epochs"]
+
+
+def test_the_examples_come_with_the_package(here, refused, capsys):
+    main(["examples", "mine"])
+    assert "mine/demo/lora.yaml" in capsys.readouterr().out
+    assert {path.name for path in (here / "mine").iterdir()} >= {
+        path.name for path in EXAMPLES.glob("*.yaml")
+    }
+    assert (here / "mine/demo/lora.yaml").read_bytes() == (EXAMPLES / "demo/lora.yaml").read_bytes()
+    assert "is there already" in refused("examples", "mine")
