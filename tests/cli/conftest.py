@@ -15,6 +15,7 @@ from ser_strategies.data.corpus import SPLITS, Corpus
 from tests.contained import contained
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+DEMO = EXAMPLES / "demo"  # runs offline
 ENCODER = "random:wav2vec2-tiny"
 CPU = ("--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false")
 SMALL = ("--data=Synthetic", "--data.speakers=3", "--data.utterances_per_speaker=8", "--trainer.max_epochs=1")

@@ -13,7 +13,7 @@ from ser_strategies import Synthetic
 from ser_strategies.cache import build as building
 from ser_strategies.cli import main
 from tests.cache.conftest import contents, flip, shards, stamps
-from tests.cli.conftest import CPU, ENCODER, EXAMPLES, SMALL, everything_in
+from tests.cli.conftest import CPU, DEMO, ENCODER, SMALL, everything_in
 from tests.cli.test_ddp import launched
 from tests.contained import contained
 
@@ -140,7 +140,7 @@ def test_a_run_builds_what_is_missing_and_other_runs_find_it(here, computed):
 
 
 def test_the_example_says_what_building_it_costs_and_builds(here, capsys):
-    words = ["--config", str(EXAMPLES / "cached.yaml"), *SMALL[1:], *CPU]
+    words = ["--config", str(DEMO / "cached.yaml"), *SMALL[1:], *CPU]
     main(["cache", "estimate", *words])
     assert f"missing: {STORED} sounds" in capsys.readouterr().out
     assert everything_in(here) == set()

@@ -22,7 +22,7 @@ from ser_strategies import PartialFineTuning, Synthetic, compare
 from ser_strategies.cli import main
 from ser_strategies.comparison import Comparison
 from ser_strategies.runs import grid
-from tests.cli.conftest import ENCODER, EXAMPLES, contained, everything_in, only_error
+from tests.cli.conftest import DEMO, ENCODER, EXAMPLES, contained, everything_in, only_error
 
 SMALL = (
     "--data=Synthetic",
@@ -238,7 +238,7 @@ def test_a_run_on_two_processes_is_one_run(here, no_report):
 
 
 def test_a_run_that_is_damaged_or_has_another_name_now(here, no_report):
-    config = yaml.safe_load((EXAMPLES / "vanilla.yaml").read_text())
+    config = yaml.safe_load((DEMO / "vanilla.yaml").read_text())
     config["model"] = {"class_path": "PartialFineTuning", "init_args": {"encoder": ENCODER, "top_blocks": 0}}
     Path("aa.yaml").write_text(yaml.safe_dump(config))
     words = (*SMALL, "--seeds=1", "--epochs=1", "--out=out")

@@ -16,7 +16,7 @@ from ser_strategies.runs.arguments import CompareArguments
 from ser_strategies.runs.fingerprints import DataPrints
 from ser_strategies.runs.grid import merged
 from ser_strategies.runs.plan import plan_grid
-from tests.cli.conftest import EXAMPLES, Noise
+from tests.cli.conftest import DEMO, Noise
 from tests.cli.test_chain_plan import Folds
 
 SMALL = ("--data=Synthetic", "--data.speakers=5", "--data.utterances_per_speaker=8")
@@ -83,12 +83,12 @@ def test_caches_belong_to_the_comparison_unless_they_are_named(here):
     assert cell.hash == only("--strategies", "cached", *SMALL, out="another").hash
     named = only("--strategies", "cached", *SMALL, "--cached.model.cache=mine")
     assert named.cache == "mine"
-    example = only(str(EXAMPLES / "cached.yaml"), *SMALL)
+    example = only(str(DEMO / "cached.yaml"), *SMALL)
     assert example.cache == "out/cache", "what another run has left there would pass for no cost"
 
 
 def test_a_chain_hands_on_within_its_run(here):
-    first, second = planned(str(EXAMPLES / "ptapt"), *SMALL, "--seeds=2")
+    first, second = planned(str(DEMO / "ptapt"), *SMALL, "--seeds=2")
     assert first.facts["strategy"] == "VanillaFineTuning → PTAPT → VanillaFineTuning"
     folder = first.folder
     assert [step.folder for step in first.steps] == [
@@ -127,7 +127,7 @@ def test_the_budget_is_told(here, words, mode):
 
 
 def test_strategies_that_are_one_are_refused(here):
-    config = yaml.safe_load((EXAMPLES / "vanilla.yaml").read_text())
+    config = yaml.safe_load((DEMO / "vanilla.yaml").read_text())
     for name in ("one", "two"):
         Path(f"{name}.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(MistypedError, match="one and two are the same in all that matters"):
@@ -135,7 +135,7 @@ def test_strategies_that_are_one_are_refused(here):
 
 
 def test_what_predicts_no_emotion_is_refused(here):
-    config = EXAMPLES / "tapt" / "1-adapt.yaml"
+    config = DEMO / "tapt" / "1-adapt.yaml"
     Path("adapt.yaml").write_text(config.read_text())
     with pytest.raises(MistypedError, match="TAPT predicts no emotion, so it has no score"):
         planned("adapt.yaml", *SMALL)
@@ -173,7 +173,7 @@ def test_other_sounds_or_labels_are_another_comparison(here, manifest):
 
 
 def test_a_single_configuration_keeps_the_paths_below_its_own_folder(here):
-    config = yaml.safe_load((EXAMPLES / "vanilla.yaml").read_text())
+    config = yaml.safe_load((DEMO / "vanilla.yaml").read_text())
     config["trainer"]["default_root_dir"] = "runs"
     config["model"]["init_args"]["encoder"] = "runs/adapted/best.ckpt"
     config["trainer"]["logger"] = {"class_path": "CSVLogger", "init_args": {"save_dir": "runs/logs"}}

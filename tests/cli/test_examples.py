@@ -17,11 +17,10 @@ from ser_strategies.fit.lightning_cli import quiet
 from ser_strategies.runs.presets import PRESETS, Start
 from ser_strategies.runs.stages import resolve
 from ser_strategies.strategies.provenance import origins_of
-from tests.cli.conftest import CPU, EXAMPLES, everything_in
+from tests.cli.conftest import CPU, DEMO, EXAMPLES, everything_in
 
 pytestmark = pytest.mark.smoke
 
-DEMO = EXAMPLES / "demo"
 SIZE = {"speakers": 3, "utterances_per_speaker": 8}
 TINY = (*(f"--data.{name}={value}" for name, value in SIZE.items()), "--trainer.max_epochs=1", *CPU)
 

@@ -11,8 +11,8 @@ import torch
 from ser_strategies.cli import main
 from tests.cli.conftest import (
     CPU,
+    DEMO,
     ENCODER,
-    EXAMPLES,
     LABELS,
     MIXED,
     NOISE,
@@ -225,7 +225,7 @@ CONFIGURATIONS = {
 
 @pytest.mark.parametrize(("changes", "expected"), CONFIGURATIONS.values(), ids=CONFIGURATIONS)
 def test_a_mistake_in_a_configuration_is_one_sentence(changes, expected, refused):
-    message = refused("fit", "--config", str(changed(EXAMPLES / "demo" / "vanilla.yaml", **changes)), *CPU)
+    message = refused("fit", "--config", str(changed(DEMO / "vanilla.yaml", **changes)), *CPU)
     assert [word for word in expected if word not in message] == [], message
     assert "<class" not in message
 
