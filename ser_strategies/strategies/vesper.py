@@ -97,13 +97,10 @@ class Vesper(Pretraining):
         teacher_blocks = compress(self.encoder, block_selection, blocks, final_norm=final_norm)
         middle = _layer("interlayer", interlayer, self.encoder.block_count, "the student")
         lower = _layer("teacher_layer", teacher_layer, teacher_blocks, "the teacher")
+        caching = FrameCaching(folder=cache, stored=stored, layers=(lower, teacher_blocks))
         self.learn(
             Distillation(self.encoder.size, middle, weights, padding_counts=padding_in_loss),
-            targets=TargetSource(
-                FrameCaching(folder=cache, stored=stored, layers=(lower, teacher_blocks)),
-                live=live_teacher,
-                seconds=teacher_seconds,
-            ),
+            targets=TargetSource(caching, live=live_teacher, seconds=teacher_seconds),
             masking=EnergyMasking(
                 masking,
                 share=mask_time_probability,

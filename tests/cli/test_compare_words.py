@@ -122,11 +122,13 @@ def test_a_budget_is_that_of_the_fine_tuning(words, last):
     assert not set(last) & set(stages[0].words)
 
 
-def test_published_encoders_keep_the_rates_of_their_strategies():
+def test_published_encoders_do_not_learn_at_the_rates_of_random_weights():
     words = arms_of("--strategies", "lora", "--data", "CREMAD", "--model.encoder", "facebook/wav2vec2-base")
     said = " ".join(words["lora"].stages[0].words)
     assert "facebook/wav2vec2-base" in said
-    assert "lr" not in said
+    assert "--model.encoder_lr=5e-4" in said
+    assert "head_lr" not in said
+    assert "FlatThenDecay" not in said
 
 
 MISTAKES = {
