@@ -3,8 +3,7 @@
 import shutil
 from pathlib import Path
 
-from ser_strategies.common.errors import PROGRAM
-from ser_strategies.common.parser import KindParser
+from ser_strategies.common.errors import PROGRAM, CommandParser
 
 PACKAGE = Path(__file__).parents[1]
 # In an installed package beside the code, in a checkout beside the package.
@@ -18,7 +17,7 @@ def run(command: str, arguments: list[str]) -> None:
         command: examples.
         arguments: The words after it.
     """
-    parser = KindParser(prog=f"{PROGRAM} {command}", description="Copy the examples of the documentation.")
+    parser = CommandParser(prog=f"{PROGRAM} {command}", description="Copy the examples of the documentation.")
     parser.add_argument("folder", nargs="?", default="examples", help="a new folder (default: %(default)s)")
     folder = Path(parser.parse_args(arguments).folder).expanduser()
     if folder.exists():
