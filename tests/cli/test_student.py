@@ -1,0 +1,64 @@
+"""Vesper from the command line: estimated, stopped and resumed, and refused as its own teacher."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from ser_strategies.cli import main
+from tests.cli.conftest import CPU, SMALL
+from tests.contained import contained
+
+WORDS = (
+    *("--model=Vesper", "--model.encoder=random:wavlm-tiny-prenorm", "--model.large_length=12"),
+    *("--model.cache=frames", *CPU, *SMALL, "--trainer.max_epochs=2"),
+)
+
+
+def facts(path):
+    return json.loads(Path(path).read_text())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a finished run, and of its cache; look, do not touch."""
+    folder = tmp_path_factory.mktemp("student")
+    with contained(), pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        main(["fit", *WORDS, "--trainer.default_root_dir=whole"])
+    return folder
+
+
+def test_an_estimate_tells_what_the_teachers_frames_take_and_writes_none(run, here, capsys):
+    main(["estimate", "--json", *WORDS])
+    told = json.loads(capsys.readouterr().out)
+    assert list(here.iterdir()) == []
+    costs = facts(run / "whole/costs.json")
+    assert told["cache_missing_bytes"] == told["cache_bytes"]
+    assert told["cache_bytes"] == pytest.approx(costs["cache_bytes"], rel=0.05)
+    main(["estimate", "--json", *WORDS, "--model.live_teacher=true"])
+    assert json.loads(capsys.readouterr().out)["cache_bytes"] == 0
+
+
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(run, here):
+    half = (*WORDS, "--trainer.default_root_dir=half")
+    main(["fit", *half, "--trainer.max_epochs=1"])
+    main(["fit", *half, "--ckpt_path=half/last.ckpt"])
+    resumed, straight = facts("half/fit.json"), facts(run / "whole/fit.json")
+    assert (resumed["epochs"], resumed["steps"]) == (straight["epochs"], straight["steps"])
+    assert (resumed["metrics"], resumed["targets"]) == (straight["metrics"], straight["targets"])
+    found, expected = (
+        torch.load(path / "last.ckpt", weights_only=True)["state_dict"]
+        for path in (Path("half"), run / "whole")
+    )
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_student_that_would_be_its_own_teacher_is_refused_in_a_sentence(run, here, refused):
+    path = run / "whole/best.ckpt"
+    sentence = refused("fit", *WORDS, f"--model.encoder={path}")
+    assert f"{path} is such a student already, and cannot be its own teacher" in sentence
+    assert not (here / "runs").exists()
+    assert not (here / "frames").exists()
