@@ -86,9 +86,9 @@ class Vesper(Pretraining):
         )
         check_choice("masking", masking, Masking)
         check_choice("stored", stored, StoredFormat)
-        for option, spans in {"most_spans": most_spans, "most_large_spans": most_large_spans}.items():
-            check_range(option, spans, 1)
-        check_range("large_length", large_length, 1)
+        spans = {"most_spans": most_spans, "most_large_spans": most_large_spans, "large_length": large_length}
+        for option, value in spans.items():
+            check_range(option, value, 1)
         check_range("mask_time_minimum", mask_time_minimum, 1, most_spans + 1)
         weights = LossWeights(low_weight, high_weight, cross_weight)
         for name, weight in weights._asdict().items():
