@@ -82,8 +82,8 @@ def test_the_folder_gives_the_place_its_name_however_it_is_written(here):
 
 
 MISTAKES = {
-    "no folder": (("--seed", "0"), ("which chain?", "run examples/tapt")),
-    "the folder last": (("--data", "Synthetic", "mine"), ("which chain?",)),
+    "no folder": (("--seed", "0"), ("the chain is missing", "run examples/tapt")),
+    "the folder last": (("--data", "Synthetic", "mine"), ("the chain is missing",)),
     "no such folder": (("nowhere",), ("nowhere does not exist", "1-adapt.yaml")),
     "a file for the folder": (("mine/1-adapt.yaml",), ("1-adapt.yaml is a file", "expected a folder")),
     "an empty folder": (("empty",), ("empty holds no stages", "1-adapt.yaml and 2-finetune.yaml")),

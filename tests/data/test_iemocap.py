@@ -579,7 +579,7 @@ def test_a_fit_without_validation_leaves_the_last_epoch_as_the_best(root, tmp_pa
     assert best["epoch"] == last["epoch"] == 1
     assert all(torch.equal(value, last["state_dict"][name]) for name, value in best["state_dict"].items())
     fit = json.loads((tmp_path / "run" / "fit.json").read_text())
-    assert fit["best"] == {"monitor": None, "score": None}
+    assert fit["best"] == {"monitor": None, "score": None, "epoch": None}
     main(["test", *run])
     result = json.loads((tmp_path / "run" / "test.json").read_text())
     assert result["data"]["brands"] == ["nobody validates: the last epoch is tested"]

@@ -397,7 +397,7 @@ def test_what_is_no_corpus_is_refused(tmp_path):
         FileNotFoundError, match=r"nowhere does not exist: expected the folder of MELD \(http"
     ):
         MELD(tmp_path / "nowhere").everything()
-    with pytest.raises(FileNotFoundError, match=r"not the folder of MELD.* it has no train_sent_emo\.csv or"):
+    with pytest.raises(FileNotFoundError, match=r"not the folder of MELD.* it has no train_sent_emo\.csv, "):
         MELD(tmp_path).everything()
 
 

@@ -61,7 +61,7 @@ def whole_view() -> MaskedView:
 
 def share_of(view: MaskedView, clips: list[int]) -> MaskedView:
     """What a process has of a batch: some of its clips, with no more rows than they need."""
-    some = MaskedView(*(values[clips] for values in view))
+    some = MaskedView(*(values if values is None else values[clips] for values in view))
     rows = int(some.masked.sum(1).max())
     return some._replace(
         places=some.places[:, :rows],

@@ -15,6 +15,7 @@ from ser_strategies.strategies import (
     LoRAFineTuning,
     PartialFineTuning,
     VanillaFineTuning,
+    Vesper,
     load_strategy,
 )
 from tests.strategies.conftest import (
@@ -83,7 +84,8 @@ def test_a_checkpoint_of_a_pretraining_says_what_it_is_in_plain_data(strategy, t
     assert not {"labels", "dimensions"} & set(record)
     options = checkpoint["hyper_parameters"]
     assert options["encoder"] == f"random:{KIND}"
-    assert (options["head_lr"], options["mixing"], options["clusters"]) == (0.02, 0.25, CLUSTERS)
+    assert (options["head_lr"], options["mixing"]) == (0.02, 0.25)
+    assert strategy is Vesper or options["clusters"] == CLUSTERS
     assert not {"optimizer", "scheduler", "self", "options"} & set(options)
 
 
@@ -155,6 +157,8 @@ def test_loading_and_saving_again_changes_nothing(first, tmp_path):
 
 
 def test_an_encoder_comes_through_two_stages(first, tmp_path):
+    if isinstance(first[0], Vesper):
+        pytest.skip("a student is refused as its own teacher: test_vesper.py")
     second = build(type(first[0]), str(first[1]))
     stir(second, seed=1)
     path = saved(second, tmp_path / "b.ckpt")
