@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Callable, Iterable
+from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 
@@ -73,6 +74,10 @@ def inside(room: str) -> list[Path]:
 
 def breaches(files: Iterable[Path], allowed: Callable[[Path], bool]) -> list[str]:
     return [str(path.relative_to(ROOT)) for path in files if not allowed(path)]
+
+
+def test_no_import_leads_back_not_even_a_late_one():
+    TopologicalSorter({name_of(path): imports_of(path) & NAMES for path in FILES}).prepare()
 
 
 def test_only_the_encoder_knows_transformers_and_peft():

@@ -13,7 +13,7 @@ import pandas as pd
 
 from ser_strategies.common.quantities import ScoreWords
 from ser_strategies.comparison import fairness
-from ser_strategies.comparison.comparison import Comparison, score_of
+from ser_strategies.comparison.compared_runs import ComparedRuns, score_of
 from ser_strategies.comparison.ledger import Ledger, LedgerProblem
 from ser_strategies.comparison.ledger_cell import number
 from ser_strategies.comparison.stats.aligned import Aligned
@@ -127,7 +127,7 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(column): value for column, value in row.items()} for row in frame.to_dict("records")]
 
 
-def find(whole: Comparison, fronts: Collection[str] = FRONTS) -> Findings:
+def find(whole: ComparedRuns, fronts: Collection[str] = FRONTS) -> Findings:
     """Gathers what a report tells of a comparison, with the Pareto fronts of these costs."""
     chosen, others, left_out = _choose(whole)
     pairs = _pairs(chosen, left_out)
@@ -169,7 +169,7 @@ def find(whole: Comparison, fronts: Collection[str] = FRONTS) -> Findings:
     )
 
 
-def _choose(whole: Comparison) -> tuple[Comparison, list[Comparison], list[str]]:
+def _choose(whole: ComparedRuns) -> tuple[ComparedRuns, list[ComparedRuns], list[str]]:
     """The strategies of the table, those that need tables of their own, and in words what is left out."""
     if whole.allow_unfair:
         return whole, [], []
@@ -184,7 +184,7 @@ def _choose(whole: Comparison) -> tuple[Comparison, list[Comparison], list[str]]
     return chosen, others, left_out
 
 
-def _shared(group: Comparison, *, lead: bool) -> tuple[Comparison, list[str]]:
+def _shared(group: ComparedRuns, *, lead: bool) -> tuple[ComparedRuns, list[str]]:
     """The runs on folds and seeds that all have; strategies with too few of them are left out."""
     said = []
     while fairness.common_cells(group.finished).empty and len(group.names) > 1:
@@ -206,7 +206,7 @@ def _shared(group: Comparison, *, lead: bool) -> tuple[Comparison, list[str]]:
     return shared, said
 
 
-def _pairs(chosen: Comparison, left_out: list[str]) -> tuple[Difference, ...]:
+def _pairs(chosen: ComparedRuns, left_out: list[str]) -> tuple[Difference, ...]:
     try:
         return tuple(chosen.differences())
     except ValueError as error:  # what is not alike may be allowed in a table, and yet not be subtracted
@@ -235,12 +235,12 @@ def _genders(aligned: Iterable[Aligned]) -> dict[str, str]:
     return {}
 
 
-def _configurations(chosen: Comparison, names: list[str]) -> dict[str, list[dict[str, Any]]]:
+def _configurations(chosen: ComparedRuns, names: list[str]) -> dict[str, list[dict[str, Any]]]:
     first = chosen.finished.drop_duplicates("name").set_index("name")["hash"]
     return {name: chosen.ledger.configurations(first[name]) for name in names}
 
 
-def _curves(chosen: Comparison, names: list[str]) -> dict[str, Curve]:
+def _curves(chosen: ComparedRuns, names: list[str]) -> dict[str, Curve]:
     found = {}
     for name in names:
         rows = chosen.finished[chosen.finished["name"] == name]
@@ -273,7 +273,7 @@ def _mean_curve(runs: list[tuple[np.ndarray, np.ndarray]]) -> Curve:
     return Curve(*(tuple(each.tolist()) for each in (times, mean, mean - half, mean + half)))
 
 
-def _times(chosen: Comparison, names: list[str]) -> dict[str, dict[str, float]]:
+def _times(chosen: ComparedRuns, names: list[str]) -> dict[str, dict[str, float]]:
     """Mean seconds of the parts of a run; a strategy of which one run does not know them has none."""
     found = {}
     for name in names:
@@ -298,7 +298,7 @@ def _spent(stages: list[dict[str, Any]]) -> dict[str, float] | None:
     return {"earlier stages": earlier, **parts} if before else parts
 
 
-def _data(chosen: Comparison) -> dict[str, dict[str, Any]]:
+def _data(chosen: ComparedRuns) -> dict[str, dict[str, Any]]:
     """Facts of the data by fold, each from one run of the fold."""
     found = {}
     for fold, run in chosen.finished.drop_duplicates("fold")[["fold", "hash"]].itertuples(index=False):

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ser_strategies.common.files import inert, write_json, write_text
 from ser_strategies.common.quantities import ScoreWords
-from ser_strategies.comparison.comparison import Comparison
+from ser_strategies.comparison.compared_runs import ComparedRuns
 from ser_strategies.comparison.findings import Findings, find
 from ser_strategies.comparison.report.html import page, table_of
 from ser_strategies.comparison.report.markdown import document
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ser_strategies.comparison.report.picture import Picture
 
 
-def write_report(comparison: Comparison, folder: Path) -> Path:
+def write_report(comparison: ComparedRuns, folder: Path) -> Path:
     """Writes report.html, report.md, table.csv, table.tex, report.json and pictures/*.svg and *.png.
 
     Returns:
@@ -48,7 +48,7 @@ def write_findings(findings: Findings, folder: Path) -> Path:
 
 
 def plot(
-    comparison: Comparison,
+    comparison: ComparedRuns,
     path: str | Path | None,
     picture: str,
     *,
@@ -75,7 +75,7 @@ def plot(
     return drawn
 
 
-def table_html(comparison: Comparison) -> str:
+def table_html(comparison: ComparedRuns) -> str:
     """The table of a comparison for a notebook."""
     return table_of(overview(comparison.table(), ScoreWords(comparison.score)))
 

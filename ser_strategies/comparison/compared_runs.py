@@ -1,8 +1,8 @@
-"""A comparison of strategies: what a ledger says, in one table, with its uncertainty and its cost."""
+"""The runs of a ledger side by side: one table, its uncertainty and its cost, and what is not comparable."""
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
 import pandas as pd
 
@@ -10,20 +10,16 @@ from ser_strategies.comparison import fairness
 from ser_strategies.comparison.ledger import Ledger, LedgerProblem
 from ser_strategies.comparison.predictions import RunPredictions
 from ser_strategies.comparison.stats.aligned import Aligned
-from ser_strategies.comparison.stats.clusters import counted
 from ser_strategies.comparison.stats.differences import Difference, differences
 from ser_strategies.comparison.stats.fronts import Front, pareto
 from ser_strategies.comparison.stats.scores import Score, score_named
 from ser_strategies.comparison.summary import marks_of, table_of
 
-if TYPE_CHECKING:
-    from ser_strategies.comparison.report.picture import Picture
-
 COST = "cost/fit_seconds"
 MARGIN = 2.0
 
 
-class Comparison:
+class ComparedRuns:
     """The finished runs of a ledger, side by side.
 
     Args:
@@ -205,50 +201,6 @@ class Comparison:
     def problems(self) -> tuple[LedgerProblem, ...]:
         """Failed or unreadable parts of the ledger, and of its predictions."""
         return (*self.ledger.problems, *self._predictions.problems, *self._read[1])
-
-    # What is shown --------------------------------------------------------------------------------------
-
-    def plot(self, path: str | Path | None = None, picture: str = "pareto", **options: Any) -> "Picture":
-        """Draws one picture of the report; a notebook shows it.
-
-        Args:
-            path: A file to write it to, too; its ending says how: .svg, .png or .pdf.
-            picture: pareto, curves, differences, confusion, reliability, speakers or times.
-            **options: For pareto `cost`, a column of costs; `width` in pixels.
-
-        Returns:
-            A figure of matplotlib.
-        """
-        # The one import that leads up: a report is made of findings, and these of comparisons.
-        from ser_strategies.comparison.report import writing
-
-        return writing.plot(self, path, picture, **options)
-
-    def report(self, folder: str | Path | None = None) -> Path:
-        """Writes the report: report.html, report.md, table.csv, table.tex, report.json and the pictures.
-
-        It covers what may be compared: the largest group of strategies that are alike, on the folds and seeds
-        that all of them have; it says what is left out, and why. Without a `folder` it goes into that of the
-        ledger.
-
-        Returns:
-            The page, report.html.
-        """
-        from ser_strategies.comparison.report import writing
-
-        return writing.write_report(self, Path(folder) if folder else self.ledger.folder)
-
-    def __repr__(self) -> str:
-        many = f"{counted(len(self.finished), 'finished run')} of {', '.join(self.names)}"
-        return f"<Comparison by {self.score}: {many}; in {self.ledger.folder}>"
-
-    def _repr_html_(self) -> str | None:
-        from ser_strategies.comparison.report import writing
-
-        try:
-            return writing.table_html(self)
-        except ValueError:  # not to be shown in one table
-            return None
 
     # How ------------------------------------------------------------------------------------------------
 
