@@ -1,44 +1,15 @@
 """Anybody's own recordings, described by a table: the file of each utterance, its label, who speaks."""
 
-import hashlib
-import unicodedata
-from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
-from pathlib import Path, PurePosixPath
-from typing import Any, Unpack, final
+from typing import Unpack, final
 
-import numpy as np
-import pandas as pd
-
-from ser_strategies.common.sampling import SAMPLE_RATE
-from ser_strategies.common.wording import listed
-from ser_strategies.data.audio import read_audio
 from ser_strategies.data.corpus_options import RecordedOptions, expanded
-from ser_strategies.data.heard import Numberings, content_numbers
-from ser_strategies.data.leakage import Leak
-from ser_strategies.data.loading import Sound
-from ser_strategies.data.manifest.assigning import (
-    EMPTY_ADVICE,
-    FOLD,
-    SPLIT,
-    TEST_ONLY,
-    ProtocolName,
-    ValName,
-    choose_protocol,
-)
-from ser_strategies.data.manifest.rows import Rows, understand
-from ser_strategies.data.manifest.sheet import canonical, read_sheet
-from ser_strategies.data.protocol import OWN, Card, Protocol
-from ser_strategies.data.recorded import NO_CLASSES, RecordedCorpus
-from ser_strategies.data.rules import SPLITS
-from ser_strategies.data.table import TEXT, VOTE
-
-# Seconds by which a part may end after its recording: annotations are seldom exact to the sample.
-SLACK = 0.5
+from ser_strategies.data.manifest.assigning import ProtocolName, ValName
+from ser_strategies.data.manifest.described import DescribedCorpus
+from ser_strategies.data.manifest.sheet import Sheet, read_sheet
 
 
 @final
-class Manifest(RecordedCorpus):
+class Manifest(DescribedCorpus):
     """Your own recordings, described by a table: a row for each utterance.
 
     The table is CSV (with commas, semicolons, tabs or bars), JSON lines or parquet; text is UTF-8, or UTF-16
@@ -74,8 +45,6 @@ class Manifest(RecordedCorpus):
         encoding: What a text table is written in, such as cp1252; null takes UTF-8, or UTF-16 that says so.
     """
 
-    reads_parts = True
-
     def __init__(
         self,
         path: str,
@@ -90,214 +59,19 @@ class Manifest(RecordedCorpus):
         encoding: str | None = None,
         **options: Unpack[RecordedOptions],
     ) -> None:
-        self.path = expanded("path", path)
-        folder = self.path.parent if root is None else expanded("root", root)
-        self._how: dict[str, Any] = {
-            "root": folder,
-            "classes": _names("classes", classes),
-            "dimensions": _names("dimensions", dimensions),
-            "columns": dict(columns or {}),
-            "encoding": encoding,
-            "protocol": protocol,
-            "folds": folds,
-            "val": val,
-        }
-        self._read: tuple[Rows, Protocol] | None = None
-        rows, chosen = self._contents()
-        # A manifest that is called none.csv has classes all the same.
-        named = self.path.stem if self.path.stem != NO_CLASSES else self.path.name
-        # Elsewhere these two belong to the class; here the user brings them.
-        self.card = Card(
-            name=str(self.path), request="the files that its column path names", protocols=(chosen,)
+        self._columns, self._encoding = dict(columns or {}), encoding
+        table = expanded("path", path)
+        super().__init__(
+            table,
+            table.parent if root is None else expanded("root", root),
+            classes=classes,
+            dimensions=dimensions,
+            protocol=protocol,
+            folds=folds,
+            val=val,
+            **options,
         )
-        self.label_sets = {named: {name: name for name in rows.classes}, NO_CLASSES: {}}
-        super().__init__(str(folder), labels=named if rows.classes else NO_CLASSES, protocol=None, **options)
-        self.learn_classes(rows.classes)
-        self.dimensions = rows.dimensions
 
-    def __getstate__(self) -> dict[str, Any]:
-        """The state that a worker process needs: not the contents of the table."""
-        return super().__getstate__() | {"_read": None}
-
-    def _contents(self) -> tuple[Rows, Protocol]:
-        """The rows of the table, read once in each process that asks, and the protocol it is split by."""
-        if self._read is None:
-            self._read = _read(self.path, **self._how)
-        return self._read
-
-    def annotations(self) -> pd.DataFrame:
-        """Every row of the table."""
-        return self._contents()[0].table
-
-    def scope(self) -> str:
-        """Elsewhere ids are the corpus' own; here other tables may well have the same."""
-        return f"{type(self).__name__} {self.root.resolve()}"
-
-    def numberings(self) -> Numberings:
-        """By content too: the folder may be moved, or copied to another machine."""
-        return {**super().numberings(), "content": partial(content_numbers, self.root)}
-
-    def codes(self) -> frozenset[str]:
-        """The classes themselves."""
-        return frozenset(self.classes)
-
-    def ratings(self) -> pd.DataFrame | None:
-        """The judgements of single raters, if there is a column raters."""
-        return self._contents()[0].votes
-
-    def waveform(self, utterance: Mapping[str, Any]) -> Sound:
-        """The sound of an utterance; of a longer recording only its part is read."""
-        start, end = utterance["start"], utterance["end"]
-        if np.isnan(start):
-            return super().waveform(utterance)
-        path = self.root / utterance["path"]
-        sound = read_audio(path, channels=self.channels, start=start, end=end)
-        heard = start + len(sound) / SAMPLE_RATE
-        if heard < end - SLACK:
-            msg = f"{path} ends at {heard:.2f} s, but the part to {end:g} s: start and end must be seconds."
-            raise ValueError(msg)
-        return sound
-
-    def audio_keys(self, table: pd.DataFrame) -> pd.Series | None:
-        """As for every corpus; parts of one recording are alike only where they overlap."""
-        self.unchecked = []
-        keys = super().audio_keys(table)
-        unknown = int((table["speaker"].isna() & table["split"].notna()).sum())
-        if unknown and self.protocol is not TEST_ONLY:
-            self.unchecked.append(f"whether splits share speakers ({unknown:,} utterances name none)")
-        if keys is None or table["start"].isna().all():
-            return keys
-        parts = pd.DataFrame({"file": keys, "start": table["start"], "end": table["end"]})
-        parts = parts[keys.notna() & table["split"].notna()].fillna({"start": 0.0, "end": np.inf})
-        parts = parts.sort_values(["file", "start"])
-        reached = parts.groupby("file")["end"].cummax().groupby(parts["file"]).shift()
-        fresh = reached.isna() | (parts["start"] >= reached)
-        apart = parts["file"] + " " + fresh.cumsum().astype(str)
-        return apart.reindex(table.index).astype(TEXT)
-
-    def setup(self, stage: str) -> None:
-        """Refuses to go on with an empty split, or with one of which nothing is known."""
-        for name in self.needed(stage):
-            rows = self.split(name)
-            if rows.empty:
-                self._refuse_empty(name)
-            if stage != "predict" and (self.labels or self.dimensions) and not self._known(rows).any():
-                column = "label" if self.labels else listed(self.dimensions)
-                msg = (
-                    f"no utterance of the {name} split of {self.path} has a {column}: fill it in, or only "
-                    f"`predict`, which needs none."
-                )
-                raise ValueError(msg)
-        super().setup(stage)
-
-    def alternatives(self, leaks: Sequence[Leak]) -> str:
-        """Advice on the leaks that were found, as the start of a sentence."""
-        if {leak.relation for leak in leaks} & {"audio", "span"}:
-            return f"Leave one row of each such group in {self.path}, or put them in one split"
-        if self.protocol.name.startswith("speaker-folds") or "speaker" not in self.annotations():
-            return f"Correct {self.path}"
-        column = {OWN.name: SPLIT, "own-folds": FOLD}.get(self.protocol.name.removesuffix("-val-share"))
-        own = f"Correct the column {column} of {self.path}, or choose"
-        return f"{own if column else 'Choose'} --data.protocol speaker-folds"
-
-    @property
-    def task(self) -> str:
-        """The whole name of what is learned and scored; it names the manifest, with classes or without."""
-        classes = (self.label_map.name if self.label_map else "") if self.labels else NO_CLASSES
-        return "/".join(filter(None, (type(self).__name__, self.path.stem, classes, self.split_name)))
-
-    @property
-    def split_name(self) -> str:
-        """The protocol, a hash of what it makes of this table, and the fold."""
-        fold = f"/fold-{self.fold}-of-{self.protocol.rule.folds}" if self.protocol.rule.folds > 1 else ""
-        return f"{self.protocol.name}-v{self.protocol.version}/{self._hash}{fold}"
-
-    @cached_property
-    def _hash(self) -> str:
-        """Elsewhere a version is enough; a user's own table may say something else tomorrow."""
-        table = self.annotations()
-        lines = table["id"] + "\t" + table[FOLD if FOLD in table else SPLIT]
-        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:8]
-
-    def _known(self, table: pd.DataFrame) -> pd.Series:
-        """For each utterance whether anything is known that could be learned."""
-        said = [name for name in table if name in {"label", *self.dimensions} or str(name).startswith(VOTE)]
-        known: pd.Series = table[said].notna().any(axis=1)
-        return known
-
-    def _drop_unlabelled(self, table: pd.DataFrame, drop: Any) -> None:
-        known = self._known(table)
-        # Where no label is known at all, the manifest is there to be predicted.
-        if known.any():
-            drop("the label is empty", ~known)
-
-    def _refuse_absent(self, absent: pd.DataFrame, total: int) -> None:
-        path = self.root / absent["path"].iloc[0]
-        near = _alike(path)
-        hint = f"; there is {near}" if near else ""
-        first = f"{path} ({absent.index.name} {absent.index[0]}{hint})"
-        if len(absent) == total:
-            msg = (
-                f"none of the {total:,} sounds of {self.path} is there, not even {first}: give the folder "
-                f"that its paths are relative to as --data.root."
-            )
-        else:
-            msg = (
-                f"{len(absent):,} of {total:,} sounds of {self.path} are missing, such as {first}: correct "
-                f"the paths, or give --data.damaged skip to go on without them, counted in the result."
-            )
-        raise FileNotFoundError(msg)
-
-    def _refuse_empty(self, name: str) -> None:
-        sizes = ", ".join(f"{split} {len(self.split(split)):,}" for split in SPLITS)
-        lost = self.dropped.get("the sound is missing")
-        advice = EMPTY_ADVICE[self.protocol.name].format(name=name)
-        if self.protocol is OWN and name == "val":
-            advice = f"{advice}, or give --data.val share to take a fifth of train"
-        what = f"{lost:,} sounds are missing, so see to them" if lost else advice
-        msg = f"{self.path} has no {name} under the protocol {self.protocol.name} ({sizes}): {what}."
-        raise ValueError(msg)
-
-
-def _read(
-    path: Path,
-    *,
-    root: Path,
-    classes: tuple[str, ...] | None,
-    dimensions: tuple[str, ...] | None,
-    columns: dict[str, str],
-    encoding: str | None,
-    protocol: str | None,
-    folds: int | None,
-    val: str | None,
-) -> tuple[Rows, Protocol]:
-    dimensions = _names("dimensions", dimensions and tuple(map(canonical, dimensions)))
-    sheet = read_sheet(path, columns=columns, dimensions=dimensions or (), encoding=encoding)
-    rows = understand(sheet, root, classes=classes, dimensions=dimensions)
-    chosen = choose_protocol(sheet, rows.table, protocol, folds=folds, val=val)
-    # From here on the index tells where an utterance stands, for messages.
-    rows.table.index = pd.Index(sheet.places, name=sheet.unit)
-    return rows, chosen
-
-
-def _names(option: str, names: Sequence[str] | None) -> tuple[str, ...] | None:
-    """An option that lists names; in Python it is easily given as one text."""
-    if names is None:
-        return None
-    listed = (names,) if isinstance(names, str) else tuple(names)
-    if isinstance(names, str) or len(set(listed)) < len(listed):
-        got = ", ".join(listed)
-        msg = f"--data.{option} must be a list of different names, as in '[one, two]', got {got}."
-        raise ValueError(msg)
-    return listed
-
-
-def _alike(path: Path) -> Path | None:
-    """A file beside a missing one whose name differs only in case, ending or encoding."""
-
-    def key(name: str) -> str:
-        return unicodedata.normalize("NFC", PurePosixPath(name).stem).casefold()
-
-    if not path.parent.is_dir():
-        return None
-    return next((file for file in path.parent.iterdir() if key(file.name) == key(path.name)), None)
+    def sheet(self, dimensions: tuple[str, ...]) -> Sheet:
+        """The cells of the file."""
+        return read_sheet(self.path, columns=self._columns, dimensions=dimensions, encoding=self._encoding)
