@@ -76,13 +76,13 @@ def chosen_path(option: str, plain: Any, named: Mapping[str, Any]) -> tuple[str,
     raise ValueError(msg)
 
 
-def check_output(option: str, part: nn.Module, inputs: Sequence[Tensor], shape: tuple[int, ...]) -> None:
+def check_output(option: str, part: nn.Module, inputs: Sequence[Any], shape: tuple[int, ...]) -> None:
     """Refuses a stranger's part that makes something else of these inputs; draws no random number."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
             found = part.eval()(*inputs)
         except (TypeError, RuntimeError, ValueError, IndexError) as error:
-            given = ", ".join(str(tuple(each.shape)) for each in inputs)
+            given = ", ".join(_shape(each) for each in inputs)
             msg = f"{option}: {path_of(type(part))} cannot take tensors of shape {given}: {error}."
             raise ValueError(msg) from error
     part.train()
@@ -90,6 +90,13 @@ def check_output(option: str, part: nn.Module, inputs: Sequence[Tensor], shape: 
         got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         msg = f"{option}: {path_of(type(part))} must return a tensor of shape {shape}, got {got}."
         raise ValueError(msg)
+
+
+def _shape(given: Any) -> str:
+    """The shape of a tensor, or of each of several alike."""
+    if isinstance(given, Tensor):
+        return str(tuple(given.shape))
+    return f"{len(given)} times {_shape(given[0])}"
 
 
 def is_own(part: object) -> bool:

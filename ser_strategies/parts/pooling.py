@@ -2,13 +2,22 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ser_strategies.common.class_paths import path_of
-from ser_strategies.parts.choice import Part, as_plain, build_part, check_output, is_own
+from ser_strategies.parts.choice import (
+    Part,
+    as_plain,
+    build_part,
+    check_output,
+    chosen_path,
+    imported,
+    is_own,
+)
 
 SMALLEST_VARIANCE = 1e-5  # the root's slope is infinite at zero, which one frame or constant frames reach
 
@@ -17,13 +26,15 @@ class Pooling(nn.Module, ABC):
     """Turns the valid frames of each clip into one vector, computed in float32 (or float64 if given).
 
     `forward` takes frames (batch, frames, size) and a boolean mask (batch, frames), True where a frame
-    is valid, at least once a clip; it returns (batch, self.size).
+    is valid, at least once a clip; it returns (batch, self.size). One that `takes_layers` is made with their
+    number, `layers`, and its frames are all hidden states of the encoder, a sequence of such tensors.
     """
 
+    takes_layers: ClassVar[bool] = False
     size: int
 
     @abstractmethod
-    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, frames: Any, mask: Tensor) -> Tensor:
         """Pools frames (batch, frames, size) under a mask (batch, frames) to (batch, self.size)."""
 
 
@@ -63,8 +74,8 @@ class MeanStdPooling(Pooling):
         return torch.cat(_uniform_mean_and_std(frames, mask), dim=-1)
 
 
-class AttentiveStatisticsPooling(Pooling):
-    """Mean and standard deviation weighted by how much each frame matters (Okabe et al., 2018).
+class AttentionPooling(Pooling):
+    """Mean weighted by how much each frame matters.
 
     A frame h weighs softmax(v^T tanh(W h + b)), taken over the valid frames of its clip. `hidden` is the size
     of v.
@@ -72,22 +83,35 @@ class AttentiveStatisticsPooling(Pooling):
 
     def __init__(self, size: int, hidden: int = 128) -> None:
         super().__init__()
-        self.size = 2 * size
+        self.size = size
         self.hidden = nn.Linear(size, hidden)
         self.score = nn.Linear(hidden, 1, bias=False)
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Pools frames (batch, frames, size) to (batch, size)."""
+        frames = _clean(frames, mask)
+        return (self.weights(frames, mask).unsqueeze(-1) * frames).sum(dim=1)
+
+    def weights(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """The weight of each frame in its clip, (batch, frames); nought in the padding, which is finite."""
+        scores = _linear(_linear(frames, self.hidden).tanh(), self.score).squeeze(-1)
+        return scores.masked_fill(~mask, -torch.inf).softmax(dim=1)
+
+
+class AttentiveStatisticsPooling(AttentionPooling):
+    """Mean and standard deviation weighted by how much each frame matters (Okabe et al., 2018).
+
+    Frames weigh as in `AttentionPooling`.
+    """
+
+    def __init__(self, size: int, hidden: int = 128) -> None:
+        super().__init__(size, hidden)
+        self.size = 2 * size
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Pools frames (batch, frames, size) to (batch, 2 * size)."""
         frames = _clean(frames, mask)
-        # Autocast would run both products in half precision, and a model kept in bf16 has bf16 weights.
-        with torch.autocast(frames.device.type, enabled=False):
-            weight, bias, score = (
-                parameter.to(frames.dtype)
-                for parameter in (self.hidden.weight, self.hidden.bias, self.score.weight)
-            )
-            scores = F.linear(F.linear(frames, weight, bias).tanh(), score).squeeze(-1)
-        weights = scores.masked_fill(~mask, -torch.inf).softmax(dim=1)
-        return torch.cat(weighted_mean_and_std(frames, weights), dim=-1)
+        return torch.cat(weighted_mean_and_std(frames, self.weights(frames, mask)), dim=-1)
 
 
 class LayerMix(nn.Module):
@@ -113,28 +137,76 @@ class LayerMix(nn.Module):
         return mixed
 
 
+class FactorisedAttentionPooling(Pooling):
+    """Multi-head factorised attention: one mix of layers says which frames matter, another what is pooled.
+
+    Peng et al., An attention-based backend allowing efficient fine-tuning of transformer models for speaker
+    verification (2023). Both mixes are those of `LayerMix`, compressed to `compression` numbers a frame.
+    Each of the `heads` weighs the frames of a clip by a softmax over a linear layer of the compressed keys,
+    and sums the compressed values; the heads stand side by side.
+    """
+
+    takes_layers = True
+
+    def __init__(self, size: int, layers: int, heads: int = 16, compression: int = 128) -> None:
+        super().__init__()
+        for name, value in {"heads": heads, "compression": compression}.items():
+            if value < 1:
+                msg = f"{name} of multi-head factorised attention must be at least 1, got {value}."
+                raise ValueError(msg)
+        self.size = heads * compression
+        self.key_mix, self.value_mix = LayerMix(layers), LayerMix(layers)
+        # Whatever is added to all scores of a head cancels out in its softmax: neither layer has a bias.
+        self.key = nn.Linear(size, compression, bias=False)
+        self.value = nn.Linear(size, compression)
+        self.score = nn.Linear(compression, heads, bias=False)
+
+    def forward(self, frames: Sequence[Tensor], mask: Tensor) -> Tensor:
+        """Pools hidden states, each (batch, frames, size), to (batch, self.size)."""
+        states = [_clean(state, mask) for state in frames]
+        scores = _linear(_linear(self.key_mix(states), self.key), self.score)
+        weights = scores.masked_fill(~mask.unsqueeze(-1), -torch.inf).softmax(dim=1)
+        values = _linear(self.value_mix(states), self.value)
+        # A product and a sum, not a matrix product: that one could run in TF32.
+        pooled = [(each.unsqueeze(-1) * values).sum(dim=1) for each in weights.unbind(-1)]
+        return torch.cat(pooled, dim=-1)
+
+
 # Each is made from the size of a frame.
 POOLINGS: dict[str, type[Pooling]] = {
     "mean": MeanPooling,
     "std": StdPooling,
     "mean+std": MeanStdPooling,
+    "attention": AttentionPooling,
     "attentive": AttentiveStatisticsPooling,
+    "mhfa": FactorisedAttentionPooling,
 }
 
 
-def build_pooling(pooling: Part, size: int) -> Pooling:
-    """The pooling of this name or import path, for frames of the given size.
+def build_pooling(pooling: Part, size: int, layers: int = 1) -> Pooling:
+    """The pooling of this name or import path, for frames of the given size in so many hidden states.
 
     A stranger's is a module that does what `Pooling` says; it need not derive from it.
     """
-    made: Pooling = build_part("pooling", pooling, POOLINGS, nn.Module, size)
+    every = takes_layers(pooling)
+    given = {"layers": layers} if every else {}
+    made: Pooling = build_part("pooling", pooling, POOLINGS, nn.Module, size, **given)
     if not isinstance(getattr(made, "size", None), int):
         msg = f"pooling: {path_of(type(made))} must say in `size` how long its vectors are, a whole number."
         raise ValueError(msg)
     if not is_own(made):
         mask = torch.tensor([[True, True, True], [True, False, False]])
-        check_output("pooling", made, (torch.ones(2, 3, size), mask), (2, made.size))
+        frames: Any = torch.ones(2, 3, size)
+        check_output("pooling", made, ((frames,) * layers if every else frames, mask), (2, made.size))
     return made
+
+
+def takes_layers(pooling: Part) -> bool:
+    """Whether a pooling wants all hidden states of the encoder rather than its frames."""
+    plain = as_plain("pooling", pooling)
+    known = isinstance(plain, str) and plain in POOLINGS
+    made = POOLINGS[plain] if known else imported("pooling", chosen_path("pooling", plain, POOLINGS)[0])
+    return bool(getattr(made, "takes_layers", False))
 
 
 def weighted_mean_and_std(frames: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -147,6 +219,13 @@ def weighted_mean_and_std(frames: Tensor, weights: Tensor) -> tuple[Tensor, Tens
     mean = (weights * frames).sum(dim=1)
     variance = (weights * (frames - mean.unsqueeze(1)).square()).sum(dim=1)
     return mean, variance.clamp(min=SMALLEST_VARIANCE).sqrt()
+
+
+def _linear(values: Tensor, layer: nn.Linear) -> Tensor:
+    """A layer in the number format of the values: autocast would halve it, and so would a model in bf16."""
+    weight, bias = layer.weight.to(values.dtype), layer.bias
+    with torch.autocast(values.device.type, enabled=False):
+        return F.linear(values, weight, None if bias is None else bias.to(values.dtype))
 
 
 def _wide(values: Tensor) -> Tensor:

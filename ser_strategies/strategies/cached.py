@@ -49,7 +49,7 @@ class CachedFineTuning(Recognizer):
         else:
             _check_blocks(top_blocks, self.encoder)
             train_top_blocks(self.encoder, top_blocks)
-        layers = self.mix is not None and top_blocks != "all"
+        layers = self.reads_layers and top_blocks != "all"
         self.caching = FrameCaching(folder=cache, stored=stored, views=views, layers=layers)
 
 

@@ -15,7 +15,7 @@ from ser_strategies.encoder import Frames
 from ser_strategies.encoder.checkpoints import RECORD
 from ser_strategies.encoder.frames import valid_mask
 from ser_strategies.parts.choice import Part
-from ser_strategies.parts.pooling import LayerMix, build_head, build_pooling
+from ser_strategies.parts.pooling import LayerMix, build_head, build_pooling, takes_layers
 from ser_strategies.strategies.base import Strategy
 from ser_strategies.strategies.options import StrategyOptions
 from ser_strategies.strategies.predicted import build_objective, check_names, class_names, dimension_names
@@ -54,8 +54,9 @@ class Recognizer(Strategy):
             predictions and targets, which are NaN where unknown.
         dimension_weight: Weight of the dimensions' loss when both are predicted; that of the classes is 1.
         pooling: How frames become one vector: by their "mean", their standard deviation ("std"), both
-            ("mean+std"), or "attentive" statistics; or the import path of a module that is made from the
-            size of a frame, takes frames and mask, and says its `size`.
+            ("mean+std"), a mean weighted by "attention", "attentive" statistics (both, weighted), or "mhfa",
+            multi-head factorised attention over all hidden states; or the import path of a module that is
+            made from the size of a frame, takes frames and mask, and says its `size`.
         layer_mix: Pool a learned mix of all hidden states of the encoder instead of the last.
         head: What turns the vector into outputs: a "linear" layer, or an "mlp" with a hidden layer before it;
             or the import path of a module that is made from two sizes, of the vector and of the outputs.
@@ -102,8 +103,14 @@ class Recognizer(Strategy):
             label_smoothing=label_smoothing,
             soft_labels=soft_labels,
         )
-        self.mix = LayerMix(self.encoder.block_count + 1) if layer_mix else None
-        self.pool = build_pooling(pooling, self.encoder.size)
+        states = self.encoder.block_count + 1
+        self.mix = LayerMix(states) if layer_mix else None
+        self.pool = build_pooling(pooling, self.encoder.size, states)
+        # Whether all hidden states of the encoder are needed, not only the last.
+        self.reads_layers = layer_mix or takes_layers(pooling)
+        if layer_mix and takes_layers(pooling):
+            msg = f"pooling {pooling!r} weighs the hidden states itself: leave layer_mix off."
+            raise ValueError(msg)
         shape: dict[str, Any] = {"hidden": head_size, "dropout": head_dropout}
         self.head = build_head(head, self.pool.size, self.objective.size, **shape)
         check_range("frame_loss_weight", frame_loss_weight, 0)
@@ -140,10 +147,10 @@ class Recognizer(Strategy):
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
         """Logits of the classes, then dimensions, (batch, outputs), of padded mono sound at 16 kHz."""
-        return self._decide(self.encoder(waveforms, lengths, layers=self.mix is not None))
+        return self._decide(self.encoder(waveforms, lengths, layers=self.reads_layers))
 
     def _frames(self, batch: Batch) -> Frames:
-        layers = self.mix is not None
+        layers = self.reads_layers
         if batch.frames is None or batch.frame_counts is None:
             live: Frames = self.encoder(batch.waveforms, batch.lengths, layers=layers)
             return live
@@ -154,8 +161,8 @@ class Recognizer(Strategy):
         return self.encoder.upper(frames, self.encoder.cut, layers=layers)
 
     def _decide(self, frames: Frames) -> Tensor:
-        values = frames.values if self.mix is None else self.mix(frames.layers)
-        outputs: Tensor = self.head(self.pool(values, frames.mask))
+        values: Any = frames.layers if self.reads_layers else frames.values
+        outputs: Tensor = self.head(self.pool(values if self.mix is None else self.mix(values), frames.mask))
         return outputs.float()
 
     def _answer(self, batch: Batch) -> tuple[Tensor, Tensor]:

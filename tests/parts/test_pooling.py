@@ -3,9 +3,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from ser_strategies.parts.pooling import AttentiveStatisticsPooling, LayerMix, Pooling, build_pooling
+from ser_strategies.parts.pooling import AttentionPooling, LayerMix, Pooling, build_pooling
+from ser_strategies.strategies import PartialFineTuning
 
-NAMES = ["mean", "std", "mean+std", "attentive"]
+NAMES = ["mean", "std", "mean+std", "attention", "attentive", "mhfa"]
+STATES = 3
 SIZE = 6
 LENGTHS = [9, 4, 1, 7]
 
@@ -20,28 +22,55 @@ def clips(dtype: torch.dtype = torch.float32, extra: int = 0) -> tuple[Tensor, T
 
 def make(name: str) -> Pooling:
     torch.manual_seed(0)
-    return build_pooling(name, SIZE)
+    pooling = build_pooling(name, SIZE, STATES)
+    if pooling.takes_layers:
+        for number, mix in enumerate((pooling.key_mix, pooling.value_mix)):
+            mix.logits.data = torch.tensor([0.0, 1.0, -0.5]).roll(number)
+    return pooling
+
+
+def pool(pooling: Pooling, frames: Tensor, mask: Tensor) -> Tensor:
+    """Pools frames, or three layers that are the same numbers in other places."""
+    return pooling(layers(frames) if pooling.takes_layers else frames, mask)
+
+
+def layers(frames: Tensor) -> tuple[Tensor, ...]:
+    return frames, frames.flip(-1), frames[..., [2, 3, 4, 5, 0, 1]]
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    return np.exp(scores) / np.exp(scores).sum(0)
+
+
+def factorised(pooling: Pooling, clip: np.ndarray) -> np.ndarray:
+    p = {name: value.detach().double().numpy() for name, value in pooling.named_parameters()}
+    states = np.stack([clip, clip[:, ::-1], np.roll(clip, -2, 1)])
+    normed = (states - states.mean(2, keepdims=True)) / np.sqrt(states.var(2, keepdims=True) + 1e-5)
+    keys = np.tensordot(softmax(p["key_mix.logits"]), normed, 1) @ p["key.weight"].T
+    values = np.tensordot(softmax(p["value_mix.logits"]), normed, 1) @ p["value.weight"].T + p["value.bias"]
+    return (softmax(keys @ p["score.weight"].T).T @ values).ravel()
 
 
 def reference(pooling: Pooling, name: str, clip: np.ndarray) -> np.ndarray:
+    if name == "mhfa":
+        return factorised(pooling, clip)
     weights = np.full(len(clip), 1 / len(clip))
-    if isinstance(pooling, AttentiveStatisticsPooling):
+    if isinstance(pooling, AttentionPooling):
         w, b, v = (p.detach().double().numpy() for p in pooling.parameters())
-        scores = np.tanh(clip @ w.T + b) @ v[0]
-        weights = np.exp(scores) / np.exp(scores).sum()
+        weights = softmax(np.tanh(clip @ w.T + b) @ v[0])
     mean = weights @ clip
     std = np.sqrt(np.maximum(weights @ (clip - mean) ** 2, 1e-5))
-    return {"mean": mean, "std": std}.get(name, np.concatenate([mean, std]))
+    return {"mean": mean, "attention": mean, "std": std}.get(name, np.concatenate([mean, std]))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_equals_a_loop_over_unpadded_clips(name):
     pooling, (frames, mask) = make(name), clips()
-    pooled = pooling(frames, mask)
+    pooled = pool(pooling, frames, mask)
     assert pooled.shape == (len(LENGTHS), pooling.size)
     for row, length in enumerate(LENGTHS):
         expected = reference(pooling, name, frames[row, :length].double().numpy())
-        np.testing.assert_allclose(pooled[row].detach().numpy(), expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(pooled[row].detach().numpy(), expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -53,7 +82,7 @@ def test_padding_has_no_influence_on_value_or_gradient(name, junk):
         frames, mask = clips(extra=extra)
         frames = frames.masked_fill(~mask.unsqueeze(-1), fill).requires_grad_()
         pooling.zero_grad()
-        pooled = pooling(frames, mask)
+        pooled = pool(pooling, frames, mask)
         pooled.sin().sum().backward()
         assert (frames.grad[~mask] == 0).all()
         return pooled.detach(), frames.grad[mask], [p.grad.clone() for p in pooling.parameters()]
@@ -66,7 +95,7 @@ def test_padding_has_no_influence_on_value_or_gradient(name, junk):
 @pytest.mark.parametrize("length", [1, 5])
 def test_constant_frames_have_finite_gradient(name, dtype, length):
     frames = torch.full((2, length, SIZE), 3.0, dtype=dtype, requires_grad=True)
-    pooled = make(name)(frames, torch.ones(2, length, dtype=torch.bool))
+    pooled = pool(make(name), frames, torch.ones(2, length, dtype=torch.bool))
     pooled.sum().backward()
     assert pooled.isfinite().all()
     assert frames.grad.isfinite().all()
@@ -76,24 +105,26 @@ def test_constant_frames_have_finite_gradient(name, dtype, length):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_computes_in_float32_whatever_comes_in(name, dtype):
     pooling, (frames, mask) = make(name), clips(dtype)
-    expected = pooling(frames.float(), mask)
+    expected = pool(pooling, frames.float(), mask)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        cast = pooling(frames, mask)
-    for pooled in (pooling(frames, mask), cast):
+        cast = pool(pooling, frames, mask)
+    for pooled in (pool(pooling, frames, mask), cast):
         assert pooled.dtype == torch.float32
         assert torch.equal(pooled, expected)
-    assert pooling.to(torch.bfloat16)(frames, mask).dtype == torch.float32
+    assert pool(pooling.to(torch.bfloat16), frames, mask).dtype == torch.float32
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_equals_finite_differences(name):
     pooling, (frames, mask) = make(name).double(), clips(torch.float64)
     frames, mask = frames[1:3, :5], mask[1:3, :5]  # clips of four frames and one
-    assert torch.autograd.gradcheck(lambda f: pooling(f, mask), frames.requires_grad_())
+    assert torch.autograd.gradcheck(lambda f: pool(pooling, f, mask), frames.requires_grad_())
 
 
 def test_unknown_pooling_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"one of mean, std, mean\+std, attentive, got 'max'"):
+    with pytest.raises(
+        ValueError, match=r"one of mean, std, mean\+std, attention, attentive, mhfa, got 'max'"
+    ):
         build_pooling("max", SIZE)
 
 
@@ -134,3 +165,8 @@ def test_layer_mix_computes_in_float32():
 def test_layer_mix_wants_all_states():
     with pytest.raises(ValueError, match="expected 3 hidden states, got 2"):
         LayerMix(3)(states([1.0, 1.0]))
+
+
+def test_a_pooling_of_layers_has_no_use_for_a_mix_of_them():
+    with pytest.raises(ValueError, match="pooling 'mhfa' weighs the hidden states itself"):
+        PartialFineTuning("random:wav2vec2-tiny", num_classes=2, pooling="mhfa", layer_mix=True)

@@ -57,6 +57,7 @@ WARNINGS = pytest.mark.filterwarnings(
     "ignore:.*smaller than the logging interval",  # epochs are logged anyway
     "ignore:.*your dataloader is not resumable",  # it is, through the datamodule
     "ignore:.*Checkpoint directory .* exists and is not empty",  # the same run goes on
+    "ignore:The `srun` command is available",  # on a machine that has SLURM
     "ignore:.*is_gradient_checkpointing. is deprecated",  # between peft and transformers
 )
 
@@ -208,6 +209,10 @@ ROWS: dict[type, Row] = {
         lambda c: student(c) + mask_vector(c), AFTER_CNN, whole=True, options=SHORT_SPANS, head=predictors
     ),
 }
+FACTORISED = {
+    "class_path": "ser_strategies.parts.pooling.FactorisedAttentionPooling",
+    "init_args": {"heads": 2, "compression": 8},
+}
 # The same strategies with other options, for the tests in which options matter.
 VARIANTS: list[tuple[type, Row]] = [
     (VanillaFineTuning, Row(lambda c: cnn(c) + above_cnn(c), AFTER_CNN, True, {"train_cnn": True})),
@@ -240,6 +245,15 @@ VARIANTS: list[tuple[type, Row]] = [
             BLOCKS - 1,
             options={"top_blocks": 1, "layer_mix": True, "stored": "float32"},
             beside={"mix.logits": BLOCKS + 1},
+        ),
+    ),
+    (
+        CachedFineTuning,
+        Row(
+            lambda c: top(c, 1),
+            BLOCKS - 1,
+            options={"top_blocks": 1, "pooling": FACTORISED},
+            head=lambda c: 2 * (BLOCKS + 1) + 8 * (2 * c.hidden_size + 1 + 2) + 16 * CLASSES + CLASSES,
         ),
     ),
 ]
