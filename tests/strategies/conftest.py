@@ -253,7 +253,15 @@ VARIANTS: list[tuple[type, Row]] = [
             lambda c: top(c, 1),
             BLOCKS - 1,
             options={"top_blocks": 1, "pooling": FACTORISED},
-            head=lambda c: 2 * (BLOCKS + 1) + 8 * (2 * c.hidden_size + 1 + 2) + 16 * CLASSES + CLASSES,
+            beside={
+                "pool.key_mix.logits": BLOCKS + 1,
+                "pool.value_mix.logits": BLOCKS + 1,
+                "pool.key.weight": 8 * 64,
+                "pool.value.weight": 8 * 64,
+                "pool.value.bias": 8,
+                "pool.score.weight": 2 * 8,
+            },
+            head=lambda c: 16 * CLASSES + CLASSES,
         ),
     ),
 ]
