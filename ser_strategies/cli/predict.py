@@ -37,6 +37,7 @@ def run(command: str, arguments: list[str]) -> None:
         options.ckpt_path,
         options.paths,
         options.output,
+        window=options.window,
         batch_size=options.batch_size,
         accelerator=options.accelerator,
         encoder=options.encoder,
@@ -54,9 +55,17 @@ def _parser() -> argparse.ArgumentParser:
         description="Write what a checkpoint says of sound files. With --config, or --model and --data, "
         "it predicts the test split of a corpus instead.",
     )
-    parser.add_argument("paths", nargs="+", help="wav, flac, ogg or mp3 files, and folders to search")
+    parser.add_argument(
+        "paths", nargs="+", help="sound files (wav, flac, ogg, mp3, aiff and others), and folders to search"
+    )
     parser.add_argument("--ckpt_path", required=True, help="a checkpoint, such as runs/lora/best.ckpt")
     parser.add_argument("--output", default="predictions.csv", help="the table to write, .csv or .parquet")
+    parser.add_argument(
+        "--window",
+        type=float,
+        metavar="SECONDS",
+        help="one row for each so many seconds of a recording, with start and end (default: one a file)",
+    )
     parser.add_argument("--batch_size", type=int, default=8, help="files in a batch")
     parser.add_argument("--encoder", help="where the encoder is, if it has moved since training")
     parser.add_argument(

@@ -44,7 +44,8 @@ CHANNEL_RULES: Mapping[RuleName, ChannelRule] = {"average": average_channels, "d
 
 # 44.1 kHz needs 70,560; 22,254 Hz would need 89 million, and gigabytes on the way.
 LARGEST_KERNEL = 5_000_000
-SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
+# Codings of films and telephones, which libsndfile does not know.
+OF_FILMS = frozenset({".aac", ".amr", ".m4a", ".mkv", ".mov", ".mp4", ".webm", ".wma"})
 
 
 def read_audio(
@@ -119,10 +120,18 @@ def _named(path: str | Path) -> Iterator[None]:
         yield
     # soundfile stumbles in its own ways over a name that is not UTF-8, and over a stream of unknown length.
     except (soundfile.LibsndfileError, OSError, ValueError, TypeError) as error:
-        reason = "a Git LFS pointer: run `git lfs pull`" if _is_pointer(path) else str(error).rstrip(".")
-        path = str(path).encode("utf-8", "backslashreplace").decode()
-        msg = f"{path} cannot be read as sound ({reason}): expected a wav, flac, ogg or mp3 file."
-        raise ValueError(msg) from error
+        raise ValueError(_unread(path, error)) from error
+
+
+def _unread(path: str | Path, error: Exception) -> str:
+    """What to say of a file that cannot be read."""
+    named = str(path).encode("utf-8", "backslashreplace").decode()
+    kind = Path(path).suffix.lower()
+    if kind in OF_FILMS:
+        example = f"ffmpeg -i {Path(named).name} {Path(named).stem}.wav"
+        return f"{named} is {kind[1:]}, which is not read here: convert it, as by `{example}`."
+    reason = "a Git LFS pointer: run `git lfs pull`" if _is_pointer(path) else str(error).rstrip(".")
+    return f"{named} cannot be read as sound ({reason}): expected a wav, flac, ogg or mp3 file."
 
 
 def _is_pointer(path: str | Path) -> bool:
@@ -131,26 +140,3 @@ def _is_pointer(path: str | Path) -> bool:
             return file.read(64).startswith(b"version https://git-lfs")
     except (OSError, ValueError):
         return False
-
-
-def find_audio(paths: list[str]) -> list[Path]:
-    """The sound files that paths name: files as they are, folders with everything in them, in order."""
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = (
-                file
-                for file in path.rglob("*")
-                # macOS leaves files named ._x beside x, which are no sound.
-                if file.is_file() and file.suffix.lower() in SUFFIXES and not file.name.startswith("._")
-            )
-            found.extend(sorted(inside))
-        elif path.is_file():
-            found.append(path)
-        else:
-            msg = f"no file or folder at {path}."
-            raise FileNotFoundError(msg)
-    if not found:
-        msg = f"no sound in {', '.join(paths)}: expected files that end in {', '.join(sorted(SUFFIXES))}."
-        raise FileNotFoundError(msg)
-    return found

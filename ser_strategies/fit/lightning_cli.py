@@ -52,6 +52,7 @@ NOISE = (
     ".*It is recommended to use `self.log.*sync_dist=True.*",  # scores are already those of all processes
     ".*The number of training batches .* is smaller than the logging interval.*",  # epochs are logged anyway
     ".*optimizer_\\{step,zero_grad\\}.*",  # that a step comes after several batches is what was asked for
+    "The `srun` command is available on your system.*",  # a process on a login node is meant to be one
     ".*You're using the WeightAveraging callback, but.*",  # what is scored is the average that was kept
 )
 

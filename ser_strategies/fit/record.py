@@ -205,6 +205,9 @@ class PredictionTable(BasePredictionWriter):
             ]
             rows.sort(key=lambda row: position[row["id"], row["path"]])
         self.rows = pd.DataFrame(rows)
+        if getattr(getattr(trainer, "datamodule", None), "window", None) is not None:
+            for column, values in enumerate((listed["start"], listed["end"]), start=2):
+                self.rows.insert(column, values.name, values.to_numpy())
         if trainer.is_global_zero and self.output is not None:
             write_table(self.output, self.rows)
             print("\n".join(told(data)))

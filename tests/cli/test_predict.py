@@ -10,6 +10,7 @@ from scipy.signal import resample_poly
 
 from ser_strategies import Synthetic
 from ser_strategies.cli import main
+from ser_strategies.fit.predicting import predict
 from tests.cli.conftest import LABELS, SMALL, VANILLA, everything_in
 
 pytestmark = pytest.mark.smoke
@@ -237,4 +238,29 @@ def test_files_of_which_none_can_be_read_are_an_error_and_leave_no_table(finishe
     message = refused("predict", "--ckpt_path", str(finished.best), "only.wav")
     assert (
         "not one utterance of the split can be read (the first: only.wav cannot be read as sound" in message
+    )
+
+
+def test_samples_and_windows_are_said_what_their_files_are_said(finished, sounds, said_of_corpus, here):
+    names = list(sounds)[:3]
+    said = predict(finished.best, [sounds[name] for name in names], rate=RATE, accelerator="cpu")
+    assert list(said["id"]) == ["0", "1", "2"]
+    assert_probabilities(said, said_of_corpus.loc[names])
+    long = np.concatenate([sounds[name][:8_000] for name in names])
+    soundfile.write("speech.wav", long, RATE, subtype="FLOAT")
+    Path("notes.txt").write_text("no sound")
+    main(["predict", "--ckpt_path", str(finished.best), "--window=0.5", "--accelerator=cpu", "."])
+    cut = pd.read_csv("predictions.csv")
+    assert list(cut.columns) == ["id", "path", "start", "end", *PROBABILITIES, "label"]
+    assert list(zip(cut["start"], cut["end"], strict=True)) == [(0, 0.5), (0.5, 1), (1, 1.5)]
+    first = predict(finished.best, [sounds[name][:8_000] for name in names], rate=RATE, accelerator="cpu")
+    assert_probabilities(cut, first)
+
+
+def test_what_is_no_sound_in_a_folder_is_told(say, sounds, capsys):
+    soundfile.write("one.aiff", next(iter(sounds.values())), RATE)
+    Path("two.m4a").write_bytes(b"a film")
+    assert list(say(".")["path"]) == ["one.aiff"]
+    assert "note: files in these folders that are no sound that can be read: 1 .m4a; convert" in (
+        capsys.readouterr().err
     )

@@ -6,8 +6,7 @@ import soundfile
 import torch
 from torchaudio.functional import resample
 
-from ser_strategies.data.audio import CHANNEL_RULES, find_audio, read_audio, to_sample_rate
-from ser_strategies.fit.predicting import AudioFiles
+from ser_strategies.data.audio import CHANNEL_RULES, read_audio, to_sample_rate
 
 RATE = 16_000
 
@@ -215,70 +214,3 @@ def test_a_part_without_sound_is_named(tmp_path, start, end):
         ValueError, match=rf"{path} holds no sound from {start} s on.*: expected at least one"
     ):
         read_audio(path, start=start, end=end)
-
-
-# Finding ----------------------------------------------------------------------------------------------------
-
-
-def empty(*paths):
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-
-
-def test_folders_are_searched_deeply_and_in_order(tmp_path):
-    names = ["b.flac", "a.wav", "deep/er/c.MP3", "d.ogg"]
-    empty(*(tmp_path / name for name in [*names, "notes.txt", "video.mp4", "wav"]))
-    assert find_audio([str(tmp_path)]) == sorted(tmp_path / name for name in names)
-
-
-def test_files_that_macos_leaves_beside_others_are_skipped(tmp_path):
-    empty(tmp_path / "._a.wav", tmp_path / "a.wav", tmp_path / "deep" / "._b.wav")
-    assert find_audio([str(tmp_path)]) == [tmp_path / "a.wav"]
-
-
-def test_a_folder_named_like_a_sound_is_no_sound(tmp_path):
-    empty(tmp_path / "takes.wav" / "a.wav")
-    assert find_audio([str(tmp_path)]) == [tmp_path / "takes.wav" / "a.wav"]
-
-
-def test_files_are_taken_as_they_are_in_the_order_given(tmp_path):
-    empty(tmp_path / "z.wav", tmp_path / "a.sound", tmp_path / "deep" / "m.wav")
-    given = [str(tmp_path / "z.wav"), str(tmp_path / "deep"), str(tmp_path / "a.sound")]
-    assert find_audio(given) == [tmp_path / "z.wav", tmp_path / "deep" / "m.wav", tmp_path / "a.sound"]
-
-
-def test_a_path_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=f"no file or folder at {tmp_path / 'none'}"):
-        find_audio([str(tmp_path / "none")])
-
-
-def test_a_folder_without_sound_is_named(tmp_path):
-    empty(tmp_path / "notes.txt")
-    with pytest.raises(
-        FileNotFoundError, match=rf"no sound in {tmp_path}: expected files that end in \.flac, "
-    ):
-        find_audio([str(tmp_path)])
-
-
-# Predicting -------------------------------------------------------------------------------------------------
-
-
-def test_files_to_predict_come_as_batches_that_know_only_where_they_are(tmp_path):
-    written(tmp_path / "long.wav", sine(seconds=0.4))
-    written(tmp_path / "short.flac", sine(seconds=0.2))
-    corpus = AudioFiles([str(tmp_path)], batch_size=8)
-    corpus.setup("predict")
-    (batch,) = corpus.predict_dataloader()
-    assert dict(zip(batch.ids, batch.lengths.tolist(), strict=True)) == {"long": 6_400, "short": 3_200}
-    assert set(batch.paths) == {str(tmp_path / "long.wav"), str(tmp_path / "short.flac")}
-    assert batch.labels.tolist() == [-1, -1]
-    assert batch.soft_labels is None
-    assert batch.dimensions is None
-
-
-def test_a_damaged_file_to_predict_is_named(tmp_path):
-    (tmp_path / "a.wav").write_bytes(b"no sound")
-    corpus = AudioFiles([str(tmp_path)])
-    with pytest.raises(ValueError, match=r"a\.wav cannot be read as sound"):
-        list(corpus.predict_dataloader())

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from ser_strategies.data.audio import SUFFIXES
 from ser_strategies.data.checkup.inspection import PROBLEMS, AudioFacts, inspect_all
 from ser_strategies.data.facts import cautions, summary
+from ser_strategies.data.finding import SUFFIXES
 from ser_strategies.data.leakage import find_leaks, is_declared
 from ser_strategies.data.listing import files_in, identical
 from ser_strategies.data.reading import odd_encoding
