@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ser_strategies.estimates.estimating import estimate
     from ser_strategies.fit.frame_cache import build_cache, estimate_cache
     from ser_strategies.fit.predicting import predict
+    from ser_strategies.parts.density import DiffKDE
     from ser_strategies.parts.objectives import Classes, ClassesAndDimensions, Dimensions
     from ser_strategies.parts.pooling import (
         AttentiveStatisticsPooling,
@@ -52,6 +53,7 @@ _HOMES = {
     "ClassesAndDimensions": "parts.objectives",
     "Comparison": "comparison",
     "Corpus": "data.corpus",
+    "DiffKDE": "parts.density",
     "Dimensions": "parts.objectives",
     "Encoder": "encoder",
     "IEMOCAP": "data.corpora.iemocap",
@@ -95,6 +97,7 @@ __all__ = [
     "ClassesAndDimensions",
     "Comparison",
     "Corpus",
+    "DiffKDE",
     "Dimensions",
     "Encoder",
     "LayerMix",
