@@ -32,7 +32,7 @@ IGNORED = {
 # without them is the same run.
 ADDED: dict[str, dict[str, Any]] = {
     "model": {"class_loss": "cross-entropy", "dimension_loss": "ccc"},
-    "data": {"label_map": None, "val": None},
+    "data": {"label_map": None, "val": None, "text_informativeness": 0.0},
 }
 # Defaults that are written otherwise since, and as what.
 FORMERLY: dict[str, dict[str, tuple[Any, Any]]] = {"data": {"folds": (None, 5)}}

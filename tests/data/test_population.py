@@ -206,3 +206,28 @@ def test_any_number_of_raters():
     population = draw_population(1, 4, raters=20)
 
     assert all(len(utterance.ratings) == 20 for utterance in population)
+
+
+@pytest.mark.parametrize("degree", [0.5, 1.0])
+def test_text_tells_of_the_emotion_to_the_degree_that_was_asked_for(degree, population):
+    told = draw_population(10, 400, seed=7, text_informativeness=degree)
+    seen = np.zeros((len(SENTENCES), len(LABELS)))
+    texts = [sentence.text for sentence in SENTENCES]
+    for clip in told:
+        seen[texts.index(clip.text), LABELS.index(clip.label)] += 1 / len(told)
+    right = 0.25 + 0.75 * degree
+    assert seen.max(1).sum() == pytest.approx(right, abs=0.02)
+    bits = (seen * np.log2(np.maximum(seen, 1e-300) / np.outer(seen.sum(1), seen.sum(0)))).sum()
+    wrong = np.maximum(np.array([right, *[(1 - right) / 3] * 3]), 1e-300)
+    assert bits == pytest.approx(2 + (wrong * np.log2(wrong)).sum(), abs=0.03)
+    few = draw_population(10, 40, seed=7, text_informativeness=degree)
+    for clip, plain in zip(few, population, strict=True):
+        said = clip.text != plain.text
+        assert (clip == plain) is not said
+        assert (clip.label, clip.ratings, clip.voice) == (plain.label, plain.ratings, plain.voice)
+
+
+def test_text_tells_nothing_unless_asked(population):
+    assert draw_population(10, 40, seed=7, text_informativeness=0.0) == population
+    with pytest.raises(ValueError, match=r"between 0 and 1, got 1\.5"):
+        draw_population(1, 1, text_informativeness=1.5)

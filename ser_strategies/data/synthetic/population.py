@@ -63,6 +63,9 @@ SENTENCES = (
     Sentence("ka-'lo", -2.0),
 )
 
+# The sentences that go with each class where the text is to tell of it; in the order of `LABELS`.
+TYPICAL = {label: SENTENCES[number :: len(LABELS)] for number, label in enumerate(LABELS)}
+
 _RATER_POOL = 12
 
 
@@ -96,12 +99,18 @@ class SyntheticUtterance:
 
 
 def draw_population(
-    speakers: int, utterances_per_speaker: int, raters: int = 5, seed: int = 0
+    speakers: int,
+    utterances_per_speaker: int,
+    raters: int = 5,
+    seed: int = 0,
+    *,
+    text_informativeness: float = 0.0,
 ) -> tuple[SyntheticUtterance, ...]:
     """Draws the clips of a corpus, speaker by speaker, without rendering them; equal seeds, equal clips.
 
     A speaker says each of their sentences once with every emotion, in random order, so that the classes are
-    balanced and the text does not tell the emotion; genders alternate from speaker to speaker.
+    balanced and the text does not tell the emotion; genders alternate from speaker to speaker. With this
+    chance, `text_informativeness`, a clip says one of the sentences that are typical of its class instead.
     """
     wanted = {"speakers": speakers, "utterances_per_speaker": utterances_per_speaker, "raters": raters}
     for name, count in wanted.items():
@@ -109,6 +118,8 @@ def draw_population(
             raise ValueError(f"{name} must be at least 1, got {count}.")
     if seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}.")
+    if not 0 <= text_informativeness <= 1:
+        raise ValueError(f"text_informativeness must lie between 0 and 1, got {text_informativeness}.")
     biases = np.random.default_rng([seed, 0]).normal(0, RATER_BIAS, (max(_RATER_POOL, raters), 3))
     clips = []
     for person in range(speakers):
@@ -120,6 +131,10 @@ def draw_population(
         for number, turn in enumerate(order.tolist()):
             label = LABELS[(turn + person) % len(LABELS)]
             sentence = SENTENCES[(turn // len(LABELS) + person * rounds) % len(SENTENCES)]
+            # From random numbers of its own: all else is drawn as if the text told nothing.
+            chance = np.random.default_rng([seed, 3, person, number])
+            if chance.random() < text_informativeness:
+                sentence = TYPICAL[label][chance.integers(len(TYPICAL[label]))]
             entropy = (seed, 2, person, number)
             clips.append(_draw_clip(number, voice, expressiveness, label, sentence, raters, biases, entropy))
     return tuple(clips)
