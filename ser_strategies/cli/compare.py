@@ -44,9 +44,9 @@ examples:
 # What the engine takes as it is.
 PASSED = (
     *("jobs", "patience", "deadline", "keep_checkpoints", "retry", "dry_run"),
-    *("score", "baseline", "margin", "allow_unfair", "public"),
+    *("score", "cost", "baseline", "margin", "allow_unfair", "public"),
 )
-OF_REPORT = ("report", "public", "score", "baseline", "margin", "allow_unfair")
+OF_REPORT = ("report", "public", "score", "cost", "baseline", "margin", "allow_unfair")
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -154,6 +154,11 @@ def _parser(command: str) -> CommandParser:
         help="with --report: write it to FOLDER/public, without home folders, users, hosts and tokens",
     )
     add("--score", help="the score that decides, such as f1_macro (default: the one that chooses epochs)")
+    add(
+        "--cost",
+        default="fit_seconds",
+        help="the cost in the first picture, such as inference_bytes (default: fit_seconds)",
+    )
     add("--baseline", metavar="NAME", help="compare all with this one, not every pair")
     add("--margin", type=float, default=2.0, help="points that what is as good may be worse (default: 2)")
     add(

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # What a killed process leaves beside a file ends so.
 UNFINISHED = ".partial"
+# What lies in the folder of a run that is finished and must stay as it is.
+CHECKSUMS = "checksums.json"
 # How a cell begins that a spreadsheet would compute.
 COMPUTED = ("=", "+", "-", "@", "\t", "\r")
 

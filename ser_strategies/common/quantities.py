@@ -66,6 +66,11 @@ def count(value: float | None) -> str:
     return _scaled(value, ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")))
 
 
+def rate(value: float | None) -> str:
+    """Seconds of sound in a second: 0.83, 12.3, 340, 1,250."""
+    return plain(value) if known(value) and abs(value) < 99.95 else count(value)
+
+
 def operations(value: float | None) -> str:
     """Floating point operations: 131 TFLOP."""
     units = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1, "FLOP"))
@@ -89,6 +94,7 @@ class Quantity(NamedTuple):
     axis: str  # at an axis
     text: Callable[[float | None], str]  # writes a value
     time: bool = False  # in seconds, so that ticks fall on minutes and hours
+    more: bool = False  # whether more of it is cheaper, as of speed
 
 
 QUANTITIES = {
@@ -101,14 +107,11 @@ QUANTITIES = {
     "cost/step_ms_iqr": Quantity("step spread (IQR)", "spread of steps", milliseconds),
     "cost/wait_ms_median": Quantity("wait for data", "wait for data in a step", milliseconds),
     "cost/audio_seconds": Quantity("audio heard", "audio heard in training", duration, time=True),
-    "cost/audio_seconds_per_second": Quantity("audio s / s", "seconds of audio a second", count),
+    "cost/audio_seconds_per_second": Quantity("audio s / s", "seconds of audio a second", rate, more=True),
     "cost/peak_memory_bytes": Quantity("peak memory", "peak memory", size),
     "cost/peak_memory_reserved_bytes": Quantity("reserved memory", "reserved memory", size),
     "cost/train_flops_per_audio_second": Quantity(
         "training FLOP / audio s", "training FLOP / audio s", operations
-    ),
-    "cost/inference_flops_per_audio_second": Quantity(
-        "FLOP / audio s", "inference FLOP / audio s", operations
     ),
     "cost/train_flops": Quantity("training FLOP", "arithmetic of one training run", operations),
     "cost/checkpoint_bytes": Quantity("checkpoint", "size of the checkpoint", size),
@@ -119,6 +122,27 @@ QUANTITIES = {
     "cost/parameters": Quantity("parameters", "parameters", count),
     "cost/steps": Quantity("steps", "optimizer steps", count),
     "cost/epochs": Quantity("epochs", "epochs", count),
+    "cost/inference_parameters": Quantity("as shipped: parameters", "parameters as shipped", count),
+    "cost/inference_bytes": Quantity("as shipped: size", "size as shipped", size),
+    "cost/inference_flops_per_audio_second": Quantity(
+        "FLOP / audio s", "inference FLOP / audio s", operations
+    ),
+    "cost/single_audio_seconds_per_second": Quantity(
+        "prediction, one clip: audio s / s", "audio s / s, one clip at a time", rate, more=True
+    ),
+    "cost/single_audio_seconds_per_second_iqr": Quantity("its spread (IQR)", "spread of that speed", rate),
+    "cost/inference_audio_seconds_per_second": Quantity(
+        "prediction, in batches: audio s / s", "audio s / s, in batches", rate, more=True
+    ),
+    "cost/inference_audio_seconds_per_second_iqr": Quantity(
+        "its spread (IQR)", "spread of that speed in batches", rate
+    ),
+    "cost/inference_batch_size": Quantity("utterances in such a batch", "utterances in a batch", count),
+    "cost/inference_peak_memory_bytes": Quantity("prediction: peak memory", "memory of prediction", size),
+    "cost/teacher_parameters": Quantity("teacher: parameters", "parameters of the teacher", count),
+    "cost/teacher_flops_per_audio_second": Quantity(
+        "teacher: FLOP / audio s", "FLOP / audio s of the teacher", operations
+    ),
 }
 
 

@@ -5,9 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ser_strategies.common.files import write_json
-
-CHECKSUMS = "checksums.json"
+from ser_strategies.common.files import CHECKSUMS, write_json
 
 
 def write_checksums(folder: Path, names: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ from typing import Self
 
 import pandas as pd
 
+from ser_strategies.common.quantities import quantity
 from ser_strategies.comparison import fairness
 from ser_strategies.comparison.ledger import Ledger, LedgerProblem
 from ser_strategies.comparison.predictions import RunPredictions
@@ -177,14 +178,21 @@ class ComparedRuns:
         Raises:
             ValueError: There is no such cost, or nobody has one; or the table would not be fair.
         """
-        known = [column for column in map(str, self.finished) if column.startswith("cost/")]
-        cost = cost if cost in known else f"cost/{cost}"
-        if cost not in known:
-            msg = f"expected a cost, one of {', '.join(known) or 'none'}; got {cost.removeprefix('cost/')!r}."
-            raise ValueError(msg)
+        cost = self.cost_named(cost)
         values = self.table(score)["score"]
         runs = self.finished.assign(score=self.finished["name"].map(values))
-        return pareto(runs, cost, "score", self.differences(score))
+        pairs = self.differences(score)
+        return pareto(runs, cost, "score", pairs, more_is_cheaper=quantity(cost).more)
+
+    def cost_named(self, cost: str) -> str:
+        """The column of a cost, which may be given without its cost/; ValueError lists those there are."""
+        known = [column for column in map(str, self.finished) if column.startswith("cost/")]
+        column = cost if cost in known else f"cost/{cost}"
+        if column not in known:
+            names = ", ".join(each.removeprefix("cost/") for each in known) or "none"
+            msg = f"expected a cost, one of {names}; got {cost.removeprefix('cost/')!r}."
+            raise ValueError(msg)
+        return column
 
     def aligned(self, name: str) -> Aligned:
         """A strategy's predictions, each utterance once for each seed; ValueError if they are damaged."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from ser_strategies.comparison.compared_runs import ComparedRuns
+from ser_strategies.comparison.compared_runs import COST, ComparedRuns
 from ser_strategies.comparison.report import writing
 from ser_strategies.comparison.stats.clusters import counted
 
@@ -31,17 +31,17 @@ class Comparison(ComparedRuns):
         """
         return writing.plot(self, path, picture, **options)
 
-    def report(self, folder: str | Path | None = None) -> Path:
+    def report(self, folder: str | Path | None = None, *, cost: str = COST) -> Path:
         """Writes the report: report.html, report.md, table.csv, table.tex, report.json and the pictures.
 
         It covers what may be compared: the largest group of strategies that are alike, on the folds and seeds
         that all of them have; it says what is left out, and why. Without a `folder` it goes into that of the
-        ledger.
+        ledger. Its first picture is of `cost`, a column of costs.
 
         Returns:
             The page, report.html.
         """
-        return writing.write_report(self, Path(folder) if folder else self.ledger.folder)
+        return writing.write_report(self, Path(folder) if folder else self.ledger.folder, cost)
 
     def __repr__(self) -> str:
         many = f"{counted(len(self.finished), 'finished run')} of {', '.join(self.names)}"

@@ -26,7 +26,10 @@ from ser_strategies.comparison.stats.groups import Groups, by_group
 from ser_strategies.comparison.stats.intervals import LEVEL, Interval
 from ser_strategies.comparison.stats.student import exceeded_by
 
-FRONTS = ("cost/fit_seconds", "cost/peak_memory_bytes", "cost/trainable_parameters")
+FRONTS = (
+    *("cost/fit_seconds", "cost/peak_memory_bytes", "cost/trainable_parameters"),
+    "cost/inference_flops_per_audio_second",
+)
 PARTS = {
     "training": "train_seconds",
     "validation": "validation_seconds",
@@ -85,6 +88,7 @@ class Findings:
     configurations: Mapping[str, Sequence[Mapping[str, Any]]]
     environment: Mapping[str, Any]
     encoder: Mapping[str, Any]  # the encoder that was tested first: its source, revision and family
+    cost: str = FRONTS[0]  # of the first picture
     others: tuple[OtherTable, ...] = ()  # strategies that may not stand in this table, group by group
     left_out: tuple[str, ...] = ()  # whole runs that are not in the table, in words
     # In what the strategies of the table are not alike, where that was allowed.
@@ -127,8 +131,11 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(column): value for column, value in row.items()} for row in frame.to_dict("records")]
 
 
-def find(whole: ComparedRuns, fronts: Collection[str] = FRONTS) -> Findings:
-    """Gathers what a report tells of a comparison, with the Pareto fronts of these costs."""
+def find(whole: ComparedRuns, fronts: Collection[str] = FRONTS, cost: str = FRONTS[0]) -> Findings:
+    """Gathers what a report tells of a comparison, with the Pareto fronts of these costs, `cost` foremost."""
+    if cost not in FRONTS:
+        cost = whole.cost_named(cost)
+        fronts = dict.fromkeys((cost, *fronts))
     chosen, others, left_out = _choose(whole)
     pairs = _pairs(chosen, left_out)
     table = chosen.table()
@@ -162,6 +169,7 @@ def find(whole: ComparedRuns, fronts: Collection[str] = FRONTS) -> Findings:
         configurations=_configurations(chosen, names),
         environment=whole.ledger.environment(first),
         encoder=whole.ledger.encoder(first),
+        cost=cost,
         others=tuple(OtherTable(each.names, each.score, each.table()) for each in others),
         left_out=tuple(left_out),
         unfair=tuple(chosen.unfairness()) if whole.allow_unfair else (),

@@ -19,8 +19,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ser_strategies.common.files import write_json
-from ser_strategies.comparison.checksums import CHECKSUMS, write_checksums
+from ser_strategies.common.files import CHECKSUMS, write_json
+from ser_strategies.comparison.checksums import write_checksums
 from ser_strategies.comparison.ledger_cell import (
     CELL,
     PREDICTIONS,

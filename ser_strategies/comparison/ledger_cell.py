@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from ser_strategies.common.careful_yaml import read_yaml
-from ser_strategies.comparison.checksums import CHECKSUMS, check_checksums
+from ser_strategies.common.files import CHECKSUMS
+from ser_strategies.comparison.checksums import check_checksums
 
 SCHEMA = 1
 CELL = "cell.json"
@@ -38,7 +39,7 @@ SUMMED = (
     "out_of_memory",
 )
 LARGEST = ("peak_memory_bytes", "peak_memory_reserved_bytes")
-NOT_NUMBERS = ("memory_kind", "device", "precision", "trace", "resumed", "partial")
+NOT_NUMBERS = ("memory_kind", "device", "precision", "trace", "resumed", "partial", "inference_device")
 FOLD = re.compile(r"/fold-\d+")
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from ser_strategies.common.quantities import count, operations
 from ser_strategies.comparison import fairness
 from ser_strategies.comparison.stats.aligned import Aligned
 from ser_strategies.comparison.stats.intervals import Interval, interval
@@ -59,6 +60,7 @@ def marks_of(finished: pd.DataFrame, unlike: Sequence[fairness.Mismatch]) -> dic
         encoder = encoder_words(finished[finished["name"] == name])
         words += [encoder.text] if encoder.wrong else []
         words += _in_software(finished[finished["name"] == name])
+        words += _of_teacher(finished[finished["name"] == name])
     return {name: tuple(words) for name, words in found.items()}
 
 
@@ -72,6 +74,21 @@ def _in_software(finished: pd.DataFrame) -> list[str]:
     return [
         f"this processor computes {word} in software (a product of matrices takes "
         f"{factor:.1f} times as long as in float32): its times say nothing of one that has the arithmetic"
+    ]
+
+
+def _of_teacher(finished: pd.DataFrame) -> list[str]:
+    """What the teacher of a student costs, which is what the student saves."""
+    blocks, parameters, work = (
+        _median(finished[f"cost/teacher_{what}"]) if f"cost/teacher_{what}" in finished else math.nan
+        for what in ("blocks", "parameters", "flops_per_audio_second")
+    )
+    if math.isnan(blocks):
+        return []
+    made = "" if finished["stages"].max() > 1 else "; what it took to make the student is in no other column"
+    return [
+        f"a student: its teacher is an encoder of {blocks:.0f} blocks and {count(parameters)} parameters, "
+        f"which takes {operations(work)} for a second of sound{made}"
     ]
 
 

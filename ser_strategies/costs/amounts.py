@@ -127,7 +127,7 @@ def weights(model: nn.Module, before: Mapping[str, Print] | None) -> dict[str, A
 
 
 def arithmetic(model: nn.Module) -> dict[str, Any]:
-    """FLOPs for each second of sound; None where they cannot be counted."""
+    """FLOPs for each second of sound; None where they cannot be counted, or there is no such thing."""
     flops: Flops | None = None
     if isinstance(model, Strategy):
         try:
@@ -138,4 +138,5 @@ def arithmetic(model: nn.Module) -> dict[str, Any]:
     return {
         "train_flops_per_audio_second": flops and flops.train,
         "inference_flops_per_audio_second": flops and flops.inference,
+        "teacher_flops_per_audio_second": flops and flops.teacher,
     }

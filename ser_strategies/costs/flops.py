@@ -14,7 +14,8 @@ from torch.utils.module_tracker import ModuleTracker
 
 from ser_strategies.batch import Batch
 from ser_strategies.common.sampling import SAMPLE_RATE
-from ser_strategies.encoder import restored_modes
+from ser_strategies.costs.inference import as_shipped
+from ser_strategies.encoder import Encoder, compression_of, restored_modes
 from ser_strategies.parts.adaptation import UNKNOWN
 from ser_strategies.parts.sharing import alone
 from ser_strategies.strategies import Pretraining, Recognizer, Strategy
@@ -26,7 +27,9 @@ class Flops(NamedTuple):
     """Floating-point operations for each second of sound; a multiplication and an addition are two."""
 
     train: float  # of a training step, forwards and backwards; from stored frames where training is
-    inference: float | None  # of a prediction from sound; None where nothing is predicted
+    # Of a prediction from sound, adapters merged; None where nothing is predicted.
+    inference: float | None
+    teacher: float | None = None  # of the encoder that a student was made of, to run it; None without one
 
 
 def count_flops(model: Strategy) -> Flops:
@@ -41,12 +44,24 @@ def count_flops(model: Strategy) -> Flops:
         learnt_from = _as_trained_on(model, batch)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         train = _count(lambda: torch.autograd.grad(model.loss_of(learnt_from), trained, allow_unused=True))
-        if not isinstance(model, Recognizer):
-            return Flops(train / seconds, None)
-        model.eval()
-        with torch.no_grad():
-            inference = _count(lambda: model(batch.waveforms, batch.lengths))
-        return Flops(train / seconds, inference / seconds)
+        heard = _moved(batch, next(model.parameters()).device)
+        with torch.no_grad(), as_shipped(model):
+            model.eval()
+            inference = None
+            if isinstance(model, Recognizer):
+                inference = _count(lambda: model(heard.waveforms, heard.lengths)) / seconds
+            teacher = _of_teacher(model.encoder, heard)
+        return Flops(train / seconds, inference, None if teacher is None else teacher / seconds)
+
+
+def _of_teacher(encoder: Encoder, batch: Batch) -> float | None:
+    """What the encoder takes that a student was made of: the same, with more of the same blocks."""
+    made = compression_of(encoder)
+    if made is None:
+        return None
+    sound, blocks = (batch.waveforms, batch.lengths), encoder.block_count
+    whole, below = _count(lambda: encoder(*sound)), _count(lambda: encoder.lower(*sound, 0))
+    return below + (whole - below) / blocks * float(made["of"])
 
 
 def _count(work: Callable[[], object]) -> int:

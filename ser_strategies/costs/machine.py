@@ -3,6 +3,7 @@
 import platform
 import sys
 import time
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -14,6 +15,7 @@ CPUS = Path("/proc/cpuinfo")
 SHORT = {"bf16": torch.bfloat16, "16": torch.float16}
 SIZE, TURNS = 256, 5
 STATUS = Path("/proc/self/status")
+FORGET = Path("/proc/self/clear_refs")
 HIGH_WATER = "VmHWM:"
 
 
@@ -68,10 +70,13 @@ class Peak(NamedTuple):
     kind: Literal["cuda", "resident"]
 
 
-def forget_peak(device: torch.device) -> None:
-    """Starts anew on a GPU; a process cannot forget how large it once was."""
+def forget_peak(device: torch.device, *, process: bool = False) -> None:
+    """Starts anew on a GPU; if `process`, in main memory as well, which Linux alone can."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    elif process:
+        with suppress(OSError):
+            FORGET.write_text("5", encoding="ascii")
 
 
 def peak_memory(device: torch.device) -> Peak:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ser_strategies.batch import Batch
 from ser_strategies.common.files import write_json
 from ser_strategies.costs.amounts import Tally, arithmetic, spent, weights
+from ser_strategies.costs.inference import shipment
 from ser_strategies.costs.machine import (
     EnergyMeter,
     device_name,
@@ -114,6 +115,7 @@ class CostMeter(Callback):
             "steps": trainer.global_step,
             "epochs": trainer.current_epoch,
             **arithmetic(pl_module),
+            **shipment(pl_module),
             "checkpoint_bytes": _checkpoint_bytes(trainer),
             "cache_bytes": pl_module.preparation.size if isinstance(pl_module, Strategy) else None,
             "device": device_name(part.device),

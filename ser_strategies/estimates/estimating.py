@@ -12,6 +12,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
 from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.costs.amounts import arithmetic
+from ser_strategies.costs.inference import shipment
 from ser_strategies.costs.machine import device_name
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.estimates.dry_run import PlannedRun, Watch, dry_run, gradient_bytes
@@ -20,8 +22,9 @@ from ser_strategies.estimates.stand_ins import CacheCost, makes_units, stand_in
 from ser_strategies.estimates.workload import EPOCHS_LOOKED_AT, Workload, programme, used
 from ser_strategies.fit.lightning_cli import quiet
 from ser_strategies.fit.trainer_options import planned_trainer
-from ser_strategies.strategies import Strategy
+from ser_strategies.strategies import Recognizer, Strategy
 
+OF_USE = ("inference_parameters", "inference_bytes", "inference_flops_per_audio_second")
 UNTIMED = {
     "epoch_train_seconds": None,
     "epoch_validation_seconds": None,
@@ -89,6 +92,7 @@ def estimate_run(run: PlannedRun) -> Figures:
         free_disk_bytes=shutil.disk_usage(folder).free,
         cache=next(iter(caches), None),
         units=units,
+        **_of_use(model),
     )
 
 
@@ -109,6 +113,13 @@ def _workloads(planned: Trainer, corpus: Any, max_samples: int | None) -> tuple[
     val_batches = used(val_plan, planned.limit_val_batches)
     val = Workload(val_plan, epochs=1, used=val_batches, longest=longest) if val_batches else None
     return train, val
+
+
+def _of_use(model: Strategy) -> dict[str, Any]:
+    if not isinstance(model, Recognizer):
+        return {}
+    facts = shipment(model) | arithmetic(model)
+    return {name: value for name, value in facts.items() if name in OF_USE}
 
 
 def _existing(folder: Path) -> Path:

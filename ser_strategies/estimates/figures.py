@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from lightning.pytorch import Trainer
 
+from ser_strategies.common.quantities import count, operations
 from ser_strategies.data.batching import PlannedBatch
 from ser_strategies.estimates.dry_run import Watch
 from ser_strategies.estimates.stand_ins import CacheCost
@@ -40,6 +41,10 @@ class Figures:
     free_disk_bytes: int  # where checkpoints will be
     cache: CacheCost | None
     units: bool  # made first, which is in none of the figures
+    # As shipped, adapters merged; None for what predicts nothing.
+    inference_parameters: int | None = None
+    inference_bytes: int | None = None
+    inference_flops_per_audio_second: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, with what is told of the cache under the names of costs.json."""
@@ -75,6 +80,12 @@ class Figures:
             yield self._cache(self.cache)
         if self.units:
             yield "units: they are made before training, which takes time, memory and disk beyond this"
+        if self.inference_parameters is not None:
+            work = operations(self.inference_flops_per_audio_second)
+            yield (
+                f"as shipped: {count(self.inference_parameters)} parameters, "
+                f"{_bytes(self.inference_bytes or 0)}, {work} for each second of sound"
+            )
         if self.fits is not None:
             where = "on the GPU" if self.memory_kind == "cuda" else "in main memory"
             free = _bytes(self.free_memory_bytes)

@@ -27,6 +27,7 @@ from ser_strategies.data.corpus import Corpus
 from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
 from ser_strategies.fit.callbacks import BEST, LAST, RunCheckpoint, check_distinct, check_named, is_mistake
 from ser_strategies.fit.help import short_help
+from ser_strategies.fit.inference_meter import InferenceMeter
 from ser_strategies.fit.mistakes import check_configs, explained, unwrapped
 from ser_strategies.fit.record import PredictionTable, RunRecord
 from ser_strategies.fit.scored import ScoredTable
@@ -212,6 +213,8 @@ class StrategyCLI(LightningCLI):
             callbacks.append(EarlyStopping(monitor, patience=patience, mode=mode))
         if self.subcommand in {"validate", "test"}:
             callbacks.append(ScoredTable())
+        if self.subcommand == "test":
+            callbacks.append(InferenceMeter())
         if self.subcommand == "predict":
             output = self.config[self.subcommand].output or str(folder / "predictions.csv")
             callbacks.append(PredictionTable(output))

@@ -46,6 +46,7 @@ class CompareRules(TypedDict, total=False):
     keep_checkpoints: bool
     retry: bool
     score: str | None
+    cost: str
     baseline: str | None
     margin: float
     allow_unfair: bool
@@ -87,9 +88,10 @@ def compare(
         **rules: patience (validations without a better score after which a fine-tuning stops), deadline
             (minutes after which a run has failed), jobs (runs at once, else one for each GPU, or one),
             keep_checkpoints (of finished runs), retry (of failed runs), score (that decides, else the one
-            that chooses epochs), baseline (the strategy that all others are compared with), margin (points
-            that a strategy may be worse and still pass for as good, 2 if not given), and allow_unfair
-            (compare strategies that differ in more, and mark them).
+            that chooses epochs), cost (of the report's first picture, else fit_seconds), baseline (the
+            strategy that all others are compared with), margin (points that a strategy may be worse and
+            still pass for as good, 2 if not given), and allow_unfair (compare strategies that differ in
+            more, and mark them).
     """
     for name in set(rules) - set(CompareRules.__annotations__):
         msg = f"compare() got an unexpected keyword argument {name!r}"

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from ser_strategies.common.errors import MistypedError
+from ser_strategies.common.quantities import QUANTITIES
+from ser_strategies.common.wording import did_you_mean
 
 # Options of `fit` begin with one of these; where a full stop stands behind another word, that is an address.
 GROUPS = ("--model", "--data", "--trainer", "--optimizer", "--lr_scheduler")
@@ -80,6 +82,7 @@ class CompareArguments:
     dry_run: bool = False  # only tell what would be run
     public: bool = False  # a report to show to strangers
     score: str | None = None
+    cost: str = "fit_seconds"  # of the report's first picture
     baseline: str | None = None  # None compares all pairs
     margin: float = 2.0  # points that a strategy may be worse and still pass for as good
     allow_unfair: bool = False  # strategies that differ in more may share a table
@@ -102,6 +105,7 @@ class CompareArguments:
             raise MistypedError(msg)
         if self.score is not None:
             _check_score(self.score)
+        _check_cost(self.cost)
 
 
 def _check_score(name: str) -> None:
@@ -112,6 +116,15 @@ def _check_score(name: str) -> None:
         near = difflib.get_close_matches(bare, SCORES, n=1)
         hint = f"; did you mean {near[0]}?" if near else "."
         msg = f"--score {name} is not known: expected one of {listed}{hint}"
+        raise MistypedError(msg)
+
+
+def _check_cost(name: str) -> None:
+    """Finds a misspelt cost as early."""
+    costs = [each.removeprefix("cost/") for each in QUANTITIES]
+    bare = name.removeprefix("cost/")
+    if bare not in costs:
+        msg = f"--cost {name} is not known: expected one of {', '.join(costs)}{did_you_mean(bare, costs)}"
         raise MistypedError(msg)
 
 

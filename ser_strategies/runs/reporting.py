@@ -1,5 +1,7 @@
 """The report of a comparison, and its table on the terminal."""
 
+from collections.abc import Collection
+
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -8,7 +10,7 @@ from rich.table import Table
 from ser_strategies.comparison.comparison import Comparison
 from ser_strategies.comparison.findings import Findings, find
 from ser_strategies.comparison.public import public
-from ser_strategies.comparison.report.tables import overview
+from ser_strategies.comparison.report.tables import TextTable, inference, overview
 from ser_strategies.comparison.report.verdict import verdict, warnings
 from ser_strategies.comparison.report.writing import write_findings
 from ser_strategies.runs.arguments import CompareArguments
@@ -17,6 +19,7 @@ from ser_strategies.runs.arguments import CompareArguments
 PUBLIC = "public"
 # Columns for a terminal of 80 characters, and from how many on there is room for more.
 NARROW, WIDE = ("strategy", "runs", "training time", "peak memory"), 130
+NARROW_OF_USE = ("as shipped", "parameters", "size", "FLOP / audio s", "audio s / s")
 
 
 def write_report(asked: CompareArguments, *, verbose: bool) -> Comparison:
@@ -28,7 +31,7 @@ def write_report(asked: CompareArguments, *, verbose: bool) -> Comparison:
         margin=asked.margin,
         allow_unfair=asked.allow_unfair,
     )
-    findings = find(comparison)
+    findings = find(comparison, cost=comparison.cost_named(asked.cost))
     folder = asked.out
     if asked.public:
         findings, folder = public(findings), asked.out / PUBLIC
@@ -41,15 +44,22 @@ def write_report(asked: CompareArguments, *, verbose: bool) -> Comparison:
 
 def _show(findings: Findings) -> None:
     console = Console()
+    wide = console.width >= WIDE
     grid = overview(findings.table, findings.words)
-    chosen = NARROW if console.width < WIDE else (*NARROW, "trains", "training FLOP", "encoder")
-    shown = [index for index, heading in enumerate(grid.headings) if index == 1 or heading in chosen]
+    chosen = (*NARROW, "trains", "training FLOP", "encoder") if wide else NARROW
+    console.print(_on_terminal(grid, (grid.headings[1], *chosen)))
+    of_use = inference(findings.table)
+    console.print(_on_terminal(of_use, of_use.headings if wide else NARROW_OF_USE))
+    for sentence in (*grid.notes, *verdict(findings), *warnings(findings)):
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def _on_terminal(grid: TextTable, chosen: Collection[str]) -> Table:
+    shown = [index for index, heading in enumerate(grid.headings) if heading in chosen]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for index in shown:
         heading = escape(grid.headings[index])
         table.add_column(heading, justify="left" if index == 0 else "right", no_wrap=True)
     for row in grid.rows:
         table.add_row(*(escape(row[index]) for index in shown))
-    console.print(table)
-    for sentence in (*grid.notes, *verdict(findings), *warnings(findings)):
-        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    return table

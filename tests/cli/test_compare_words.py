@@ -186,6 +186,10 @@ MISTAKES = {
         ("--strategies", "lora", *SYNTHETIC, "--score", "f1macro"),
         ("did you mean f1_macro?",),
     ),
+    "an unknown cost": (
+        ("--strategies", "lora", *SYNTHETIC, "--cost", "inference_byte"),
+        ("--cost inference_byte is not known", "did you mean inference_bytes?"),
+    ),
     "no corpus": (("--strategies", "lora"), ("--data is missing", "Synthetic")),
     "a report and strategies": (("--report", "x", "--strategies", "lora"), ("--report runs nothing",)),
     "an unknown option": (("--strategies", "lora", "--sedes=3"), ("--sedes", "--seeds")),

@@ -1,6 +1,7 @@
 """What `fit` says that it cost, and what `test` and `validate` say of each utterance."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score, f1_score, recall_score
 
-from ser_strategies import Encoder, Synthetic
+from ser_strategies import Encoder, Synthetic, load_strategy
 from ser_strategies.cli import main
 from ser_strategies.strategies import Recognizer
 from tests.cli.conftest import CPU, ENCODER, LABELS, LEARNING, NOISE, SMALL, VANILLA
@@ -107,6 +108,30 @@ def test_the_seconds_of_a_run_are_those_of_training_it(here, monkeypatch):
     costs, fit = facts("runs/vanilla/costs.json"), facts("runs/vanilla/fit.json")
     assert abs(fit["seconds"] - costs["train_seconds"] - costs["validation_seconds"]) < 3
     assert fit["encoder"]["source"] == ENCODER
+
+
+def test_a_test_says_what_a_prediction_costs_once(finished, here):
+    costs = finished.facts("costs.json")
+    model = load_strategy(finished.best)
+    assert costs["inference_parameters"] == sum(each.numel() for each in model.parameters())
+    assert costs["inference_bytes"] == 4 * costs["inference_parameters"]
+    for batch in ("single", "inference"):
+        assert costs[f"{batch}_audio_seconds_per_second"] > 0
+        assert costs[f"{batch}_audio_seconds_per_second_iqr"] >= 0
+    assert costs["inference_batch_size"] == 4
+    assert costs["inference_peak_memory_bytes"] > 50_000_000
+    assert costs["inference_device"] == costs["device"]
+    copy = shutil.copytree(finished.folder, here / "again")
+    before = (copy / "costs.json").read_bytes()
+    main(["test", *finished.words, f"--ckpt_path={copy}/best.ckpt"])
+    assert (copy / "costs.json").read_bytes() == before, "what was measured stays"
+    plain = {name: value for name, value in costs.items() if "per_second" not in name}
+    for sealed, expected in ((True, False), (False, True)):
+        (copy / "costs.json").write_text(json.dumps(plain))
+        (copy / "checksums.json").write_text("{}") if sealed else (copy / "checksums.json").unlink()
+        main(["test", *finished.words, f"--ckpt_path={copy}/best.ckpt"])
+        now = facts(copy / "costs.json")
+        assert ("inference_audio_seconds_per_second" in now) is expected
 
 
 # test.parquet -----------------------------------------------------------------------------------------------

@@ -149,6 +149,8 @@ def test_what_is_estimated_is_what_the_run_then_leaves(here, watched, capsys):
     assert said["peak_memory_bytes"] == pytest.approx(took["peak_memory_bytes"], rel=0.15)
     assert said["cache_bytes"] == took["cache_bytes"] == 0
     assert said["train_seconds"] > 0 < said["validation_seconds"]
+    for name in ("inference_parameters", "inference_bytes", "inference_flops_per_audio_second"):
+        assert said[name] == took[name] > 0
 
 
 def test_a_finished_run_in_the_same_folder_is_not_disturbed(finished, capsys):
@@ -194,8 +196,9 @@ def test_an_adaptation_is_estimated_without_making_its_units(objective, here, ca
 def test_an_estimate_is_a_few_plain_lines(here, capsys):
     main(["estimate", *CACHED])
     lines = capsys.readouterr().out.splitlines()
-    starts = ["CachedFineTuning on CPU", "memory: ", "time: ", "checkpoint: ", "cache: ", "it fits into "]
-    assert [line.startswith(start) for line, start in zip(lines, starts, strict=True)] == [True] * 6
+    starts = ["CachedFineTuning on CPU", "memory: ", "time: ", "checkpoint: ", "cache: ", "as shipped: "]
+    starts += ["it fits into "]
+    assert [line.startswith(start) for line, start in zip(lines, starts, strict=True)] == [True] * 7
     assert "1 epoch" in lines[2]
 
 

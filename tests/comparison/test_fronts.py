@@ -60,6 +60,15 @@ def test_less_can_be_better():
     assert found.on == ("a", "b")
 
 
+def test_more_of_a_cost_can_be_cheaper():
+    runs = table(fast=[(9, 0.5)], slow=[(1, 0.7)], silly=[(2, 0.4)], poor=[(8, 0.45)])
+    found = front(runs, more_is_cheaper=True)
+    assert found.on == ("fast", "slow")
+    assert found.dominated == {"silly": ("fast", "poor"), "poor": ("fast",)}
+    negated = runs.assign(**{"cost/fit_seconds": -runs["cost/fit_seconds"]})
+    assert front(negated).on == found.on
+
+
 def test_verdicts_decide_where_there_are_any():
     arms = [
         align(runs(speakers=12, arm=n, skill=skill), name)

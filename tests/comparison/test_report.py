@@ -329,6 +329,39 @@ def test_a_missing_cost_is_a_dash_and_no_point(shared):
     assert "not known: lora" in caption("pareto-peak-memory-bytes", shared)
 
 
+def test_what_use_costs_has_a_table_with_dashes_for_what_was_not_measured(shared, ledger):
+    for row in tables.inference(shared.table).rows:
+        assert row[1:] == (MISSING, MISSING, "7.1 GFLOP", MISSING, MISSING, MISSING), "an older ledger"
+    told = {
+        **{"inference_parameters": 63_520_000, "inference_bytes": 254_080_000},
+        **{"single_audio_seconds_per_second": 1.234, "single_audio_seconds_per_second_iqr": 0.2},
+        **{"inference_audio_seconds_per_second": 340.0, "inference_audio_seconds_per_second_iqr": 21.0},
+        **{"inference_peak_memory_bytes": 1.2e9, "inference_device": "CPU", "teacher_blocks": 24},
+        **{"teacher_parameters": 315_453_120, "teacher_flops_per_audio_second": 44.2e9},
+    }
+    for path in ledger.rglob("costs.json"):
+        facts = json.loads(path.read_text())
+        if facts["trainable_parameters"] == ARMS["lora"].trainable:
+            path.write_text(json.dumps(facts | told))
+    found = find(Comparison.load(ledger), cost="inference_audio_seconds_per_second")
+    rows = {row[0]: row[1:] for row in tables.inference(found.table).rows}
+    assert rows["lora"] == ("63.5 M", "254 MB", "7.1 GFLOP", "1.23 ± 0.1", "340 ± 10.5", "1.2 GB")
+    assert rows["frozen"][-1] == MISSING
+    (mark,) = [note for note in tables.overview(found.table, found.words).notes if "a student" in note]
+    assert (
+        "24 blocks and 315 M parameters, which takes 44.2 GFLOP for a second of sound; what it took" in mark
+    )
+    costs = {row[0]: row[1:] for row in tables.costs(found)[0].rows}
+    assert sorted(costs["teacher: parameters"]) == ["315 M", MISSING, MISSING]
+    assert all("teacher" not in row[0] for row in tables.costs(shared)[0].rows)
+    picture = draw("pareto", found)
+    assert picture.axes[0].xaxis_inverted(), "what is cheaper is to the left"
+    assert picture.heading.endswith("audio s / s, in batches")
+    assert "not known: frozen, vanilla" in caption("pareto", found)
+    with pytest.raises(ValueError, match=r"expected a cost, one of .*inference_bytes.*; got 'speed'"):
+        find(Comparison.load(ledger), cost="speed")
+
+
 def test_marks_are_footnotes(shared):
     grid = tables.overview(shared.table, shared.words)
     assert any(row[0].startswith("cached [") for row in grid.rows)

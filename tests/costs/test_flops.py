@@ -151,7 +151,7 @@ def test_adapters_save_the_gradients_of_what_they_adapt():
     paper, found = Paper(config), count_flops(model)
     frames = int(model.encoder.count_frames(torch.tensor([SAMPLES])))
     factors = BLOCKS * targets * 2 * 2 * rank * config.hidden_size * frames / 2
-    assert found.inference == pytest.approx(paper.inference + factors)
+    assert found.inference == pytest.approx(paper.inference), "merged, as it would be shipped"
     full = count_flops(build(VanillaFineTuning, "wav2vec2-tiny")).train
     assert paper.inference + factors < found.train < full
 

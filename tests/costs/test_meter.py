@@ -40,6 +40,7 @@ CONTRACT = {
     *("step_ms_median", "step_ms_iqr", "audio_seconds", "audio_seconds_per_second", "peak_memory_bytes"),
     *("peak_memory_reserved_bytes", "memory_kind", "train_flops_per_audio_second", "checkpoint_bytes"),
     *("inference_flops_per_audio_second", "cache_bytes", "energy_joules", "wait_ms_median", "device"),
+    *("inference_parameters", "inference_bytes", "teacher_blocks", "teacher_parameters"),
     *("precision", "short_format_factor", "skipped", "short", "capped", "out_of_memory", "trace"),
 }
 CLIPS = (batch(8_000, 6_000), batch(5_000, 4_000, seed=1), batch(7_000, 3_000, seed=2))

@@ -122,7 +122,7 @@ def _overview(findings: Findings) -> str:
             )
         )
         text = f'<div class="orders">{choices}{text}<div class="by-cost">{by_cost}</div></div>'
-    return text + _hint("table", findings)
+    return text + _hint("table", findings) + table_of(tables.inference(findings.table))
 
 
 def _more_fronts(figures: Mapping[str, str]) -> str:

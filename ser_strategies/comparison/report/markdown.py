@@ -27,6 +27,7 @@ def _lines(findings: Findings, pictures: list[str]) -> Iterator[str]:
     yield "## Table\n"
     yield from _table(tables.overview(findings.table, findings.words))
     yield f"{caption('table', findings)}\n"
+    yield from _table(tables.inference(findings.table))
     yield from _picture("curves", "Score against time", findings, pictures)
     yield from _picture("differences", "Differences", findings, pictures)
     yield from _table(tables.pairs(findings))

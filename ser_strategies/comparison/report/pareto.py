@@ -36,6 +36,8 @@ def draw(findings: Findings, width: float, cost: str = FIT) -> Picture | None:
     axes.set_xlabel(f"{kind.axis} (median of runs)")
     full = [row for row in rows if cost == FIT and known(row.get(FULL))]
     cost_axis(axes, kind, [row[cost] for row in rows] + [row[FULL] for row in full])
+    if kind.more:
+        axes.invert_xaxis()  # what is cheaper is to the left, whatever it is measured by
     bottom, top = limits(
         [row["score"] for row in rows], [row[end] for row in rows for end in ("low", "high")]
     )
@@ -50,7 +52,9 @@ def draw(findings: Findings, width: float, cost: str = FIT) -> Picture | None:
         )
         hollow = {} if on else {"markerfacecolor": LIGHT["ground"], "markeredgecolor": style.colour}
         picture.mark(axes, row[cost], row["score"], style, tip, **hollow)
-    staircase = sorted((row[cost], row["score"]) for row in rows if row["name"] in front.on)
+    staircase = sorted(
+        ((row[cost], row["score"]) for row in rows if row["name"] in front.on), reverse=kind.more
+    )
     _front(axes, staircase, higher=findings.higher_is_better)
     guess = ""
     if findings.chance is not None:

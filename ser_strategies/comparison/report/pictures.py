@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ser_strategies.comparison.findings import FRONTS, Findings
-from ser_strategies.comparison.summary import FIT
 
 if TYPE_CHECKING:
     from ser_strategies.comparison.report.picture import Picture
@@ -73,7 +72,7 @@ def draw(name: str, findings: Findings, width: float = WIDE, cost: str | None = 
         "speakers": dotplots.speakers,
         "times": times.shares,
     }
-    front = partial(pareto.draw, cost=cost or MORE_FRONTS.get(name, FIT))
+    front = partial(pareto.draw, cost=cost or MORE_FRONTS.get(name, findings.cost))
     with picture.our_style():
         drawn = drawings.get(name, front)(findings, width)
     if drawn is not None:
@@ -109,7 +108,7 @@ def caption(name: str, findings: Findings) -> str:
     if shown is not None and len(shown) < len(findings.names):
         missing = [each for each in findings.names if each not in shown]
         text += f" Not in the picture, since it is not known: {', '.join(missing)}."
-    cost = FIT if name == "pareto" else MORE_FRONTS.get(name, "")
+    cost = findings.cost if name == "pareto" else MORE_FRONTS.get(name, "")
     unplaced = findings.fronts[cost].unplaced if cost in findings.fronts else ()
     if unplaced:
         text += f" Not in the picture, since it is not known: {', '.join(unplaced)}."

@@ -16,6 +16,7 @@ from ser_strategies.common.quantities import (
     known,
     percent,
     quantity,
+    rate,
 )
 from ser_strategies.comparison.findings import Findings
 from ser_strategies.comparison.stats.differences import Difference
@@ -26,6 +27,8 @@ from ser_strategies.comparison.summary import FIT, FULL
 ABREAST = 8  # strategies beside each other
 NOTHING_SAID = 0.5  # an interval of a group wider than this part of the scale fills a table and tells nothing
 WIDE_NOTE = f"[{MISSING}]: the interval is wider than half of the scale"
+BATCHES = ("single", "inference")  # how columns of speeds begin
+TEACHER = "cost/teacher_"  # how those of a student's teacher do
 COUNTS = {"short": "too short, padded", "capped": "too long, cut", "skipped": "unreadable"}
 
 LATEX = {each: f"\\{each}" for each in "&%$#_{}"} | {
@@ -85,6 +88,34 @@ def overview(table: pd.DataFrame, words: ScoreWords) -> TextTable:
     return TextTable(
         tuple(headings), tuple(rows), tuple(f"[{letter}] {mark}" for mark, letter in letters.items())
     )
+
+
+def inference(table: pd.DataFrame) -> TextTable:
+    """One row a strategy: what its model costs whoever uses it, adapters merged."""
+    headings = ("as shipped", "parameters", "size", "FLOP / audio s", "audio s / s", "in batches", "memory")
+    rows = []
+    for name, row in table.iterrows():
+        told = {
+            column: quantity(f"cost/{column}").text(row.get(f"cost/{column}"))
+            for column in (
+                *("inference_parameters", "inference_bytes", "inference_flops_per_audio_second"),
+                "inference_peak_memory_bytes",
+            )
+        }
+        *first, memory = told.values()
+        alone, together = (_speed(row, f"cost/{batch}_audio_seconds_per_second") for batch in BATCHES)
+        rows.append((f"{name}", *first, alone, together, memory))
+    notes = (
+        "audio s / s: seconds of sound answered in a second on this machine, one clip at a time and in the "
+        "test's largest batch; ± is half of the middle half of the runs",
+    )
+    return TextTable(headings, tuple(rows), notes)
+
+
+def _speed(row: "pd.Series[Any]", column: str) -> str:
+    speed, spread = row.get(column), row.get(f"{column}_iqr")
+    around = f" ± {rate(spread / 2)}" if known(speed) and known(spread) else ""
+    return f"{rate(speed)}{around}"
 
 
 def title_of(pair: Difference) -> str:
@@ -177,7 +208,7 @@ def costs(findings: Findings) -> list[TextTable]:
 def _costs(table: pd.DataFrame) -> TextTable:
     rows = []
     for column, kind in QUANTITIES.items():
-        if column in table:
+        if column in table and not (column.startswith(TEACHER) and table[column].isna().all()):
             rows.append((kind.title, *(kind.text(value) for value in table[column])))
             if column == FIT and FULL in table:
                 rows.append(("with the cache built anew", *(duration(value) for value in table[FULL])))

@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     from ser_strategies.comparison.report.picture import Picture
 
 
-def write_report(comparison: ComparedRuns, folder: Path) -> Path:
+def write_report(comparison: ComparedRuns, folder: Path, cost: str) -> Path:
     """Writes report.html, report.md, table.csv, table.tex, report.json and pictures/*.svg and *.png.
+
+    The first picture is of `cost`.
 
     Returns:
         The page.
     """
-    return write_findings(find(comparison), folder)
+    return write_findings(find(comparison, cost=cost), folder)
 
 
 def write_findings(findings: Findings, folder: Path) -> Path:
@@ -66,7 +68,7 @@ def plot(
         drawn = draw(picture, find(comparison), width)
     else:
         cost = comparison.pareto(cost).cost
-        drawn = draw(picture, find(comparison, fronts=(cost,)), width, cost)
+        drawn = draw(picture, find(comparison, (cost,), cost), width, cost)
     if drawn is None:
         msg = f"there is nothing to show in the picture {picture}: no run knows it."
         raise ValueError(msg)

@@ -19,7 +19,7 @@ RUN = ["fold", "seed"]
 class Front:
     """The strategies that are worth their cost."""
 
-    cost: str  # the column, lower is better
+    cost: str  # the column
     score: str  # the column, or the name of a score
     costs: Mapping[str, float]  # means, the cheapest first
     # Strategies not on the front, each with those that are better at no more cost.
@@ -39,6 +39,7 @@ def pareto(
     differences: Iterable[Difference] | None = None,
     *,
     higher_is_better: bool = True,
+    more_is_cheaper: bool = False,
 ) -> Front:
     """The strategies on the front of a cost and a score.
 
@@ -54,6 +55,7 @@ def pareto(
         differences: Verdicts on the score for all pairs of strategies; None if there are none, as for a
             column that is not a score.
         higher_is_better: Of the column `score`, where there are no verdicts.
+        more_is_cheaper: Of the column `cost`, as of speed.
 
     Raises:
         ValueError: A column is missing, or no strategy has a value in both.
@@ -68,8 +70,9 @@ def pareto(
         for name in dict.fromkeys(runs["name"])
         if name not in costs or name not in scores
     }
+    sign = -1 if more_is_cheaper else 1
     placed = sorted(
-        (name for name in costs if name not in unplaced), key=lambda name: float(costs[name].mean())
+        (name for name in costs if name not in unplaced), key=lambda name: sign * float(costs[name].mean())
     )
     if not placed:
         msg = f"expected a strategy with values of {cost} and {score}, got none: choose other columns."
@@ -77,7 +80,7 @@ def pareto(
     better = _by_verdict(differences) if differences is not None else _by_runs(scores, higher_is_better)
     dominated: dict[str, tuple[str, ...]] = {}
     for name, other in permutations(placed, 2):
-        if better(other, name) and not _more(costs[other], costs[name]):
+        if better(other, name) and not _more(sign * costs[other], sign * costs[name]):
             dominated[name] = (*dominated.get(name, ()), other)
     return Front(cost, score, {name: float(costs[name].mean()) for name in placed}, dominated, unplaced)
 
