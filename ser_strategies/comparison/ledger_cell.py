@@ -16,8 +16,10 @@ from ser_strategies.comparison.checksums import check_checksums
 SCHEMA = 1
 CELL = "cell.json"
 PREDICTIONS = "test.parquet"
+# What the chosen epoch said of the validation split; a run of an earlier version has kept none.
+VALIDATED = "val.parquet"
 # What a report is made of, in the folder of each stage.
-RESULTS = ("config.yaml", "environment.json", "fit.json", "costs.json", "test.json", PREDICTIONS)
+RESULTS = ("config.yaml", "environment.json", "fit.json", "costs.json", "test.json", PREDICTIONS, VALIDATED)
 STATUSES = ("running", "finished", "failed")
 REQUIRED = ("name", "strategy", "fold", "seed", "status")
 # A chain costs what its stages cost together; what it needs at once is what its greediest stage needs. Of

@@ -1,5 +1,7 @@
 """Reading what a strategy saved, without unpickling anything a stranger may have put there."""
 
+import hashlib
+import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,37 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         )
         raise ValueError(msg)
     return checkpoint
+
+
+def stamp_of(path: str | Path) -> str:
+    """Equal for checkpoints of equal bytes: a hash of their checksums, which stand in the file.
+
+    Reading them costs nothing, and `read_checkpoint` holds every byte to its own; none is proof against
+    somebody who means to deceive, which `hash_of_weights` is.
+    """
+    with zipfile.ZipFile(path) as archive:
+        # The first part of a name is that of the file when it was written.
+        lines = [
+            f"{each.filename.partition('/')[2]}\t{each.file_size}\t{each.CRC:08x}"
+            for each in archive.infolist()
+        ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
+
+
+def hash_of_weights(path: str | Path) -> str:
+    """A hash of a checkpoint's weights and of what they belong to, wherever its encoder came from.
+
+    A checkpoint also holds how long its training took, and where; two trainings to the same weights differ in
+    that, but not in what comes of them.
+    """
+    checkpoint = read_checkpoint(path)
+    record = json.loads(json.dumps(checkpoint[RECORD], default=str))
+    record["encoder"]["identity"].pop("source")  # a path, which may differ where the weights do not
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
+    for name, tensor in sorted(checkpoint["state_dict"].items()):
+        digest.update(f"{name}\t{tensor.dtype}\t{tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _is_archive(path: Path) -> bool:

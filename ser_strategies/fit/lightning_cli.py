@@ -211,7 +211,7 @@ class StrategyCLI(LightningCLI):
                 raise ValueError(msg)
             monitor, mode = self.model.monitor, self.model.monitor_mode
             callbacks.append(EarlyStopping(monitor, patience=patience, mode=mode))
-        if self.subcommand in {"validate", "test"}:
+        if self.subcommand != "predict":
             callbacks.append(ScoredTable())
         if self.subcommand == "test":
             callbacks.append(InferenceMeter())

@@ -1,5 +1,6 @@
-"""Predictions for each utterance that was scored: test.parquet beside test.json."""
+"""Predictions for each utterance that was scored: test.parquet and val.parquet beside the scores."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,8 @@ from ser_strategies.batch import Batch
 from ser_strategies.common.files import write_table
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.table import TEXT
+from ser_strategies.encoder.checkpoints import read_checkpoint, stamp_of
+from ser_strategies.fit.callbacks import BEST, RunCheckpoint
 from ser_strategies.fit.outcome import result_name
 from ser_strategies.strategies import Recognizer
 
@@ -19,15 +22,16 @@ from ser_strategies.strategies import Recognizer
 KNOWN = ("speaker", "gender", "session", "dialogue", "seconds")
 # Batches after which their outputs are put into one piece: small ones fill the memory of a GPU.
 KEPT = 64
-SPLITS: dict[str, Literal["val", "test"]] = {"validate": "val", "test": "test"}
+SPLITS: dict[str, Literal["val", "test"]] = {"fit": "val", "validate": "val", "test": "test"}
 
 
 class ScoredTable(Callback):
-    """After `test` writes test.parquet, after `validate` val.parquet: the very outputs that were scored.
+    """The very outputs that were scored: after `test` test.parquet, after `validate` and `fit` val.parquet.
 
     One row an utterance, in the order of the corpus: id, label (the true one), speaker, gender, session,
     dialogue, seconds, probability/<label> for each class, and for each dimension <name>, as predicted, and
-    true/<name>.
+    true/<name>. That of a fit is of the epoch that best.ckpt keeps. The table's `attrs` say whose outputs it
+    has, by the stamp of the checkpoint, and on which utterances, by the digest of the protocol.
     """
 
     def __init__(self) -> None:
@@ -63,8 +67,22 @@ class ScoredTable(Callback):
         self._write(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the table."""
+        """Writes the table; in a fit only if no epoch before was as good."""
+        fits = _function(trainer) == "fit"
+        if trainer.sanity_checking or (fits and not _is_best(trainer)):
+            self._ids, self._outputs = [], []
+            return
         self._write(trainer, pl_module)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notes in the table of the best epoch which checkpoint it is of, now that this is final."""
+        folder = Path(trainer.default_root_dir)
+        table, checkpoint = folder / "val.parquet", folder / f"{BEST}.ckpt"
+        if trainer.is_global_zero and table.exists() and checkpoint.exists():
+            rows = pd.read_parquet(table)
+            if rows.attrs.get("step") == read_checkpoint(checkpoint).get("global_step"):
+                rows.attrs["checkpoint"] = stamp_of(checkpoint)
+                write_table(table, rows)
 
     def _keep(self, outputs: Any, batch: Batch) -> None:
         if isinstance(outputs, Tensor):
@@ -84,16 +102,42 @@ class ScoredTable(Callback):
         if trainer.world_size > 1:
             mine, parts = parts[0], [None] * trainer.world_size
             torch.distributed.all_gather_object(parts, mine)
-        if trainer.is_global_zero:
-            split = SPLITS[str(getattr(trainer.state.fn, "value", trainer.state.fn))]
-            folder = Path(trainer.ckpt_path).parent if trainer.ckpt_path else Path(trainer.default_root_dir)
+        if trainer.is_global_zero and not getattr(trainer, "fast_dev_run", False):
+            split = SPLITS[_function(trainer)]
             ids = [each for part, _ in parts for each in part]
             outputs = torch.cat([part for _, part in parts])
             table = scored_table(model, ids, outputs, corpus.split(split))  # type: ignore[union-attr]
-            if not getattr(trainer, "fast_dev_run", False):
-                facts = corpus.facts() if isinstance(corpus, Corpus) else None
-                name = result_name(folder, split, facts) if facts else split
-                write_table(folder / f"{name}.parquet", table)
+            facts = corpus.facts() if isinstance(corpus, Corpus) else None
+            table.attrs = _whose(trainer, facts)
+            write_table(_place(trainer, split, facts), table)
+
+
+def _function(trainer: Trainer) -> str:
+    return str(getattr(trainer.state.fn, "value", trainer.state.fn))
+
+
+def _is_best(trainer: Trainer) -> bool:
+    """Whether best.ckpt will keep what has just been validated; every process must ask."""
+    kept = [each for each in trainer.checkpoint_callbacks if isinstance(each, RunCheckpoint)]
+    best = next((each for each in kept if each.filename == BEST), None)
+    if best is None or best.monitor not in trainer.callback_metrics:
+        return False
+    return best.check_monitor_top_k(trainer, trainer.callback_metrics[best.monitor])
+
+
+def _whose(trainer: Trainer, facts: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Whose outputs a table has, and on which utterances."""
+    whose: dict[str, Any] = {"digest": facts["digest"]} if facts else {}
+    if _function(trainer) == "fit":
+        return whose | {"step": trainer.global_step}  # whose checkpoint is yet to be written
+    return whose | ({"checkpoint": stamp_of(trainer.ckpt_path)} if trainer.ckpt_path else {})
+
+
+def _place(trainer: Trainer, split: str, facts: Mapping[str, Any] | None) -> Path:
+    if _function(trainer) == "fit":
+        return Path(trainer.default_root_dir) / f"{split}.parquet"
+    folder = Path(trainer.ckpt_path).parent if trainer.ckpt_path else Path(trainer.default_root_dir)
+    return folder / f"{result_name(folder, split, facts) if facts else split}.parquet"
 
 
 def scored_table(model: Recognizer, ids: list[str], outputs: Tensor, rows: pd.DataFrame) -> pd.DataFrame:

@@ -8,12 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import ArgumentParser
 
 from ser_strategies.data.corpora import CORPORA
 from ser_strategies.data.corpus import Corpus
-from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
+from ser_strategies.encoder.checkpoints import hash_of_weights
 from ser_strategies.fit.mistakes import explained, unwrapped
 
 # Options that do not change what is learned.
@@ -165,19 +164,8 @@ def _read(path: str, size: int, changed: int) -> str:
     del size, changed
     if path.endswith(".ckpt"):
         try:
-            return _hash_of_weights(path)
+            return hash_of_weights(path)
         except ValueError:  # not one of ours: the stage that starts from it knows what to say
             pass
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _hash_of_weights(path: str) -> str:
-    checkpoint = read_checkpoint(path)
-    record = json.loads(json.dumps(checkpoint[RECORD], default=str))
-    record["encoder"]["identity"].pop("source")  # a path, which may differ where the weights do not
-    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
-    for name, tensor in sorted(checkpoint["state_dict"].items()):
-        digest.update(f"{name}\t{tensor.dtype}\t{tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -26,7 +26,15 @@ from tests.cli.conftest import (
 
 pytestmark = pytest.mark.smoke
 
-FITTED = {"best.ckpt", "last.ckpt", "config.yaml", "environment.json", "fit.json", "costs.json"}
+FITTED = {
+    "best.ckpt",
+    "last.ckpt",
+    "config.yaml",
+    "environment.json",
+    "fit.json",
+    "costs.json",
+    "val.parquet",
+}
 KEPT = FITTED | {"test.json", "test.parquet"}
 
 

@@ -12,6 +12,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, recall_score
 
 from ser_strategies import Encoder, Synthetic, load_strategy
 from ser_strategies.cli import main
+from ser_strategies.encoder.checkpoints import read_checkpoint, stamp_of
 from ser_strategies.strategies import Recognizer
 from tests.cli.conftest import CPU, ENCODER, LABELS, LEARNING, NOISE, SMALL, VANILLA
 
@@ -238,6 +239,14 @@ def test_validating_leaves_a_table_of_the_val_split(finished, here):
     expected = {name.replace("test/", "val/"): value for name, value in class_scores(table).items()}
     assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-9)
     assert not Path("test.parquet").exists()
+    kept = pd.read_parquet(finished.folder / "val.parquet")
+    pd.testing.assert_frame_equal(kept, table)  # a fit has kept what its best epoch said
+    told = finished.facts("fit.json")
+    assert class_scores(kept)["test/ua"] == pytest.approx(told["best"]["score"], abs=1e-6)
+    assert kept.attrs["checkpoint"] == table.attrs["checkpoint"] == stamp_of(best)
+    assert kept.attrs["digest"] == table.attrs["digest"] == told["data"]["digest"]
+    last = read_checkpoint(finished.folder / "last.ckpt")
+    assert kept.attrs["step"] < last["global_step"], "the best epoch is not the last, or this tells little"
 
 
 def test_only_what_was_tested_is_in_the_table(finished, here):
