@@ -1,6 +1,6 @@
 """Predictions for each utterance that was scored: test.parquet and val.parquet beside the scores."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,9 +125,9 @@ def _is_best(trainer: Trainer) -> bool:
     return best.check_monitor_top_k(trainer, trainer.callback_metrics[best.monitor])
 
 
-def _whose(trainer: Trainer, facts: Mapping[str, Any] | None) -> dict[str, Any]:
+def _whose(trainer: Trainer, facts: Mapping[str, Any] | None) -> dict[Hashable | None, Any]:
     """Whose outputs a table has, and on which utterances."""
-    whose: dict[str, Any] = {"digest": facts["digest"]} if facts else {}
+    whose: dict[Hashable | None, Any] = {"digest": facts["digest"]} if facts else {}
     if _function(trainer) == "fit":
         return whose | {"step": trainer.global_step}  # whose checkpoint is yet to be written
     return whose | ({"checkpoint": stamp_of(trainer.ckpt_path)} if trainer.ckpt_path else {})
