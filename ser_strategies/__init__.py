@@ -8,12 +8,14 @@ if TYPE_CHECKING:
     from ser_strategies.batch import Batch
     from ser_strategies.comparison import Comparison
     from ser_strategies.data.augmentation import Augmentation
+    from ser_strategies.data.corpora.acted import ASED, EMODB, NEMO, RAVDESS, SAVEE, SUBESCO, TESS
     from ser_strategies.data.corpora.crema_d import CREMAD
     from ser_strategies.data.corpora.iemocap import IEMOCAP
     from ser_strategies.data.corpora.meld import MELD
+    from ser_strategies.data.corpora.msp_improv import MSPImprov
     from ser_strategies.data.corpora.msp_podcast import MSPPodcast
     from ser_strategies.data.corpus import Corpus
-    from ser_strategies.data.manifest import Manifest
+    from ser_strategies.data.manifest import Folder, Manifest
     from ser_strategies.data.recorded import RecordedCorpus
     from ser_strategies.data.synthetic import Synthetic
     from ser_strategies.encoder import Encoder
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 # Where each public name lives. Importing on first use keeps `import ser_strategies` fast.
 _HOMES = {
+    "ASED": "data.corpora.acted",
     "AttentiveStatisticsPooling": "parts.pooling",
     "Augmentation": "data.augmentation",
     "Batch": "batch",
@@ -55,22 +58,30 @@ _HOMES = {
     "Corpus": "data.corpus",
     "DiffKDE": "parts.density",
     "Dimensions": "parts.objectives",
+    "EMODB": "data.corpora.acted",
     "Encoder": "encoder",
+    "Folder": "data.manifest",
     "IEMOCAP": "data.corpora.iemocap",
     "LayerMix": "parts.pooling",
     "LoRAFineTuning": "strategies",
     "MELD": "data.corpora.meld",
+    "MSPImprov": "data.corpora.msp_improv",
     "MSPPodcast": "data.corpora.msp_podcast",
     "Manifest": "data.manifest",
     "MeanPooling": "parts.pooling",
     "MeanStdPooling": "parts.pooling",
     "MixedPrecisionFineTuning": "strategies",
+    "NEMO": "data.corpora.acted",
     "PTAPT": "strategies",
     "PartialFineTuning": "strategies",
+    "RAVDESS": "data.corpora.acted",
     "RecordedCorpus": "data.recorded",
+    "SAVEE": "data.corpora.acted",
+    "SUBESCO": "data.corpora.acted",
     "StdPooling": "parts.pooling",
     "Synthetic": "data.synthetic",
     "TAPT": "strategies",
+    "TESS": "data.corpora.acted",
     "VanillaFineTuning": "strategies",
     "Vesper": "strategies",
     "build_cache": "fit.frame_cache",
@@ -84,11 +95,18 @@ _HOMES = {
 
 __version__ = version("ser-strategies")
 __all__ = [
+    "ASED",
     "CREMAD",
+    "EMODB",
     "IEMOCAP",
     "MELD",
+    "NEMO",
     "PTAPT",
+    "RAVDESS",
+    "SAVEE",
+    "SUBESCO",
     "TAPT",
+    "TESS",
     "AttentiveStatisticsPooling",
     "Augmentation",
     "Batch",
@@ -100,8 +118,10 @@ __all__ = [
     "DiffKDE",
     "Dimensions",
     "Encoder",
+    "Folder",
     "LayerMix",
     "LoRAFineTuning",
+    "MSPImprov",
     "MSPPodcast",
     "Manifest",
     "MeanPooling",

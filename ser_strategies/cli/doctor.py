@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,6 +16,7 @@ from rich.table import Table
 from ser_strategies.cli.corpus_option import corpus_parser, parse_corpus
 from ser_strategies.common.files import write_text
 from ser_strategies.data.checkup.examination import Report, examine
+from ser_strategies.data.manifest.writing import write_manifest
 
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
@@ -32,6 +34,12 @@ def run(command: str, arguments: list[str]) -> None:
     parser.add_argument(
         "--json", type=str | None, default=None, help="also write the report for programs; - prints only that"
     )
+    parser.add_argument(
+        "--manifest",
+        type=str | None,
+        default=None,
+        help="also write the corpus as a .csv for --data Manifest",
+    )
     corpus, options = parse_corpus(parser, arguments)
     alone = options.json == "-"
     if options.threads < 1:
@@ -39,6 +47,9 @@ def run(command: str, arguments: list[str]) -> None:
         raise ValueError(msg)
     if options.json is not None and not alone and (Path(options.json).is_dir() or not options.json):
         msg = f"--json must name a file, got {options.json!r}."
+        raise ValueError(msg)
+    if options.manifest is not None and Path(options.manifest).suffix.lower() != ".csv":
+        msg = f"--manifest must name a .csv file, got {options.manifest!r}."
         raise ValueError(msg)
     console = Console(stderr=alone)
     with _progress(console) as begin, _silent_libraries():
@@ -50,6 +61,15 @@ def run(command: str, arguments: list[str]) -> None:
         show(report, console)
         if options.json is not None:
             write_text(Path(options.json), text)
+    if options.manifest is not None:
+        write_manifest(corpus, Path(options.manifest))
+        root = quote(str(corpus.root))
+        console.print(
+            f"written: {options.manifest}, for --data Manifest --data.path {quote(options.manifest)} "
+            f"--data.root {root}",
+            markup=False,
+            soft_wrap=True,
+        )
     if not report.healthy:
         sys.exit(1)
 

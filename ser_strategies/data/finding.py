@@ -6,14 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ser_strategies.data.audio import OF_FILMS
-
-# What libsndfile reads, by the endings that people give it.
-SUFFIXES = frozenset(
-    {
-        *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
-        *(".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist", ".voc"),
-    }
-)
+from ser_strategies.data.listing import SUFFIXES
 
 
 class FoundSound(NamedTuple):

@@ -14,6 +14,13 @@ import soundfile
 
 from ser_strategies.data.table import TEXT
 
+# What libsndfile reads, by the endings that people give it.
+SUFFIXES = frozenset(
+    {
+        *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
+        *(".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist", ".voc"),
+    }
+)
 # Files opened to learn how many bytes of a kind of file make a second.
 SAMPLED = 16
 # More candidates than this are not compared: it would open as many files before training starts.
@@ -47,6 +54,16 @@ def files_in(folder: Path) -> Iterator[tuple[str, int]]:
                         yield entry.name, entry.stat().st_size
     except (FileNotFoundError, NotADirectoryError):
         return
+
+
+def sounds_below(root: Path) -> Iterator[str]:
+    """Every sound in a folder and its folders, relative to it, in order, except what is hidden."""
+    for folder, inside, names in os.walk(root, followlinks=False):
+        inside[:] = sorted(name for name in inside if not name.startswith("."))
+        place = Path(folder).relative_to(root).as_posix()
+        for name in sorted(names):
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                yield name if place == "." else f"{place}/{name}"
 
 
 def estimate_seconds(root: Path, paths: pd.Series, sizes: pd.Series) -> pd.Series:

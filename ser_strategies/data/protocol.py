@@ -10,13 +10,15 @@ from typing import Any
 import pandas as pd
 
 from ser_strategies.common.wording import did_you_mean
-from ser_strategies.data.rules import SPLITS, ByValue, Drawn, GroupFolds, HeldOut, Rule, Split
+from ser_strategies.data.naming import Naming
+from ser_strategies.data.rules import SPLITS, ByValue, Drawn, GroupFolds, HashedFolds, HeldOut, Rule, Split
 
 RULES: Mapping[str, type[Any]] = {
     "by-value": ByValue,
     "held-out": HeldOut,
     "drawn": Drawn,
     "group-folds": GroupFolds,
+    "hashed-folds": HashedFolds,
 }
 
 
@@ -32,6 +34,8 @@ class Protocol:
     # any number. It is not refused: it brands the result
     shares: Mapping[str, int | None] | Collection[str] = ()
     splits: tuple[Split, ...] = SPLITS
+    left_out: Collection[str] = ()  # utterances that are in no split
+    uses_damaged: Collection[str] = ()  # utterances that are used as they were, though known to be useless
 
     @property
     def trains_blindly(self) -> bool:
@@ -46,7 +50,8 @@ class Protocol:
     def assign(self, table: pd.DataFrame, fold: int) -> pd.Series:
         """The split of each utterance of a complete table in a fold, from 1; empty where it is left out."""
         self.check_fold(fold)
-        return self.rule.assign(table, fold)
+        splits = self.rule.assign(table, fold)
+        return splits.mask(table["id"].isin(list(self.left_out))) if self.left_out else splits
 
     def check_fold(self, fold: int) -> None:
         """Raises ValueError where the protocol has no such fold."""
@@ -112,12 +117,16 @@ class Card:
     request: str  # where to get it
     protocols: tuple[Protocol, ...]  # the ways to split it; the first is the default
     counts: tuple[Count, ...] = ()
-    # Utterances known to be useless in the published corpus, and why; they are never used
+    # Utterances known to be useless in the published corpus, and why; only a protocol that says so uses
+    # them
     damaged: Mapping[str, str] = field(default_factory=dict)
     # Utterances known to be missing from some release; they are used where they are there
     absent: Mapping[str, str] = field(default_factory=dict)
     # The lowest and the highest value that dimensions can have; None where that is not known
     scale: tuple[float, float] | None = None
+    # How its files are called, where their names say everything, and the class that each code means
+    names: Naming | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def choose(self, name: str | None) -> Protocol:
         """The protocol of a name; None takes the first."""
@@ -137,6 +146,7 @@ def load_card(name: str) -> Card:
     facts: dict[str, Any] = json.loads(text)
     facts["protocols"] = tuple(_protocol(each) for each in facts["protocols"])
     facts["counts"] = tuple(Count(**each) for each in facts.get("counts", ()))
+    facts["names"] = Naming(**facts["names"]) if "names" in facts else None
     facts["scale"] = tuple(facts["scale"]) if "scale" in facts else None
     return Card(**facts)
 

@@ -140,7 +140,8 @@ class RecordedCorpus(Corpus):
             keep &= ~hopeless
 
         for name, reason in self.card.damaged.items():
-            drop(f"{name}: {reason}", table["id"] == name)
+            if name not in self.protocol.uses_damaged:
+                drop(f"{name}: {reason}", table["id"] == name)
         for name, reason in self.card.absent.items():
             drop(f"{name}: {reason}", (table["id"] == name) & table["bytes"].isna())
         self._drop_other_parts(table, drop)

@@ -623,6 +623,17 @@ def test_the_published_splits_of_the_whole_corpus_have_their_sizes(whole, protoc
     assert brand.startswith("train and test share 91 speakers (100.0%")
 
 
+def test_the_published_speaker_disjoint_split_has_its_published_sizes(whole):
+    corpus = CREMAD(str(whole), protocol="tfds")
+    assert sizes(corpus) == (5_144, 738, 1_556)
+    assert [corpus.split(part)["speaker"].nunique() for part in SPLITS] == [63, 9, 19]
+    assert corpus.splits.leaks == []
+    # As published: speakers as strings, shuffled by numpy's old generator.
+    order = [str(number) for number in range(1001, 1092)]
+    np.random.RandomState(0).shuffle(order)
+    assert set(corpus.split("test")["speaker"]) == set(order[72:])
+
+
 @pytest.mark.parametrize(
     ("labels", "size"),
     [("voice", 6_798), ("audio-visual", 7_022), ("voice-soft", 7_442), ("audio-visual-soft", 7_442)],

@@ -54,7 +54,8 @@ class CREMAD(RecordedCorpus):
             most raters heard and saw), audio-visual-4class (of these anger, happiness, neutral and sadness),
             or voice-soft and audio-visual-soft (also where raters are divided, for --model.soft_labels true).
         audio: Whether to read the wav or the mp3 files.
-        protocol: speaker-5fold shares no actor between splits; the others repeat published work that does.
+        protocol: speaker-5fold and tfds (a published split) share no actor between splits; the others repeat
+            published work that does.
     """
 
     card = load_card("crema_d")
@@ -76,7 +77,7 @@ class CREMAD(RecordedCorpus):
         ] = "intended",
         audio: Literal["wav", "mp3"] = "wav",
         protocol: Literal[
-            "speaker-5fold", "emobox-speaker-dependent", "vesper-speaker-dependent"
+            "speaker-5fold", "tfds", "emobox-speaker-dependent", "vesper-speaker-dependent"
         ] = "speaker-5fold",
         **options: Unpack[RecordedOptions],
     ) -> None:

@@ -1,5 +1,6 @@
-"""Anybody's own recordings, described by a table: from a file to cells, rows, splits, and a corpus."""
+"""Anybody's own recordings, described by a table or a folder: to cells, rows, splits, and a corpus."""
 
+from ser_strategies.data.manifest.folder import Folder
 from ser_strategies.data.manifest.manifest import Manifest
 
-__all__ = ["Manifest"]
+__all__ = ["Folder", "Manifest"]
