@@ -1,24 +1,38 @@
 """What single raters cost: DiffKDE beside a training step, and the ratings of a large corpus in memory.
 
     python -m benchmarks.annotators [--device cpu|cuda] [--encoder random:wav2vec2-base] [--clips 4]
+    python -m benchmarks.annotators --ratings
 
 DiffKDE, forward and backward, for 64 utterances of 30 raters, against a training step on as many utterances
 of 3 s: that of PartialFineTuning with all blocks. On a CPU the step is taken on a part of them (`--clips`)
 and scaled up, which flatters the step, if anything: small batches waste less of a CPU's cache. The sides
 take turns, and the ratio is of the medians.
+
+With `--ratings`, a file of 1.5 million ratings by 13,000 raters as MSP-Podcast has it is read, sorted and
+handed out in batches: seconds, and what the process holds more than before.
 """
 
 import argparse
+import multiprocessing
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 
 from ser_strategies import DiffKDE, PartialFineTuning
 from ser_strategies.batch import Batch
+from ser_strategies.costs.machine import resident_peak
+from ser_strategies.data.corpora.msp_podcast import MSPPodcast
+from ser_strategies.data.ratings import take_ratings
 
 UTTERANCES, RATERS, SAMPLES = 64, 30, 48_000
+# Of a corpus of the size of MSP-Podcast 2.0.
+SEGMENTS, PEOPLE, RATINGS = 268_000, 13_000, 1_500_000
 
 
 def main() -> None:
@@ -30,8 +44,12 @@ def main() -> None:
     parser.add_argument("--encoder", default="random:wav2vec2-base")
     parser.add_argument("--clips", type=int, default=4, help="utterances of the step that is timed")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--ratings", action="store_true", help="the ratings of a large corpus instead")
     options = parser.parse_args()
     torch.manual_seed(0)
+    if options.ratings:
+        _ratings()
+        return
     print(
         f"torch {torch.__version__}, {options.device}, {torch.get_num_threads()} threads, {options.encoder}"
     )
@@ -74,6 +92,45 @@ def _density(device: str) -> Callable[[], object]:
         torch.autograd.backward(kde(ratings).square().sum())
 
     return estimate
+
+
+def _write(path: Path) -> None:
+    chance = np.random.default_rng(0)
+    who = np.minimum(PEOPLE * chance.random(RATINGS) ** 3, PEOPLE - 1).astype(int)
+    what = np.sort(chance.integers(0, SEGMENTS, RATINGS))
+    said = pd.DataFrame(chance.integers(1, 8, (RATINGS, 3)), columns=["EmoAct", "EmoVal", "EmoDom"])
+    said.insert(0, "FileName", [f"MSP-PODCAST_{each // 100:04d}_{each % 100:04d}.wav" for each in what])
+    said.insert(1, "WorkerID", [f"WORKER{each:08d}" for each in who])
+    said.insert(2, "EmoClass_Major", "Neutral")
+    path.parent.mkdir()
+    said.to_csv(path, index=False)
+
+
+def _ratings() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        # By another process, whose memory does not count.
+        writer = multiprocessing.get_context("spawn").Process(
+            target=_write, args=(Path(folder) / "Labels" / "labels_detailed.csv",)
+        )
+        writer.start()
+        writer.join()
+        corpus = MSPPodcast(folder, dimensions=("activation", "valence"), single_ratings=True)
+        ids = [f"MSP-PODCAST_{each // 100:04d}_{each % 100:04d}" for each in range(SEGMENTS)]
+        table = pd.DataFrame({"id": pd.array(ids, "string[pyarrow]"), "split": "train", "activation": 0.0})
+        began, before = time.perf_counter(), resident_peak() or 0
+        table, rated, _ = take_ratings(corpus, table)
+        seconds, held = time.perf_counter() - began, (resident_peak() or 0) - before
+    kept = sum(each.nbytes for each in (rated.starts, rated.who, rated.values))
+    print(
+        f"{rated.facts['ratings']:,} ratings by {rated.facts['raters']:,} raters, {len(table):,} utterances"
+    )
+    print(
+        f"read and sorted: {seconds:.1f} s, {held / 2**20:.0f} MiB more at most; kept {kept / 2**20:.0f} MiB"
+    )
+    batch = Batch(torch.zeros(32, 0), torch.zeros(32), tuple(table["id"][:32]))
+    rows = table.iloc[np.random.default_rng(1).integers(0, len(table), 32)]
+    times = [_seconds(lambda: rated.added_to(batch, rows), "cpu") for _ in range(200)]
+    print(f"a batch of 32: {1e6 * statistics.median(times):.0f} microseconds")
 
 
 def _seconds(call: Callable[[], object], device: str) -> float:

@@ -29,6 +29,9 @@ class Batch(NamedTuple):
         frames: What the frozen part of an encoder made of each, in place of waveforms, which then have no
             samples: (batch, frames, size), or (batch, frames, states, size).
         frame_counts: True number of frames of each, (batch,).
+        raters: Who rated each utterance, (batch, most) in int64: the place among the corpus' `raters`, or -1
+            for anybody else, and for nobody.
+        ratings: What they said of each dimension, from -1 to 1, (batch, most, dimensions); NaN for nobody.
     """
 
     waveforms: Tensor
@@ -43,3 +46,5 @@ class Batch(NamedTuple):
     paths: tuple[str, ...] | None = None
     frames: Tensor | None = None
     frame_counts: Tensor | None = None
+    raters: Tensor | None = None
+    ratings: Tensor | None = None

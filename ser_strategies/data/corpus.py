@@ -16,23 +16,17 @@ from ser_strategies.batch import Batch
 from ser_strategies.data.augmentation import Augmentation
 from ser_strategies.data.batching import BatchPlan, PlannedBatch
 from ser_strategies.data.corpus_options import check_options
-from ser_strategies.data.heard import HeardGuard, Numberings, heard_in_fit, utterance_numbers
+from ser_strategies.data.heard import NEEDED, HeardGuard, Hearing
 from ser_strategies.data.label_map import LabelMap
 from ser_strategies.data.leakage import Leak
 from ser_strategies.data.loading import Batches, FrameSource, Loader, Sound, collate, hash_sound
 from ser_strategies.data.protocol import OWN, Protocol
+from ser_strategies.data.ratings import RATED, RatingTable
 from ser_strategies.data.rules import SPLITS, Split
 from ser_strategies.data.splits import Splits
 
-NEEDED: Mapping[str, tuple[Split, ...]] = {
-    "fit": ("train", "val"),
-    "validate": ("val",),
-    "test": ("test",),
-    "predict": ("test",),
-}
 
-
-class Corpus(LightningDataModule, ABC):
+class Corpus(Hearing, LightningDataModule, ABC):
     """Splits of a corpus as batches. A concrete corpus says what its utterances are and how they sound.
 
     Args:
@@ -44,12 +38,17 @@ class Corpus(LightningDataModule, ABC):
         label_map: Other names for classes, as in {excitement: happiness, fear: null}: classes of one name are
             merged, those of null are left out, those not named stay. To test on another corpus, give it the
             names of the first one's classes.
+        single_ratings: Hand out what each rater said, too: dimensions are then the means of an utterance's
+            raters, from -1 to 1, and utterances of fewer than two raters are left out.
+        fewest_ratings: Raters with fewer ratings of training utterances are taken for one person, "others".
         augmentation: Changes to the sound of training utterances; null leaves them as they are.
         allow_leakage: Go on although splits share speakers or more; the result is branded.
     """
 
     labels: tuple[str, ...] = ()
     dimensions: tuple[str, ...] = ()
+    # The ends of the scale that raters used, the same for all dimensions.
+    scale: tuple[float, float] | None = None
     protocol: Protocol = OWN
     fold: int = 1
     # Which of the corpus' labels these are, where it has several sets or sources.
@@ -74,6 +73,8 @@ class Corpus(LightningDataModule, ABC):
         order_seed: int = 0,
         train_share: float = 1.0,
         label_map: dict[str, str | None] | None = None,
+        single_ratings: bool = False,
+        fewest_ratings: int = 1,
         augmentation: Augmentation | None = None,
         allow_leakage: bool = False,
     ) -> None:
@@ -82,8 +83,10 @@ class Corpus(LightningDataModule, ABC):
         self.arguments: dict[str, Any] = {}
         for given in collect_init_args(sys._getframe(), [], classes=(Corpus,)):
             self.arguments |= given
-        check_options(batch_size, batch_seconds, workers, order_seed, train_share)
+        check_options(batch_size, batch_seconds, workers, order_seed, train_share, fewest_ratings)
         self.train_share = train_share
+        self.single_ratings, self.fewest_ratings = single_ratings, fewest_ratings
+        self._rated: RatingTable | None = None
         self._renamed = dict(label_map or {})
         self.label_map: LabelMap | None = None
         self.learn_classes(type(self).labels)
@@ -148,7 +151,14 @@ class Corpus(LightningDataModule, ABC):
     @cached_property
     def splits(self) -> Splits:
         """The table with its splits, checked for leaks."""
-        return Splits(self)
+        made = Splits(self)
+        self._rated = made.rated
+        return made
+
+    @property
+    def raters(self) -> tuple[str, ...]:
+        """The raters to learn, those of training utterances; none unless single ratings are handed out."""
+        return () if not self.single_ratings or self.splits.rated is None else self.splits.rated.learned
 
     def everything(self) -> pd.DataFrame:
         """The complete table with its splits, those who are left out included."""
@@ -192,7 +202,8 @@ class Corpus(LightningDataModule, ABC):
         """The whole name of what is learned and scored here."""
         share = None if self.train_share == 1 else f"train-{self.train_share:g}"
         mapped = self.label_map.name if self.label_map else None
-        parts = (type(self).__name__, self.label_set, self.variant, mapped, self.split_name, share)
+        rated = RATED if self.single_ratings else None
+        parts = (type(self).__name__, self.label_set, self.variant, mapped, rated, self.split_name, share)
         return "/".join(filter(None, parts))
 
     @property
@@ -224,6 +235,7 @@ class Corpus(LightningDataModule, ABC):
             "unchecked": list(self.unchecked),
             "unreadable": dict(self.unreadable),
             "augmentation": None if self.augmentation is None else asdict(self.augmentation),
+            **({} if self.splits.rated is None else {"ratings": self.splits.rated.facts}),
         }
 
     # Batches --------------------------------------------------------------------------------------------
@@ -275,7 +287,8 @@ class Corpus(LightningDataModule, ABC):
 
     def collate(self, rows: pd.DataFrame, sounds: list[Sound]) -> Batch:
         """One batch of rows and their sounds; without sounds, what is known of the rows."""
-        return collate(rows, sounds, self.labels, self.dimensions)
+        batch = collate(rows, sounds, self.labels, self.dimensions)
+        return batch if self._rated is None else self._rated.added_to(batch, rows)
 
     def use_frames(self, frames: Mapping[Split, FrameSource]) -> None:
         """Lets loaders read what a cache knows of each split in place of sounds, until others are given."""
@@ -293,57 +306,3 @@ class Corpus(LightningDataModule, ABC):
             msg = f"utterance {name!r} of {type(self).__name__} cannot be used: {reason}"
             raise ValueError(msg)
         self.unreadable.update(unreadable)
-
-    # Where training stands ------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        """The progress of training within its epoch, and the utterances it learns from, for a checkpoint."""
-        if self.trainer is None:
-            return {}
-        epoch: Any = self.trainer.fit_loop.epoch_progress.current
-        batches: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        return {
-            "epoch": epoch.processed,
-            # Between epochs the batch counter still shows the last one's.
-            "batches": batches.processed if epoch.ready > epoch.processed else 0,
-            "splits": self.split_name,
-            **self._learned,
-            "origins": self._origins,
-        }
-
-    @cached_property
-    def _learned(self) -> dict[str, Any]:
-        """Numbers of what training hears, which every checkpoint keeps."""
-        return heard_in_fit(self.splits, self.numberings())
-
-    def scope(self) -> str:
-        """The prefix that tells ids of this corpus from equal ones of another."""
-        return type(self).__name__
-
-    def numberings(self) -> Numberings:
-        """Ways to number utterances so that a checkpoint can tell which it has heard."""
-        return {"heard": lambda rows: utterance_numbers(self.scope(), rows["id"])}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Remembers which batches an interrupted epoch has had, and what a checkpoint has heard."""
-        if not state_dict:
-            return
-        self._interrupted = (state_dict["epoch"], state_dict["batches"])
-        if "heard" in state_dict and self.trainer is not None:
-            self._check_heard("the checkpoint", state_dict)
-            for origin in state_dict.get("origins", ()):
-                self._check_heard("an encoder that the checkpoint comes from", origin)
-
-    def note_origins(self, origins: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        """Refuses checkpoints that were trained on utterances to be scored, or brands the result."""
-        self._origins, self._guard = [], HeardGuard(allowed=self.allow_leakage)
-        for source, trainings in origins.items():
-            for origin in trainings:
-                self._origins.append(dict(origin))
-                self._check_heard(source, origin)
-
-    def _check_heard(self, source: str, training: Mapping[str, Any]) -> None:
-        function: Any = self.trainer and self.trainer.state.fn
-        stage = str(getattr(function, "value", function))
-        scored: tuple[Split, ...] = ("val", "test") if stage == "fit" else NEEDED[stage]
-        self._guard.check(self.splits, scored, self.numberings(), source, training)

@@ -19,6 +19,8 @@ class CorpusOptions(TypedDict, total=False):
     order_seed: int
     train_share: float
     label_map: dict[str, str | None] | None
+    single_ratings: bool
+    fewest_ratings: int
     augmentation: Augmentation | None
     allow_leakage: bool
 
@@ -31,10 +33,16 @@ class RecordedOptions(CorpusOptions, total=False):
 
 
 def check_options(
-    batch_size: int, batch_seconds: float | None, workers: int, order_seed: int, train_share: float
+    batch_size: int,
+    batch_seconds: float | None,
+    workers: int,
+    order_seed: int,
+    train_share: float,
+    fewest_ratings: int,
 ) -> None:
     """Raises ValueError for a number that is out of its range."""
     counts = {"batch_size": (batch_size, 1), "workers": (workers, 0), "order_seed": (order_seed, 0)}
+    counts["fewest_ratings"] = (fewest_ratings, 1)
     for name, (count, least) in counts.items():
         if count < least:
             msg = f"{name} must be at least {least}, got {count}."

@@ -1,8 +1,10 @@
 """Utterances that a checkpoint has heard, as numbers small enough to travel with it."""
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,6 +16,12 @@ from ser_strategies.data.listing import fingerprint
 from ser_strategies.data.rules import Split
 from ser_strategies.data.splits import Splits
 
+NEEDED: Mapping[str, tuple[Split, ...]] = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": ("test",),
+}
 # By the name under which a checkpoint keeps the numbers: a number for each row of a table.
 Numberings: TypeAlias = Mapping[str, Callable[[pd.DataFrame], Tensor]]
 
@@ -84,3 +92,75 @@ class HeardGuard:
                 raise ValueError(msg)
             if phrase not in self.brands:
                 self.brands.append(phrase)
+
+
+class Hearing(ABC):
+    """What a corpus knows of training: where it stands, and which utterances checkpoints have heard."""
+
+    trainer: Any
+    allow_leakage: bool
+    _guard: HeardGuard
+    _origins: list[dict[str, Any]]
+    _interrupted: tuple[int, int] | None
+
+    @property
+    @abstractmethod
+    def splits(self) -> Splits:
+        """The table with its splits."""
+
+    @property
+    @abstractmethod
+    def split_name(self) -> str:
+        """The protocol, its version and the fold."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The progress of training within its epoch, and the utterances it learns from, for a checkpoint."""
+        if self.trainer is None:
+            return {}
+        epoch = self.trainer.fit_loop.epoch_progress.current
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        return {
+            "epoch": epoch.processed,
+            # Between epochs the batch counter still shows the last one's.
+            "batches": batches.processed if epoch.ready > epoch.processed else 0,
+            "splits": self.split_name,
+            **self._learned,
+            "origins": self._origins,
+        }
+
+    @cached_property
+    def _learned(self) -> dict[str, Any]:
+        """Numbers of what training hears, which every checkpoint keeps."""
+        return heard_in_fit(self.splits, self.numberings())
+
+    def scope(self) -> str:
+        """The prefix that tells ids of this corpus from equal ones of another."""
+        return type(self).__name__
+
+    def numberings(self) -> Numberings:
+        """Ways to number utterances so that a checkpoint can tell which it has heard."""
+        return {"heard": lambda rows: utterance_numbers(self.scope(), rows["id"])}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remembers which batches an interrupted epoch has had, and what a checkpoint has heard."""
+        if not state_dict:
+            return
+        self._interrupted = (state_dict["epoch"], state_dict["batches"])
+        if "heard" in state_dict and self.trainer is not None:
+            self._check_heard("the checkpoint", state_dict)
+            for origin in state_dict.get("origins", ()):
+                self._check_heard("an encoder that the checkpoint comes from", origin)
+
+    def note_origins(self, origins: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Refuses checkpoints that were trained on utterances to be scored, or brands the result."""
+        self._origins, self._guard = [], HeardGuard(allowed=self.allow_leakage)
+        for source, trainings in origins.items():
+            for origin in trainings:
+                self._origins.append(dict(origin))
+                self._check_heard(source, origin)
+
+    def _check_heard(self, source: str, training: Mapping[str, Any]) -> None:
+        function = self.trainer and self.trainer.state.fn
+        stage = str(getattr(function, "value", function))
+        scored: tuple[Split, ...] = ("val", "test") if stage == "fit" else NEEDED[stage]
+        self._guard.check(self.splits, scored, self.numberings(), source, training)

@@ -90,6 +90,17 @@ class RecordedCorpus(Corpus):
         """The files that say what the utterances are, as far as their encoding is not the user's choice."""
         return []
 
+    def chosen_dimensions(self, names: Sequence[str] | None) -> tuple[str, ...]:
+        """Some of the corpus' dimensions, or all of them; ValueError for others."""
+        known = type(self).dimensions
+        for name in names or ():
+            if name not in known:
+                msg = (
+                    f"dimensions must be some of {', '.join(known)}, got {name!r}{did_you_mean(name, known)}"
+                )
+                raise ValueError(msg)
+        return known if names is None else tuple(dict.fromkeys(names))
+
     def annotated(self) -> pd.DataFrame:
         """The annotations, read once, with the size of each file: `bytes`, empty if it is missing."""
         if self._annotated is None:

@@ -13,11 +13,12 @@ from ser_strategies.data.facts import cautions, summary
 from ser_strategies.data.label_map import LabelMap
 from ser_strategies.data.leakage import Leak, check_leaks, find_leaks
 from ser_strategies.data.protocol import Protocol as SplitProtocol
+from ser_strategies.data.ratings import Rateable, RatingTable, take_ratings
 from ser_strategies.data.rules import SPLITS, Split
 from ser_strategies.data.table import VOTE, check_labels, complete
 
 
-class SplitSource(Protocol):
+class SplitSource(Rateable, Protocol):
     """A corpus, as far as its splits depend on it; see `Corpus`."""
 
     @property
@@ -32,6 +33,7 @@ class SplitSource(Protocol):
     train_share: float
     order_seed: int
     allow_leakage: bool
+    single_ratings: bool
 
     def table(self) -> pd.DataFrame:
         """Every utterance, one a row."""
@@ -70,6 +72,10 @@ class Splits:
         )
         if corpus.train_share < 1:
             table["split"] = drop_from_train(table, corpus.train_share, corpus.order_seed)
+        self.rated: RatingTable | None = None
+        if corpus.single_ratings:
+            table, self.rated, few = take_ratings(corpus, table)
+            self.dropped |= few
         self.table = table
         self._rows: dict[Split, pd.DataFrame] = {}
 

@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 from ser_strategies.common.quantities import ScoreWords
 from ser_strategies.common.wording import listed
 from ser_strategies.data.corpus import Corpus
+from ser_strategies.data.ratings import told_ratings
 
 # Ids shown of utterances that could not be read; the result names all of them.
 SHOWN = 3
@@ -85,6 +86,7 @@ def told(facts: dict[str, Any]) -> Iterator[str]:
         return
     sizes = ", ".join(f"{name} {split['utterances']:,}" for name, split in data["splits"].items())
     yield f"data: {data['task']} ({sizes}; digest {data['digest']})"
+    yield from told_ratings(data["ratings"]) if "ratings" in data else ()
     for warning in data["warnings"]:
         yield f"note: {warning}"
     for brand in data["brands"]:

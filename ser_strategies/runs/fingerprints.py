@@ -28,10 +28,20 @@ IGNORED = {
     "data": ("workers",),
 }
 # Options that have been added since 2026-11, and the value at which they leave things as they were: what ran
-# without them is the same run.
+# without them is the same run. Those of one class stand under its name.
 ADDED: dict[str, dict[str, Any]] = {
     "model": {"class_loss": "cross-entropy", "dimension_loss": "ccc"},
-    "data": {"label_map": None, "val": None, "text_informativeness": 0.0},
+    "data": {
+        "label_map": None,
+        "val": None,
+        "text_informativeness": 0.0,
+        "single_ratings": False,
+        "fewest_ratings": 1,
+    },
+    "IEMOCAP": {"dimensions": None},
+    "MSPPodcast": {"dimensions": None},
+    "Manifest": {"ratings": None, "scale": None},
+    "Synthetic": {"rater_pool": None},
 }
 # Defaults that are written otherwise since, and as what.
 FORMERLY: dict[str, dict[str, tuple[Any, Any]]] = {"data": {"folds": (None, 5)}}
@@ -122,9 +132,10 @@ def without_ignored(config: Mapping[str, Any]) -> dict[str, Any]:
     for group, names in IGNORED.items():
         for name in names:
             plain[group].get("init_args", plain[group]).pop(name, None)
-    for group, neutral in ADDED.items():
+    for group in ("model", "data"):
         options = plain.get(group, {}).get("init_args", {})
-        for name, value in neutral.items():
+        kind = str(plain.get(group, {}).get("class_path")).rpartition(".")[2]
+        for name, value in (ADDED[group] | ADDED.get(kind, {})).items():
             if name in options and options[name] == value:
                 del options[name]
     for group, former in FORMERLY.items():

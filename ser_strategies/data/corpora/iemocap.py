@@ -49,6 +49,7 @@ class IEMOCAP(RecordedCorpus):
             happiness, neutral and sadness), or none (every turn, for its dimensions).
         parts: all dialogues, or only those that are improvised or scripted.
         votes: Whether to hand out the shares of the raters' votes too, for --model.soft_labels true.
+        dimensions: Which of activation, valence and dominance to learn, in their order; null takes all three.
         protocol: leave-one-session-out (5 folds), the same without validation, leave-one-speaker-out (10), or
             a fixed split.
     """
@@ -61,7 +62,8 @@ class IEMOCAP(RecordedCorpus):
         "4-class-without-excitement": APART,
         NO_CLASSES: {},
     }
-    dimensions = ("activation", "valence", "dominance")
+    dimensions: tuple[str, ...] = ("activation", "valence", "dominance")
+    scale: tuple[float, float] | None = (1.0, 5.0)
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class IEMOCAP(RecordedCorpus):
         labels: Literal["4-class", "5-class", "6-class", "4-class-without-excitement", "none"] = "4-class",
         parts: Literal["all", "improvised", "scripted"] = "all",
         votes: bool = False,
+        dimensions: tuple[Literal["activation", "valence", "dominance"], ...] | None = None,
         protocol: Literal[
             "leave-one-session-out",
             "leave-one-session-out-no-validation",
@@ -80,6 +83,7 @@ class IEMOCAP(RecordedCorpus):
         **options: Unpack[RecordedOptions],
     ) -> None:
         super().__init__(root, labels=labels, protocol=protocol, **options)
+        self.dimensions = self.chosen_dimensions(dimensions)
         if parts not in {"all", *PARTS}:
             msg = f"parts must be all, improvised or scripted, got {parts!r}."
             raise ValueError(msg)

@@ -48,6 +48,7 @@ class MSPPodcast(RecordedCorpus):
         version: The release that this copy is compared with (in a YAML file in quotes); null takes the one of
             as many segments.
         votes: Whether to hand out the shares of the raters' votes too, for --model.soft_labels true.
+        dimensions: Which of activation, valence and dominance to learn, in their order; null takes all three.
         transcripts: Whether to read what is said, which is one file for each segment.
         protocol: Which published part tests: Test1, Test2 (drawn at random) or Test3 (alike in its classes).
     """
@@ -55,6 +56,7 @@ class MSPPodcast(RecordedCorpus):
     card = load_card("msp_podcast")
     label_sets: Mapping[str, Mapping[str, str]] = {"8-class": EIGHT, "4-class": FOUR, NO_CLASSES: {}}
     dimensions = tuple(DIMENSIONS.values())
+    scale: tuple[float, float] | None = (1.0, 7.0)
 
     def __init__(
         self,
@@ -63,11 +65,13 @@ class MSPPodcast(RecordedCorpus):
         labels: Literal["8-class", "4-class", "none"] = "8-class",
         version: Literal["1.6", "1.7", "1.8", "1.9", "1.10", "1.11", "1.12", "2.0"] | None = None,
         votes: bool = False,
+        dimensions: tuple[Literal["activation", "valence", "dominance"], ...] | None = None,
         transcripts: bool = False,
         protocol: Literal["official", "official-test2", "official-test3"] = "official",
         **options: Unpack[RecordedOptions],
     ) -> None:
         super().__init__(root, labels=labels, protocol=protocol, **options)
+        self.dimensions = self.chosen_dimensions(dimensions)
         if votes and not self.labels:
             msg = "votes needs classes to vote for: give --data.labels 8-class or 4-class."
             raise ValueError(msg)

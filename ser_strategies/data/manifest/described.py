@@ -4,6 +4,7 @@ import hashlib
 import unicodedata
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Unpack
@@ -27,9 +28,11 @@ from ser_strategies.data.manifest.assigning import (
     ValName,
     choose_protocol,
 )
+from ser_strategies.data.manifest.rated import dimensions_of
 from ser_strategies.data.manifest.rows import Rows, understand
 from ser_strategies.data.manifest.sheet import Sheet, canonical
 from ser_strategies.data.protocol import OWN, Card, Protocol
+from ser_strategies.data.ratings import RATED
 from ser_strategies.data.recorded import NO_CLASSES, RecordedCorpus
 from ser_strategies.data.rules import SPLITS
 from ser_strategies.data.table import TEXT, VOTE
@@ -97,6 +100,10 @@ class DescribedCorpus(RecordedCorpus):
     def sheet(self, dimensions: tuple[str, ...]) -> Sheet:
         """The cells of the table; `dimensions` are columns of numbers beside those that are always read."""
 
+    def rated(self) -> pd.DataFrame | None:
+        """Ratings of single raters that are kept elsewhere: id, rater and dimensions, one rating a row."""
+        return None
+
     def __getstate__(self) -> dict[str, Any]:
         """The state that a worker process needs: not the contents of the table."""
         return super().__getstate__() | {"_read": None}
@@ -117,8 +124,13 @@ class DescribedCorpus(RecordedCorpus):
         folds: int | None,
         val: str | None,
     ) -> tuple[Rows, Protocol]:
-        sheet = self.sheet(dimensions or ())
-        rows = understand(sheet, root, classes=classes, dimensions=dimensions)
+        rated = self.rated()
+        sheet = self.sheet((dimensions or ()) if rated is None else ())
+        names = () if rated is None else dimensions_of(rated)
+        rows = understand(sheet, root, classes=classes, dimensions=dimensions, rated=names)
+        if rated is not None:
+            means = rated.groupby("id")[list(names)].mean()
+            rows = replace(rows, table=rows.table.join(means, on="id"), dimensions=names)
         chosen = choose_protocol(sheet, rows.table, protocol, folds=folds, val=val)
         # From here on the index tells where an utterance stands, for messages.
         rows.table.index = pd.Index(sheet.places, name=sheet.unit)
@@ -141,8 +153,9 @@ class DescribedCorpus(RecordedCorpus):
         return frozenset(self.classes)
 
     def ratings(self) -> pd.DataFrame | None:
-        """The judgements of single raters, if there is a column raters."""
-        return self._contents()[0].votes
+        """The judgements of single raters, where they are kept, or in a column raters."""
+        rated = self.rated()
+        return self._contents()[0].votes if rated is None else rated
 
     def waveform(self, utterance: Mapping[str, Any]) -> Sound:
         """The sound of an utterance; of a longer recording only its part is read."""
@@ -203,7 +216,9 @@ class DescribedCorpus(RecordedCorpus):
     def task(self) -> str:
         """The whole name of what is learned and scored; it names the manifest, with classes or without."""
         classes = (self.label_map.name if self.label_map else "") if self.labels else NO_CLASSES
-        return "/".join(filter(None, (type(self).__name__, self.path.stem, classes, self.split_name)))
+        rated = RATED if self.single_ratings else ""
+        parts = (type(self).__name__, self.path.stem, classes, rated, self.split_name)
+        return "/".join(filter(None, parts))
 
     @property
     def split_name(self) -> str:

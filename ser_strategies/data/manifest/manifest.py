@@ -2,10 +2,13 @@
 
 from typing import Unpack, final
 
+import pandas as pd
+
 from ser_strategies.data.corpus_options import RecordedOptions, expanded
 from ser_strategies.data.manifest.assigning import ProtocolName, ValName
 from ser_strategies.data.manifest.described import DescribedCorpus
-from ser_strategies.data.manifest.sheet import Sheet, read_sheet
+from ser_strategies.data.manifest.rated import check_ratings, read_ratings
+from ser_strategies.data.manifest.sheet import Sheet, canonical, read_sheet
 
 
 @final
@@ -41,6 +44,10 @@ class Manifest(DescribedCorpus):
             five, or as many as there are speakers.
         val: Who validates where the column split names nobody, or with own-folds: share (a fifth of those
             who train, by speaker if known), or next-fold. Null takes next-fold where there are three folds.
+        ratings: A table of what each rater said, one rating a row: id (of the utterance: its id, or its path
+            without the ending), rater, and activation, valence, dominance or the names of --data.dimensions.
+            Dimensions are then the means of these.
+        scale: The lowest and the highest rating that raters could give, as in [1, 7]; null takes those found.
         columns: What you call a column, if it has none of the names above, as in {label: mood}.
         encoding: What a text table is written in, such as cp1252; null takes UTF-8, or UTF-16 that says so.
     """
@@ -55,12 +62,20 @@ class Manifest(DescribedCorpus):
         protocol: ProtocolName | None = None,
         folds: int | None = None,
         val: ValName | None = None,
+        ratings: str | None = None,
+        scale: tuple[float, float] | None = None,
         columns: dict[str, str] | None = None,
         encoding: str | None = None,
         **options: Unpack[RecordedOptions],
     ) -> None:
         self._columns, self._encoding = dict(columns or {}), encoding
         table = expanded("path", path)
+        self._ratings: pd.DataFrame | None = None
+        sheet = None
+        if ratings is not None:
+            chosen = tuple(map(canonical, dimensions)) if dimensions else None
+            sheet = read_ratings(expanded("ratings", ratings), chosen, encoding)
+            self._ratings = sheet.cells
         super().__init__(
             table,
             table.parent if root is None else expanded("root", root),
@@ -71,6 +86,12 @@ class Manifest(DescribedCorpus):
             val=val,
             **options,
         )
+        if sheet is not None:
+            self.scale = check_ratings(sheet, self.annotations()["id"], scale)
+
+    def rated(self) -> pd.DataFrame | None:
+        """The table of ratings."""
+        return self._ratings
 
     def sheet(self, dimensions: tuple[str, ...]) -> Sheet:
         """The cells of the file."""

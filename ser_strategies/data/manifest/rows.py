@@ -39,17 +39,22 @@ class Rows:
 
 
 def understand(
-    sheet: Sheet, root: Path, *, classes: tuple[str, ...] | None, dimensions: tuple[str, ...] | None
+    sheet: Sheet,
+    root: Path,
+    *,
+    classes: tuple[str, ...] | None,
+    dimensions: tuple[str, ...] | None,
+    rated: tuple[str, ...] = (),
 ) -> Rows:
     """Makes utterances of the rows of a manifest.
 
     Without classes, they are those found; an empty tuple goes without. Without dimensions, they are those of
-    the usual three that are there.
+    the usual three that are there; where dimensions are rated elsewhere, there are none here.
     """
     table = _parts(sheet, pd.DataFrame({"path": _paths(sheet, root)}))
     table["id"] = _ids(sheet, table)
     table = _people(sheet, table)
-    dimensions = _dimensions(sheet, dimensions)
+    dimensions = () if rated else _dimensions(sheet, dimensions)
     for name in dimensions:
         table[name] = sheet.cells[name]
     if "label" in sheet.cells:
@@ -57,7 +62,7 @@ def understand(
         nothing = said.str.strip().str.lower().isin(NO_LABEL) & ~said.isin(classes or ())
         sheet.cells["label"] = said.mask(nothing)
     votes = None if classes == () else _votes(sheet)
-    classes = _classes(sheet, votes, classes, bool(dimensions))
+    classes = _classes(sheet, votes, classes, bool(dimensions or rated))
     if votes is not None:
         table = table.join(_shares(votes, classes, len(table)))
         votes = _ratings(votes, table["id"])

@@ -98,7 +98,7 @@ def read_sheet(
     names = {column: raw.header[index] for column, index in found.items()}
     sheet = Sheet(path, raw.unit, np.asarray(raw.places), names, pd.DataFrame(cells))
     for column in set(found) - set(WORDS):
-        sheet.cells[column] = _to_numbers(sheet, column)
+        sheet.cells[column] = numbers_of(sheet, column)
     return sheet
 
 
@@ -174,7 +174,8 @@ def _listed(header: Sequence[str]) -> str:
     return f"{', '.join(names[:MOST_LISTED])}{more}"
 
 
-def _to_numbers(sheet: Sheet, column: str) -> pd.Series:
+def numbers_of(sheet: Sheet, column: str) -> pd.Series:
+    """A column of cells as numbers, NaN where there is none."""
     cells = sheet.cells[column]
     values = cells
     if cells.dtype == TEXT:

@@ -1,7 +1,7 @@
 """The embedded corpus: speakers, sentences, emotions and ratings, drawn from a seed."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -67,6 +67,9 @@ SENTENCES = (
 TYPICAL = {label: SENTENCES[number :: len(LABELS)] for number, label in enumerate(LABELS)}
 
 _RATER_POOL = 12
+# The same of raters who are known by name, and differ so much that it can be learned.
+KNOWN_BIAS = 0.3  # scatter of their biases
+KNOWN_NOISE = (0.1, 0.4)  # scatter of a rater's impressions: uniform between these
 
 
 class Rating(NamedTuple):
@@ -91,11 +94,26 @@ class SyntheticUtterance:
     valence: float  # mean of the ratings, from 1 to 7
     dominance: float  # mean of the ratings, from 1 to 7
     ratings: tuple[Rating, ...]
+    raters: tuple[int, ...]  # who rated, by their numbers in the pool; empty where they are anonymous
     seconds: float
     syllables: tuple[str, ...]  # as `voice.speak` takes them
     voice: Speaker
     delivery: Delivery
     entropy: tuple[int, ...]  # the seed of the rendering
+
+
+@dataclass(frozen=True)
+class Raters:
+    """Raters who are known by name, with habits of their own."""
+
+    biases: NDArray[np.float64]  # (raters, 3), with 1 for three points of the scale
+    noises: NDArray[np.float64]  # (raters,)
+
+
+def draw_raters(pool: int, seed: int = 0) -> Raters:
+    """Draws raters; equal seeds, equal raters."""
+    rng = np.random.default_rng([seed, 4])
+    return Raters(rng.normal(0, KNOWN_BIAS, (pool, len(DIMENSIONS))), rng.uniform(*KNOWN_NOISE, pool))
 
 
 def draw_population(
@@ -105,12 +123,14 @@ def draw_population(
     seed: int = 0,
     *,
     text_informativeness: float = 0.0,
+    pool: int | None = None,
 ) -> tuple[SyntheticUtterance, ...]:
     """Draws the clips of a corpus, speaker by speaker, without rendering them; equal seeds, equal clips.
 
     A speaker says each of their sentences once with every emotion, in random order, so that the classes are
     balanced and the text does not tell the emotion; genders alternate from speaker to speaker. With this
     chance, `text_informativeness`, a clip says one of the sentences that are typical of its class instead.
+    With a pool, so many raters are known by name; the clips sound the same.
     """
     wanted = {"speakers": speakers, "utterances_per_speaker": utterances_per_speaker, "raters": raters}
     for name, count in wanted.items():
@@ -120,6 +140,9 @@ def draw_population(
         raise ValueError(f"seed must not be negative, got {seed}.")
     if not 0 <= text_informativeness <= 1:
         raise ValueError(f"text_informativeness must lie between 0 and 1, got {text_informativeness}.")
+    if pool is not None and pool < max(raters, 2):
+        raise ValueError(f"rater_pool must be at least {max(raters, 2)}, raters of an utterance, got {pool}.")
+    known = None if pool is None else draw_raters(pool, seed)
     biases = np.random.default_rng([seed, 0]).normal(0, RATER_BIAS, (max(_RATER_POOL, raters), 3))
     clips = []
     for person in range(speakers):
@@ -136,7 +159,8 @@ def draw_population(
             if chance.random() < text_informativeness:
                 sentence = TYPICAL[label][chance.integers(len(TYPICAL[label]))]
             entropy = (seed, 2, person, number)
-            clips.append(_draw_clip(number, voice, expressiveness, label, sentence, raters, biases, entropy))
+            clip = _draw_clip(number, voice, expressiveness, label, sentence, raters, biases, entropy)
+            clips.append(clip if known is None else _rerated(clip, raters, known, entropy))
     return tuple(clips)
 
 
@@ -197,7 +221,7 @@ def _draw_clip(
     entropy: tuple[int, ...],
 ) -> SyntheticUtterance:
     rng = np.random.default_rng([*entropy, 0])
-    latent = np.array(PROTOTYPES[label]) * rng.uniform(*INTENSITY) + rng.normal(0, LATENT_NOISE, 3)
+    latent = _draw_latent(label, rng)
     delivery = _draw_delivery(expressiveness * latent, sentence, rng)
     ratings = _judge(latent, rng.permutation(biases)[:raters], rng)
     activation, valence, dominance = np.mean([rating[1:] for rating in ratings], axis=0).tolist()
@@ -211,6 +235,7 @@ def _draw_clip(
         valence=valence,
         dominance=dominance,
         ratings=ratings,
+        raters=(),
         seconds=seconds_of(sentence.syllables, voice, delivery, np.random.default_rng(entropy)),
         syllables=sentence.syllables,
         voice=voice,
@@ -219,12 +244,32 @@ def _draw_clip(
     )
 
 
+def _draw_latent(label: str, rng: np.random.Generator) -> NDArray[np.float64]:
+    return np.array(PROTOTYPES[label]) * rng.uniform(*INTENSITY) + rng.normal(0, LATENT_NOISE, 3)
+
+
+def _rerated(
+    clip: SyntheticUtterance, count: int, known: Raters, entropy: tuple[int, ...]
+) -> SyntheticUtterance:
+    """The clip as known raters judge it; its sound stays."""
+    latent = _draw_latent(clip.label, np.random.default_rng([*entropy, 0]))
+    rng = np.random.default_rng([*entropy, 1])
+    who = np.sort(rng.permutation(len(known.biases))[:count])
+    ratings = _judge(latent, known.biases[who], rng, known.noises[who, None])
+    means = np.mean([rating[1:] for rating in ratings], axis=0).tolist()
+    said = dict(zip(DIMENSIONS, means, strict=True))
+    return replace(clip, ratings=ratings, raters=tuple(who.tolist()), **said)
+
+
 def _judge(
-    latent: NDArray[np.float64], biases: NDArray[np.float64], rng: np.random.Generator
+    latent: NDArray[np.float64],
+    biases: NDArray[np.float64],
+    rng: np.random.Generator,
+    noise: NDArray[np.float64] | float = RATER_NOISE,
 ) -> tuple[Rating, ...]:
     prototypes = np.array([PROTOTYPES[label] for label in LABELS])
     ratings = []
-    for impression in latent + biases + rng.normal(0, RATER_NOISE, biases.shape):
+    for impression in latent + biases + rng.normal(0, noise, biases.shape):
         nearest = int(np.argmin(np.square(prototypes - impression).sum(axis=1)))
         points = np.clip(np.round(4 + 3 * impression), 1, 7).tolist()
         ratings.append(Rating(LABELS[nearest], *points))

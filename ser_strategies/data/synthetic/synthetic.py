@@ -21,11 +21,14 @@ from ser_strategies.data.synthetic.population import (
     LABELS,
     SyntheticUtterance,
     draw_population,
+    draw_raters,
     render,
     soft_label,
 )
 from ser_strategies.data.table import VOTE
 
+# Raters who are known where single ratings are handed out and nobody says how many.
+POOL = 24
 # Of every ten speakers, in this order: every split has women and men, who alternate.
 SHARES: tuple[Split, ...] = (
     *("train", "val", "test", "train", "train"),
@@ -50,12 +53,16 @@ class Synthetic(Corpus):
             sentence typical of their class. Whoever knows the text alone is right in 1/4 + 3/4 of this, at
             best. 0 tells nothing.
         raters: Made-up raters of each utterance; their votes are its soft label, their means its dimensions.
+        rater_pool: People of whom each utterance has so many as raters, known by name, each with a bias and a
+            noise of their own; null has raters who stay anonymous and differ little, or, where single ratings
+            are handed out, a pool of 24.
         seed: What everything is drawn from: the same seed gives the same bytes.
         dimensions: Dimensions to hand out, in this order.
         save_to: Also write wav files and a manifest.csv into this folder; null writes nothing.
     """
 
     labels = LABELS
+    scale: tuple[float, float] | None = (1.0, 7.0)
     protocol = Protocol(
         "speakers-6-2-2",
         1,
@@ -71,6 +78,7 @@ class Synthetic(Corpus):
         utterances_per_speaker: int = 40,
         text_informativeness: float = 0.0,
         raters: int = 5,
+        rater_pool: int | None = None,
         seed: int = 0,
         dimensions: tuple[Literal["activation", "valence", "dominance"], ...] = DIMENSIONS,  # type: ignore[assignment]
         save_to: str | None = None,
@@ -90,7 +98,8 @@ class Synthetic(Corpus):
         self.text_informativeness = text_informativeness
         if text_informativeness:
             self.variant = f"text-{text_informativeness:g}"
-        self.raters = raters
+        self.raters_each = raters
+        self.pool = POOL if rater_pool is None and self.single_ratings else rater_pool
         self.seed = seed
         self.save_to = save_to
         self._sounds: dict[str, Sound] = {}
@@ -109,13 +118,21 @@ class Synthetic(Corpus):
         return pd.DataFrame([self._describe(clip, splits[clip.speaker]) for clip in self._clips.values()])
 
     def ratings(self) -> pd.DataFrame:
-        """The judgements of made-up raters, who are drawn from one pool and stay anonymous."""
+        """The judgements of made-up raters, by name where there is a pool of them."""
         rows = [
-            {"id": clip.id, "rater": f"{clip.id}/{number}", **rating._asdict()}
+            {"id": clip.id, "rater": rater, **rating._asdict()}
             for clip in self._clips.values()
-            for number, rating in enumerate(clip.ratings)
+            for rater, rating in zip(_names(clip), clip.ratings, strict=True)
         ]
         return pd.DataFrame(rows)
+
+    def rater_biases(self) -> pd.DataFrame:
+        """The true bias of each rater of the pool in points of the scale, one a row, by name."""
+        if self.pool is None:
+            msg = "anonymous raters have no bias to tell: give rater_pool."
+            raise ValueError(msg)
+        biases = 3 * draw_raters(self.pool, self.seed).biases
+        return pd.DataFrame(biases, [_name(each) for each in range(self.pool)], list(DIMENSIONS))
 
     def waveform(self, utterance: Mapping[str, Any]) -> Sound:
         """The sound of an utterance; it is kept, since every epoch asks for it again."""
@@ -141,9 +158,10 @@ class Synthetic(Corpus):
         population = draw_population(
             speakers,
             self.utterances_per_speaker,
-            raters=self.raters,
+            raters=self.raters_each,
             seed=self.seed,
             text_informativeness=self.text_informativeness,
+            pool=self.pool,
         )
         return {clip.id: clip for clip in population}
 
@@ -160,6 +178,15 @@ class Synthetic(Corpus):
             **{f"{VOTE}{label}": share for label, share in votes},
             **{name: getattr(clip, name) for name in self.dimensions},
         }
+
+
+def _name(rater: int) -> str:
+    return f"r{rater:03d}"
+
+
+def _names(clip: SyntheticUtterance) -> list[str]:
+    """Who rated a clip: nobody else's rater has the name of an anonymous one."""
+    return [_name(each) for each in clip.raters] or [f"{clip.id}/{each}" for each in range(len(clip.ratings))]
 
 
 def _wav(sound: Sound) -> bytes:
