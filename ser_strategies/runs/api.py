@@ -26,6 +26,7 @@ from ser_strategies.runs.arguments import (
     as_seeds,
 )
 from ser_strategies.runs.chain import run_chain
+from ser_strategies.runs.executors import CellExecutor
 from ser_strategies.runs.grid import run_grid
 from ser_strategies.runs.presets import PRESETS
 from ser_strategies.runs.stage_run import Outcome
@@ -43,6 +44,7 @@ class CompareRules(TypedDict, total=False):
     patience: int | None
     deadline: float | None
     jobs: int | None
+    executor: CellExecutor | None
     keep_checkpoints: bool
     retry: bool
     score: str | None
@@ -87,6 +89,7 @@ def compare(
         verbose: Show progress on the terminal.
         **rules: patience (validations without a better score after which a fine-tuning stops), deadline
             (minutes after which a run has failed), jobs (runs at once, else one for each GPU, or one),
+            executor (where runs go, such as RayExecutor(gpus=0.5); else this machine),
             keep_checkpoints (of finished runs), retry (of failed runs), score (that decides, else the one
             that chooses epochs), cost (of the report's first picture, else fit_seconds), baseline (the
             strategy that all others are compared with), margin (points that a strategy may be worse and

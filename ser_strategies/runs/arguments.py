@@ -5,11 +5,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ser_strategies.common.errors import MistypedError
 from ser_strategies.common.quantities import QUANTITIES
 from ser_strategies.common.wording import did_you_mean
+
+if TYPE_CHECKING:
+    from ser_strategies.runs.executors import CellExecutor
 
 # Options of `fit` begin with one of these; where a full stop stands behind another word, that is an address.
 GROUPS = ("--model", "--data", "--trainer", "--optimizer", "--lr_scheduler")
@@ -86,9 +89,13 @@ class CompareArguments:
     baseline: str | None = None  # None compares all pairs
     margin: float = 2.0  # points that a strategy may be worse and still pass for as good
     allow_unfair: bool = False  # strategies that differ in more may share a table
+    executor: "CellExecutor | None" = None  # where runs go; None is this machine
     options: FitOptions = field(default_factory=FitOptions)
 
     def __post_init__(self) -> None:
+        if self.jobs is not None and self.executor is not None:
+            msg = "--jobs is of this machine: leave it out, and say what a run needs, as in --ray.cores 2."
+            raise MistypedError(msg)
         for name, value in (*filter(None, [self.budget]), ("patience", self.patience), ("jobs", self.jobs)):
             if value is not None and value < 1:
                 msg = f"--{name} must be 1 or more, got {value}."

@@ -5,17 +5,17 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ser_strategies.common.locks import BusyError
 from ser_strategies.comparison.ledger import check_finished, seal_cell, write_cell
 from ser_strategies.comparison.ledger_cell import CELL, PREDICTIONS, read_json
-from ser_strategies.runs.claim import Claim, LostError
-from ser_strategies.runs.fingerprints import DataPrints
+from ser_strategies.runs.fingerprints import DataPrint, DataPrints
+from ser_strategies.runs.lease import FolderLease, LostError
 from ser_strategies.runs.plan import Cell, Step
-from ser_strategies.runs.processes import Processes
+from ser_strategies.runs.processes import Processes, memory_of
 from ser_strategies.runs.stage_run import StageError, Start, run_stages
 from ser_strategies.runs.state import Decision, Facts, decide, facts_of
 
@@ -47,40 +47,41 @@ def status_of(cell: Cell) -> str | None:
     return status if isinstance(status, str) else None
 
 
+@dataclass(frozen=True)
+class CellRules:
+    """What holds for every run of a grid, as plain data that goes to other machines."""
+
+    git: Mapping[str, Any] | None = None
+    keep_checkpoints: bool = False
+    deadline: float | None = None  # minutes
+    memory: float | None = None  # gigabytes
+
+
 class CellRunner:
-    """Runs cells, each within `deadline` minutes if there is a deadline."""
+    """Runs cells on this machine; `prints` are those of the corpora of their stages, so far as known."""
 
-    def __init__(
-        self,
-        processes: Processes,
-        prints: DataPrints,
-        *,
-        git: Mapping[str, Any] | None,
-        keep_checkpoints: bool,
-        deadline: float | None = None,
-    ) -> None:
-        self.processes, self.prints = processes, prints
-        self.git, self.keep_checkpoints, self.deadline = git, keep_checkpoints, deadline
+    def __init__(self, processes: Processes, rules: CellRules, environment: Mapping[str, str]) -> None:
+        self.processes, self.rules, self.environment = processes, rules, environment
 
-    def run(self, cell: Cell, claim: Claim, environment: Mapping[str, str]) -> Ended:
-        """Runs a cell, or goes on with it, and writes its cell.json as long as the claim on it holds."""
+    def run(self, cell: Cell, prints: Mapping[str, DataPrint], lease: FolderLease) -> Ended:
+        """Runs a cell, or goes on with it, and writes its cell.json as long as the lease on it is held."""
         earlier = read_json(cell.folder / CELL, missing={}) if status_of(cell) == RUNNING else {}
         before = earlier.get("seconds") or 0.0
         started = time.monotonic()
         facts = {
             **cell.facts,
             "started": earlier.get("started") or _now(),
-            "git": None if self.git is None else dict(self.git),
+            "git": None if self.rules.git is None else dict(self.rules.git),
         }
 
         def write(ended: Ended) -> None:
-            claim.check()
+            lease.check()
             seconds = round(before + time.monotonic() - started, 3)
             write_cell(cell.folder, {**facts, **ended._asdict(), "seconds": seconds})
 
         write(Ended(RUNNING))
         try:
-            ended = _CellRun(self, cell, claim, environment).result()
+            ended = _CellRun(self, cell, prints, lease).result()
         except LostError:
             raise
         except BaseException:
@@ -90,7 +91,7 @@ class CellRunner:
         write(ended)
         if ended.status == FINISHED:
             seal_cell(cell.folder)
-        if ended.status == FINISHED and not self.keep_checkpoints:
+        if ended.status == FINISHED and not self.rules.keep_checkpoints:
             for step in cell.steps:
                 _drop_weights(step.folder)
         return ended
@@ -99,21 +100,21 @@ class CellRunner:
 class _CellRun:
     """A cell on its way through its stages."""
 
-    def __init__(self, runner: CellRunner, cell: Cell, claim: Claim, environment: Mapping[str, str]) -> None:
-        self.runner, self.cell, self.claim, self.environment = runner, cell, claim, environment
+    def __init__(
+        self, runner: CellRunner, cell: Cell, prints: Mapping[str, DataPrint], lease: FolderLease
+    ) -> None:
+        self.runner, self.cell, self.prints, self.lease = runner, cell, prints, lease
         self.begins = 0  # where in the log this attempt begins
-        minutes = runner.deadline
+        minutes = runner.rules.deadline
         self._ends = None if minutes is None else time.monotonic() + 60 * minutes
 
     def result(self) -> Ended:
         try:
-            for _ in run_stages(self.cell, self._facts, self._decide, self._start):
-                self.claim.check()
+            for _ in run_stages(self.cell, self._facts, self._decide, self._start, locked=False):
+                self.lease.check()
         except StageError as error:
             where = f"{error.step.stage}: " if len(self.cell.steps) > 1 else ""
             return Ended(FAILED, f"{where}{reason_in(error.step.folder / LOG, self.begins, error)}")
-        except BusyError:  # whoever has lost the claim has not noticed yet
-            return Ended(RUNNING)
         except (ValueError, OSError) as error:
             return Ended(FAILED, str(error))
         last = self.cell.steps[-1].folder
@@ -123,7 +124,7 @@ class _CellRun:
         return Ended(FINISHED)
 
     def _facts(self, step: Step) -> Facts:
-        return lambda: facts_of(step, self.runner.prints.take(step.config["data"]))
+        return lambda: facts_of(step, self.prints.get(step.stage) or DataPrints().take(step.config["data"]))
 
     def _decide(self, step: Step, facts: Facts) -> tuple[Step, Decision]:
         """The action left for a stage; its folder is this run's alone, so damaged files are made anew."""
@@ -135,20 +136,28 @@ class _CellRun:
             return step, Decision("run", f"its {COSTS} is gone")
         return step, decision
 
-    def _start(self, step: Step, decision: Decision, lock: int) -> Start:
-        del lock  # no process outlives this one
+    def _start(self, step: Step, decision: Decision, lock: int | None) -> Start:
+        del lock  # there is none: the lease keeps others out
         log = step.folder / LOG
         if decision.action == "run":
             log.unlink(missing_ok=True)
         self.begins = log.stat().st_size if log.exists() else 0
         run = self.runner.processes.run
-        return partial(run, log=log, environment=self.environment, check=self._check)
+        return partial(
+            run, log=log, environment=self.runner.environment, check=self._check, lease=self.lease.path
+        )
 
-    def _check(self) -> None:
-        self.claim.check()
+    def _check(self, process: int) -> None:
+        self.lease.check()
+        rules = self.runner.rules
         if self._ends is not None and time.monotonic() > self._ends:
-            msg = f"it took longer than {self.runner.deadline:g} minutes (--deadline), and was ended"
+            msg = f"it took longer than {rules.deadline:g} minutes (--deadline), and was ended"
             raise ValueError(msg)
+        if rules.memory is not None and (used := memory_of(process)) > rules.memory * 1e9:
+            msg = (
+                f"it took {used / 1e9:.3g} GB of memory, more than the {rules.memory:g} GB that it was given"
+            )
+            raise ValueError(f"{msg}, and was ended")
 
 
 def reason_in(log: Path, begins: int = 0, error: StageError | None = None) -> str:

@@ -100,9 +100,10 @@ class _Chain:
     def _announce(self, step: Step, decision: Decision) -> None:
         self.tell(f"{step} {PHRASES[decision.action]}: {decision.reason}")
 
-    def _start(self, step: Step, decision: Decision, lock: int) -> Start:
+    def _start(self, step: Step, decision: Decision, lock: int | None) -> Start:
         del decision
         if self._processes is None:
+            assert lock is not None
             return lambda words: run_in_terminal(words, lock)
         return partial(self._processes.run, log=step.folder / LOG, environment={})
 

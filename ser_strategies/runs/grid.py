@@ -1,38 +1,38 @@
-"""A comparison at work: several runs at once, none twice, on one machine or several that share a folder."""
+"""A comparison at work: several runs at once, none twice, on one machine or on those of an engine."""
 
 import datetime
-import os
 import sys
-import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Iterable, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, Protocol
 
-import torch
 from rich.console import Console
 
-from ser_strategies.common.errors import PROGRAM
-from ser_strategies.common.locks import waiting_lock
+from ser_strategies.common.errors import PROGRAM, MistypedError
 from ser_strategies.comparison.comparison import Comparison
-from ser_strategies.comparison.ledger import Ledger, read_comparison, write_comparison
+from ser_strategies.comparison.ledger import Ledger, read_comparison, write_cell, write_comparison
 from ser_strategies.comparison.stats.clusters import counted
 from ser_strategies.fit.lightning_cli import quiet
 from ser_strategies.runs.arguments import CompareArguments
-from ser_strategies.runs.cell import FAILED, FINISHED, RUNNING, CellRunner, Ended, git_state, status_of
-from ser_strategies.runs.claim import Claim, Claims, LostError
+from ser_strategies.runs.cell import FAILED, FINISHED, RUNNING, CellRules, Ended, git_state, status_of
+from ser_strategies.runs.executors import CellExecutor, EngineError, LocalExecutor, Needs
 from ser_strategies.runs.fingerprints import DataPrints
+from ser_strategies.runs.lease import FolderLease, holder_of, leased_shortly
+from ser_strategies.runs.order import Done, Order, Place, attempt_at, work
 from ser_strategies.runs.plan import Cell, plan_grid
-from ser_strategies.runs.processes import Processes, ended_by_sigterm
+from ser_strategies.runs.processes import ended_by_sigterm
 from ser_strategies.runs.progress import Progress
 from ser_strategies.runs.reporting import write_report
 
-LOCK = ".lock"
-# Seconds between two looks at whether what a run waits for is there.
-BETWEEN = 1.0
+# Seconds between two looks at what is running where; looking takes a twentieth of the time at most.
+BETWEEN, SHARE = 1.0, 20
+# Runs that an engine has lost, and that are marked as failed at the same time: each may wait for a lease.
+MARKED_AT_ONCE = 8
 
 
 class Result(NamedTuple):
@@ -50,12 +50,14 @@ def run_grid(asked: CompareArguments, *, verbose: bool) -> Result:
     console = Console(quiet=not verbose)
     tell = partial(console.out, sep="\n", highlight=False)
     tell(_announcement(asked, cells))
+    executor = asked.executor or LocalExecutor(jobs=asked.jobs)
+    _check_executor(executor, asked, cells)
     if asked.dry_run:
         tell(*(f"{cell}: {status_of(cell) or 'not begun'} ({cell.folder})" for cell in cells))
         tell("nothing was run (--dry_run)")
         return Result(None, None)
-    _write_down(asked, cells)
-    elsewhere = _work(asked, cells, prints, console)
+    write_down(asked, cells)
+    elsewhere = _work(asked, cells, prints, executor, console)
     if elsewhere:
         tell(
             f"{len(elsewhere)} runs are still at work elsewhere: `{PROGRAM} compare --report {asked.out}` "
@@ -88,10 +90,10 @@ def _announcement(asked: CompareArguments, cells: Sequence[Cell]) -> str:
     return f"comparing {', '.join(names)}: {what}, {counted(len(cells), 'run')}, {left} to do; in {asked.out}"
 
 
-def _write_down(asked: CompareArguments, cells: Sequence[Cell]) -> None:
+def write_down(asked: CompareArguments, cells: Sequence[Cell]) -> None:
     """Writes comparison.json: what is compared now, and what was before with the same options."""
     asked.out.mkdir(parents=True, exist_ok=True)
-    with waiting_lock(asked.out / LOCK):
+    with leased_shortly(asked.out):
         known = read_comparison(asked.out)
         listed = merged(known.get("cells") or {}, cells)
         words = list(asked.words)
@@ -129,172 +131,190 @@ def merged(before: dict[str, dict[str, Any]], cells: Sequence[Cell]) -> dict[str
     return kept | now
 
 
-def _work(asked: CompareArguments, cells: Sequence[Cell], prints: DataPrints, console: Console) -> list[Cell]:
+def _check_executor(executor: CellExecutor, asked: CompareArguments, cells: Sequence[Cell]) -> None:
+    """Raises ValueError, before anything runs, where the executor cannot do these runs."""
+    if not isinstance(getattr(executor, "needs", None), Needs):
+        msg = (
+            "executor must be one that is told what a run needs, such as LocalExecutor or RayExecutor, got a "
+            f"{type(executor).__name__}: derive yours from ser_strategies.runs.executors.CellExecutor."
+        )
+        raise TypeError(msg)
+    for cell in cells:
+        nodes = cell.steps[-1].config["trainer"].get("num_nodes", 1)
+        if nodes not in {1, "1"}:
+            msg = (
+                f"{cell.name}: a run of a comparison is on one machine, got --trainer.num_nodes {nodes}: "
+                "leave it out, and train with `fit` on several."
+            )
+            raise MistypedError(msg)
+    left = [cell for cell in cells if not done(cell, retry=asked.retry)]
+    if left and not asked.dry_run:
+        asked.out.mkdir(parents=True, exist_ok=True)
+        executor.check(asked.out, list({needs_of(cell, executor, asked) for cell in left}))
+
+
+def needs_of(cell: Cell, executor: CellExecutor, asked: CompareArguments) -> Needs:
+    """What a run takes of a machine: as much as the executor says, for each of its processes."""
+    processes = max(processes_of(step.config["trainer"].get("devices")) for step in cell.steps)
+    minutes = asked.deadline if executor.needs.minutes is None else executor.needs.minutes
+    return replace(executor.needs.times(processes), minutes=minutes)
+
+
+def processes_of(devices: object) -> int:
+    """How many processes Lightning starts for these devices, where they are a number or a list of them."""
+    if isinstance(devices, str) and devices.isdigit():
+        devices = int(devices)
+    if isinstance(devices, int):
+        return max(1, devices)
+    return max(1, len(devices)) if isinstance(devices, list) else 1
+
+
+def _work(
+    asked: CompareArguments,
+    cells: Sequence[Cell],
+    prints: DataPrints,
+    executor: CellExecutor,
+    console: Console,
+) -> list[Cell]:
     """Runs what is not done; returns the runs that others are working on."""
-    places = slots(asked.jobs, gpus(torch.cuda.device_count()))
-    threads = None
-    if len(places) > 1 and "OMP_NUM_THREADS" not in os.environ:
-        threads = max(1, (os.cpu_count() or 1) // len(places))
-    runner = CellRunner(
-        Processes(threads),
-        prints,
-        git=git_state(Path.cwd()),
-        keep_checkpoints=asked.keep_checkpoints,
-        deadline=asked.deadline,
-    )
-    with ended_by_sigterm(), Progress(cells, len(places), console) as progress:
-        grid = GridWork(cells, runner, Claims(), progress, retry=asked.retry)
+    rules = CellRules(git_state(Path.cwd()), asked.keep_checkpoints, asked.deadline)
+
+    def order(cell: Cell) -> Order:
+        known = {step.stage: prints.take(step.config["data"]) for step in cell.steps if not step.late_data}
+        needs = needs_of(cell, executor, asked)
+        return Order(cell, str(Path.cwd()), attempt_at(cell), replace(rules, memory=needs.memory), known)
+
+    todo = [cell for cell in cells if not done(cell, retry=asked.retry)]
+    with ended_by_sigterm(), Progress(cells, todo, console) as progress:
+        grid = GridWork(
+            [(order(cell), needs_of(cell, executor, asked)) for cell in todo], executor, progress, cells
+        )
         try:
-            grid.run(places)
+            grid.run()
         except (KeyboardInterrupt, SystemExit):
             if not console.quiet:
-                print("stopped; the same command goes on from here", file=sys.stderr)
+                goes_on = "what was submitted goes on by itself" if executor.lasting else "stopped"
+                print(f"{goes_on}; the same command goes on from here", file=sys.stderr)
             raise
+    if asked.executor is None:
+        executor.shutdown()
     return grid.elsewhere
 
 
 class Watcher(Protocol):
     """Receives the progress of a comparison."""
 
-    def started(self, cell: Cell) -> None:
-        """A run begins."""
+    def started(self, cell: Cell, where: str) -> None:
+        """A run has begun."""
 
     def ended(self, cell: Cell, how: Ended, seconds: float) -> None:
         """A run has ended."""
 
     def left(self, cell: Cell) -> None:
-        """A run is left to others that have taken it over."""
+        """A run is left to others, who are at it or have done it."""
 
 
 class GridWork:
-    """Runs all cells that are not done."""
+    """Runs all orders on an executor; `cells` are those of the whole grid."""
 
     def __init__(
         self,
-        cells: Sequence[Cell],
-        runner: CellRunner,
-        claims: Claims,
+        orders: Sequence[tuple[Order, Needs]],
+        executor: CellExecutor,
         watcher: Watcher,
-        *,
-        retry: bool,
+        cells: Iterable[Cell] = (),
     ) -> None:
-        self.cells, self.runner, self.claims, self.watcher = cells, runner, claims, watcher
+        self.orders, self.executor, self.watcher = orders, executor, watcher
         self.elsewhere: list[Cell] = []
         """Runs that another process, known to be alive, is working on."""
-        self._waiting = deque(cell for cell in cells if not done(cell, retry=retry))
-        self._before = {cell.hash: status_of(cell) for cell in self._waiting}
-        self._lock = threading.Lock()
-        # Caches that a run is building: others that read them wait, so that only one is charged for it.
+        # Caches that are there: of others the first run builds it and is charged for it, and the rest wait.
         self._built = {cell.cache for cell in cells if cell.cache and status_of(cell) == FINISHED}
-        self._building: set[str] = set()
+        self._ended: SimpleQueue[tuple[Order, Future[Done]]] = SimpleQueue()
+        self._pending: dict[str, Order] = {}
+        self._running: set[str] = set()
+        self._next_look = 0.0
 
-    def run(self, slots: Sequence[Mapping[str, str]]) -> None:
-        """Runs everything, as many at once as there are slots."""
-        with ThreadPoolExecutor(max_workers=len(slots), thread_name_prefix="compare") as pool:
-            workers = [pool.submit(self._work, slot) for slot in slots]
+    def run(self) -> None:
+        """Runs everything; what others are at a second time, once it is clear whether they are alive."""
+        with ThreadPoolExecutor(MARKED_AT_ONCE, thread_name_prefix="lost") as self._markers:
             try:
-                # Not at once, so that Ctrl-C is noticed while they work.
-                while wait(workers, timeout=0.5).not_done:
-                    pass
+                left = self._round(self.orders)
+                left = self._round([(replace(order, patient=True), needs) for order, needs in left])
             except BaseException:
-                self._stop()
+                self.executor.shutdown(wait=not self.executor.lasting, cancel_futures=True)
                 raise
-        for worker in workers:
-            worker.result()
+        self.elsewhere = [order.cell for order, _ in left]
 
-    def _stop(self) -> None:
-        with self._lock:
-            self._waiting.clear()
-        self.runner.processes.stop()
-
-    def _work(self, environment: Mapping[str, str]) -> None:
-        while True:
-            cell = self._next()
-            if cell is None:
-                if not self._wait():
-                    return
-                continue
+    def _round(self, orders: Sequence[tuple[Order, Needs]]) -> list[tuple[Order, Needs]]:
+        """Submits orders and waits for them; returns those that are left to others."""
+        builders: dict[str, Future[Done]] = {}
+        for order, needs in orders:
+            cache = order.cell.cache
+            after = [builders[cache]] if cache in builders else []
+            future = self.executor.submit(work, order, needs=needs, after=after)
+            if cache is not None and cache not in self._built:
+                builders.setdefault(cache, future)
+            self._await(order, future)
+        self.executor.flush()
+        left: set[str] = set()
+        while self._pending:
             try:
-                self._try(cell, environment)
-            finally:
-                self._release(cell)
+                order, future = self._ended.get(timeout=BETWEEN)
+            except Empty:
+                self._look()
+                continue
+            if not self._settle(order, future):
+                left.add(order.cell.hash)
+            self._look()
+        return [(order, needs) for order, needs in orders if order.cell.hash in left]
 
-    def _next(self) -> Cell | None:
-        """The first run that need not wait for another one's cache."""
-        with self._lock:
-            for cell in self._waiting:
-                if cell.cache in self._building and cell.cache not in self._built:
-                    continue
-                self._waiting.remove(cell)
-                if cell.cache is not None and cell.cache not in self._built:
-                    self._building.add(cell.cache)
-                return cell
-        return None
+    def _await(self, order: Order, future: "Future[Done]") -> None:
+        self._pending[order.cell.hash] = order
+        future.add_done_callback(lambda ended: self._ended.put((order, ended)))
 
-    def _wait(self) -> bool:
-        """Whether there may be more to do: a cache is being built, or it is not clear who is alive."""
-        with self._lock:
-            for cell in list(self.elsewhere):
-                if done(cell, retry=False):
-                    self.elsewhere.remove(cell)
-                elif not self.claims.held(cell.folder):
-                    self.elsewhere.remove(cell)
-                    self._before[cell.hash] = status_of(cell)
-                    self._waiting.append(cell)
-            left = bool(self._waiting) or any(not self.claims.lively(c.folder) for c in self.elsewhere)
-        if left:
-            time.sleep(BETWEEN)
-        return left
-
-    def _release(self, cell: Cell) -> None:
-        with self._lock:
-            if cell.cache is not None and cell.cache in self._building:
-                self._building.discard(cell.cache)
-                if status_of(cell) == FINISHED:
-                    self._built.add(cell.cache)
-
-    def _try(self, cell: Cell, environment: Mapping[str, str]) -> None:
-        with self.claims.hold(cell.folder) as claim:
-            if claim is None or not self._settle(cell, claim, environment):
-                with self._lock:
-                    self.elsewhere.append(cell)
-
-    def _settle(self, cell: Cell, claim: Claim, environment: Mapping[str, str]) -> bool:
-        """Runs a cell, unless it has been run meanwhile; False if it is left to others."""
-        now = status_of(cell)
-        if now in {FINISHED, FAILED} and now != self._before[cell.hash]:
-            return True
-        started = time.monotonic()
-        self.watcher.started(cell)
+    def _settle(self, order: Order, future: "Future[Done]") -> bool:
+        """Tells how a run has ended; False if it is left to others."""
+        cell = order.cell
         try:
-            ended = self.runner.run(cell, claim, environment)
-        except LostError:
-            ended = Ended(RUNNING)
-        if ended.status == RUNNING:
+            result = future.result()
+        except EngineError as error:
+            self._await(
+                order, self._markers.submit(work, replace(order, patient=True, act=partial(fail, str(error))))
+            )
+            return True
+        except CancelledError:
+            result = Done(Ended(RUNNING), 0.0, ran=False)
+        del self._pending[cell.hash]
+        self._running.discard(cell.hash)
+        if result.ran:
+            self.watcher.ended(cell, result.ended, result.seconds)
+        else:
             self.watcher.left(cell)
-            return False
-        self.watcher.ended(cell, ended, time.monotonic() - started)
-        return True
+        return result.ended.status != RUNNING
+
+    def _look(self) -> None:
+        """Tells of runs that have begun, and where."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        for name, order in self._pending.items():
+            if name not in self._running and (where := holder_of(order.cell.folder)) is not None:
+                self._running.add(name)
+                self.watcher.started(order.cell, where)
+        self._next_look = time.monotonic() + max(BETWEEN, SHARE * (time.monotonic() - now))
+
+
+def fail(reason: str, order: Order, lease: FolderLease, place: Place) -> Ended:
+    """Writes down that a run has failed that an engine has lost."""
+    del place
+    lease.check()
+    ended = Ended(FAILED, reason)
+    known = {"started": attempt_at(order.cell).started, "git": order.rules.git}
+    write_cell(order.cell.folder, {**order.cell.facts, **known, **ended._asdict()})
+    return ended
 
 
 def done(cell: Cell, *, retry: bool) -> bool:
     """Whether a run is finished, or has failed and is not to be retried."""
     status = status_of(cell)
     return status == FINISHED or (status == FAILED and not retry)
-
-
-def slots(jobs: int | None, gpus: Iterable[str]) -> list[dict[str, str]]:
-    """Variables for the processes of as many runs as are to go on at once; each has a GPU of its own."""
-    devices = list(gpus)
-    count = jobs or max(1, len(devices))
-    if not devices:
-        return [{} for _ in range(count)]
-    return [{"CUDA_VISIBLE_DEVICES": devices[index % len(devices)]} for index in range(count)]
-
-
-def gpus(count: int) -> list[str]:
-    """The GPUs that this process may use, by the names that it is to hand on."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is None:
-        return [str(index) for index in range(count)]
-    return [name.strip() for name in named.split(",") if name.strip()][:count]

@@ -23,6 +23,7 @@ from typing import Any, NoReturn, Protocol
 import psutil
 
 import ser_strategies.__main__ as front
+from ser_strategies.runs.lease import when_taken_over
 
 # What a run imports anyway.
 PRELOADED = ("ser_strategies.fit.lightning_cli", "ser_strategies.__main__")
@@ -66,12 +67,14 @@ class Processes:
         words: Sequence[str],
         log: Path,
         environment: Mapping[str, str],
-        check: Callable[[], None] | None = None,
+        check: Callable[[int], None] | None = None,
+        lease: Path | None = None,
     ) -> int:
         """Runs a command, its output appended to `log`; returns its exit code, negative for a signal.
 
-        `environment` adds to the variables of this process. `check` is called every second; what it raises
-        ends the command. StoppedError if all were told to end.
+        `environment` adds to the variables of this process. `check` is called every second with the number of
+        the process; what it raises ends the command. So does, even if this process is suspended, that others
+        take over the `lease`. StoppedError if all were told to end.
         """
         variables = {**os.environ, **self._threads, **environment}
         with self._lock:
@@ -79,14 +82,14 @@ class Processes:
                 raise StoppedError
             child: _Child
             if self._forkserver is not None:
-                child = self._forkserver.start(words, log, variables)
+                child = self._forkserver.start(words, log, variables, lease)
             else:
                 child = _Spawned(words, log, variables)
             self._running.add(child)
         try:
             while (code := child.wait(BETWEEN)) is None:
                 if check is not None:
-                    check()
+                    check(child.pid)
         except BaseException:
             _end(child, signal.SIGTERM)
             if child.wait(PATIENCE) is None:
@@ -121,8 +124,11 @@ class _Forkserver:
         self._context.set_forkserver_preload(list(PRELOADED))
         self._lock = threading.Lock()
 
-    def start(self, words: Sequence[str], log: Path, environment: Mapping[str, str]) -> "_Forked":
-        given = (list(words), str(log.resolve()), str(Path.cwd()), dict(environment))
+    def start(
+        self, words: Sequence[str], log: Path, environment: Mapping[str, str], lease: Path | None
+    ) -> "_Forked":
+        held = None if lease is None else str(lease.resolve())
+        given = (list(words), str(log.resolve()), str(Path.cwd()), dict(environment), held)
         process = self._context.Process(target=_enter, args=given)
         # A new process would import what is `__main__` here, and so run a user's script once more.
         with self._lock:
@@ -214,6 +220,17 @@ def ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def memory_of(number: int) -> int:
+    """Bytes of main memory that a process and those it has started hold."""
+    total = 0
+    with suppress(psutil.Error):
+        process = psutil.Process(number)
+        for each in (process, *process.children(recursive=True)):
+            with suppress(psutil.Error):  # it has just ended
+                total += each.memory_info().rss
+    return total
+
+
 def _command(words: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "ser_strategies", *words]
 
@@ -245,12 +262,12 @@ def _wait_to_the_end(child: "subprocess.Popen[bytes]") -> None:
         child.wait()
 
 
-def _enter(words: list[str], log: str, folder: str, environment: dict[str, str]) -> None:
+def _enter(words: list[str], log: str, folder: str, environment: dict[str, str], lease: str | None) -> None:
     """The new process: it becomes a command of its own, and never outlives its starter."""
     os.setsid()  # so that processes which it starts end with it
     run = os.fork()
     if run:
-        os._exit(_guard(run))
+        os._exit(_guard(run, lease))
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -270,11 +287,13 @@ def _enter(words: list[str], log: str, folder: str, environment: dict[str, str])
         sys.exit(1)
 
 
-def _guard(run: int) -> int:
-    """Waits for a run and ends like it; ends it once its starter is gone, even if it hangs."""
+def _guard(run: int, lease: str | None) -> int:
+    """Waits for a run and ends like it; ends it once its starter or its lease is gone, even if it hangs."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if lease is not None:
+        when_taken_over(Path(lease), lambda: os.killpg(0, signal.SIGKILL))
     code = os.waitstatus_to_exitcode(os.waitpid(run, 0)[1])
     if code < 0:
         with suppress(OSError):  # those that nobody may catch

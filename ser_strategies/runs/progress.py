@@ -17,25 +17,27 @@ from ser_strategies.runs.stage_run import Outcome, StageScore, test_score
 from ser_strategies.runs.state import Action
 
 MISSING = "—"
+MOST = 12  # runs that are named while they go on
 DONE: dict[Action, str] = {"run": "ran", "resume": "resumed", "test": "tested", "skip": "skipped"}
 
 
 class Progress:
     """A line for each run that ends, and on a terminal a table that fills up."""
 
-    def __init__(self, cells: Sequence[Cell], jobs: int, console: Console) -> None:
-        self.cells, self.jobs, self.console = cells, jobs, console
+    def __init__(self, cells: Sequence[Cell], todo: Sequence[Cell], console: Console) -> None:
+        self.cells, self.console = cells, console
         self._lock = threading.Lock()
-        self._running: dict[str, tuple[Cell, float]] = {}
+        self._running: dict[str, tuple[Cell, str, float]] = {}
+        self._at_once = 1  # the most that have been seen to run at the same time
         self._took: dict[str, list[float]] = {}
         self._scores: dict[str, list[StageScore]] = {}
         self._failed: dict[str, int] = {}
         self._ended = 0
+        waiting = {cell.hash for cell in todo}
         for cell in cells:
-            status = status_of(cell)
-            if status in {FINISHED, FAILED}:
+            if cell.hash not in waiting:
                 self._ended += 1
-                self._count(cell, str(status))
+                self._count(cell, str(status_of(cell)))
         self._live: Live | None = None
 
     def __enter__(self) -> "Progress":
@@ -48,13 +50,11 @@ class Progress:
         if self._live is not None:
             self._live.stop()
 
-    def started(self, cell: Cell) -> None:
-        """A run begins."""
+    def started(self, cell: Cell, where: str) -> None:
+        """A run has begun on a machine, by a process."""
         with self._lock:
-            if status_of(cell) == FAILED:  # it is tried again
-                self._ended -= 1
-                self._failed[cell.name] -= 1
-            self._running[cell.hash] = (cell, time.monotonic())
+            self._running[cell.hash] = (cell, where, time.monotonic())
+            self._at_once = max(self._at_once, len(self._running))
 
     def ended(self, cell: Cell, how: Ended, seconds: float) -> None:
         """A run has ended."""
@@ -76,7 +76,7 @@ class Progress:
         self.console.print(line, style=colour, highlight=False, markup=False, soft_wrap=True)
 
     def left(self, cell: Cell) -> None:
-        """A run is left to others."""
+        """A run is left to others, who are at it or have done it."""
         with self._lock:
             self._running.pop(cell.hash, None)
 
@@ -100,14 +100,17 @@ class Progress:
             took = self._took.get(name)
             work += max(0, wanted - ended) * (statistics.fmean(took) if took else usual)
         now = time.monotonic()
-        work -= sum(now - since for _, since in self._running.values())
-        return max(0.0, work / self.jobs)
+        work -= sum(now - since for *_, since in self._running.values())
+        return max(0.0, work / self._at_once)
 
     def _shown(self) -> Group:
         with self._lock:
             table = self._table()
             now = time.monotonic()
-            running = ", ".join(f"{cell} ({duration(now - since)})" for cell, since in self._running.values())
+            # On a cluster there may be more than a screen has room for.
+            shown = list(self._running.values())[:MOST]
+            running = ", ".join(f"{cell} ({duration(now - since)}, {where})" for cell, where, since in shown)
+            running += f" and {len(self._running) - MOST} more" if len(self._running) > MOST else ""
             left = self._left()
             about = "" if left is None else f"; about {duration(left)} left"
             words = f"{self._ended} of {len(self.cells)} runs done{about}"

@@ -109,9 +109,11 @@ def run_stages(
     cell: Cell,
     facts_of: Callable[[Step], Facts],
     decide: Callable[[Step, Facts], tuple[Step, Decision]],
-    start: Callable[[Step, Decision, int], Start],
+    start: Callable[[Step, Decision, int | None], Start],
+    *,
+    locked: bool = True,
 ) -> Iterator[Outcome]:
-    """Runs what is left of a cell, stage by stage, under the locks of all of their folders.
+    """Runs what is left of a cell, stage by stage, under the locks of all of their folders if `locked`.
 
     `decide` gives the action for a stage, and the stage as it is to be run; `start` gives the function that
     starts its processes, which may keep the lock of its folder. A stage that fails raises StageError, a
@@ -119,7 +121,12 @@ def run_stages(
     """
     with ExitStack() as stack:
         # All at once: what a later stage starts from must not change under it.
-        locks = [stack.enter_context(folder_lock(step.folder, LOCK, BUSY)) for step in cell.steps]
+        locks: list[int | None] = [None] * len(cell.steps)
+        if locked:
+            locks = [stack.enter_context(folder_lock(step.folder, LOCK, BUSY)) for step in cell.steps]
+        else:
+            for step in cell.steps:
+                step.folder.mkdir(parents=True, exist_ok=True)
         for planned, lock in zip(cell.steps, locks, strict=True):
             started = time.monotonic()
             facts = cache(facts_of(planned))
