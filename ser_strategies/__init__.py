@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         StdPooling,
     )
     from ser_strategies.runs.api import compare, run
+    from ser_strategies.runs.executors import LocalExecutor
     from ser_strategies.strategies import (
         PTAPT,
         TAPT,
@@ -64,6 +65,7 @@ _HOMES = {
     "IEMOCAP": "data.corpora.iemocap",
     "LayerMix": "parts.pooling",
     "LoRAFineTuning": "strategies",
+    "LocalExecutor": "runs.executors",
     "MELD": "data.corpora.meld",
     "MSPImprov": "data.corpora.msp_improv",
     "MSPPodcast": "data.corpora.msp_podcast",
@@ -121,6 +123,7 @@ __all__ = [
     "Folder",
     "LayerMix",
     "LoRAFineTuning",
+    "LocalExecutor",
     "MSPImprov",
     "MSPPodcast",
     "Manifest",

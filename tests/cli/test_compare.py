@@ -201,7 +201,7 @@ def test_a_grid_that_was_killed_goes_on(here, no_report):
         assert json.loads((folder / "cell.json").read_text()) == facts
     for folder, _ in cells().values():
         assert (folder / "best.ckpt").exists()
-        assert not list(folder.glob(".claim-*"))
+        assert not (folder / ".lease").exists()
 
 
 def test_ctrl_c_ends_what_trains_and_leaves_what_can_go_on(here):
@@ -217,7 +217,7 @@ def test_ctrl_c_ends_what_trains_and_leaves_what_can_go_on(here):
     _, alive = psutil.wait_procs(runs, timeout=30)
     assert not alive
     assert [each["status"] for _, each in cells().values()] == ["running"]
-    assert not list(Path("out").rglob(".claim-*"))
+    assert not list(Path("out").rglob(".lease"))
 
 
 def test_two_grids_share_the_runs_of_one_folder(here):
