@@ -3,16 +3,14 @@
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ser_strategies.common.errors import MistypedError
 from ser_strategies.common.quantities import QUANTITIES
 from ser_strategies.common.wording import did_you_mean
-
-if TYPE_CHECKING:
-    from ser_strategies.runs.executors import CellExecutor
 
 # Options of `fit` begin with one of these; where a full stop stands behind another word, that is an address.
 GROUPS = ("--model", "--data", "--trainer", "--optimizer", "--lr_scheduler")
@@ -89,7 +87,7 @@ class CompareArguments:
     baseline: str | None = None  # None compares all pairs
     margin: float = 2.0  # points that a strategy may be worse and still pass for as good
     allow_unfair: bool = False  # strategies that differ in more may share a table
-    executor: "CellExecutor | None" = None  # where runs go; None is this machine
+    executor: Executor | None = None  # where runs go; None is this machine
     options: FitOptions = field(default_factory=FitOptions)
 
     def __post_init__(self) -> None:

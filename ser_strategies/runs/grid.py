@@ -50,8 +50,7 @@ def run_grid(asked: CompareArguments, *, verbose: bool) -> Result:
     console = Console(quiet=not verbose)
     tell = partial(console.out, sep="\n", highlight=False)
     tell(_announcement(asked, cells))
-    executor = asked.executor or LocalExecutor(jobs=asked.jobs)
-    _check_executor(executor, asked, cells)
+    executor = _executor(asked, cells)
     if asked.dry_run:
         tell(*(f"{cell}: {status_of(cell) or 'not begun'} ({cell.folder})" for cell in cells))
         tell("nothing was run (--dry_run)")
@@ -131,9 +130,10 @@ def merged(before: dict[str, dict[str, Any]], cells: Sequence[Cell]) -> dict[str
     return kept | now
 
 
-def _check_executor(executor: CellExecutor, asked: CompareArguments, cells: Sequence[Cell]) -> None:
-    """Raises ValueError, before anything runs, where the executor cannot do these runs."""
-    if not isinstance(getattr(executor, "needs", None), Needs):
+def _executor(asked: CompareArguments, cells: Sequence[Cell]) -> CellExecutor:
+    """Where runs go; ValueError, before anything runs, where they cannot be done there."""
+    executor = asked.executor or LocalExecutor(jobs=asked.jobs)
+    if not isinstance(executor, CellExecutor):
         msg = (
             "executor must be one that is told what a run needs, such as LocalExecutor or RayExecutor, got a "
             f"{type(executor).__name__}: derive yours from ser_strategies.runs.executors.CellExecutor."
@@ -149,8 +149,8 @@ def _check_executor(executor: CellExecutor, asked: CompareArguments, cells: Sequ
             raise MistypedError(msg)
     left = [cell for cell in cells if not done(cell, retry=asked.retry)]
     if left and not asked.dry_run:
-        asked.out.mkdir(parents=True, exist_ok=True)
         executor.check(asked.out, list({needs_of(cell, executor, asked) for cell in left}))
+    return executor
 
 
 def needs_of(cell: Cell, executor: CellExecutor, asked: CompareArguments) -> Needs:
