@@ -22,13 +22,10 @@ import pandas as pd
 from benchmarks.statistics_families import families
 from benchmarks.statistics_worlds import LABELS, SHARES, World, draw, truth_of
 from ser_strategies.comparison.stats.aligned import Aligned, align
-from ser_strategies.comparison.stats.calibration import calibration
-from ser_strategies.comparison.stats.confusion import confusion, recalls
-from ser_strategies.comparison.stats.differences import Difference, difference_of
+from ser_strategies.comparison.stats.differences import Difference, difference_of, more_needed
 from ser_strategies.comparison.stats.differences import differences as all_pairs
-from ser_strategies.comparison.stats.groups import by_group
+from ser_strategies.comparison.stats.groups import by_group, calibration, confusion, recalls
 from ser_strategies.comparison.stats.intervals import interval, interval_of
-from ser_strategies.comparison.stats.power import more_needed
 from ser_strategies.comparison.stats.resampling import Scatter, bootstrap, scatter_of_difference
 from ser_strategies.comparison.stats.scores import Score, score_named
 from ser_strategies.comparison.stats.student import upper_tail

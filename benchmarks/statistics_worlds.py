@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from ser_strategies.comparison.stats.clusters import UTTERANCE
+from ser_strategies.comparison.stats.aligned import UTTERANCE
 from ser_strategies.comparison.stats.scores import Score
 from ser_strategies.comparison.stats.sums import Sums
 

@@ -22,8 +22,7 @@ from ser_strategies.cache.shard import (
     write_shard,
 )
 from ser_strategies.cache.trunk import Trunk
-from ser_strategies.common.files import write_json
-from ser_strategies.common.locks import waiting_lock
+from ser_strategies.common.files import waiting_lock, write_json
 
 FACTS = "cache.json"
 LOCK = ".lock"

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from ser_strategies.common.class_paths import safely
 from ser_strategies.common.compatibility import check_torch
-from ser_strategies.common.errors import PROGRAM, MistypedError, one_sentence
-from ser_strategies.common.wording import did_you_mean
+from ser_strategies.common.errors import PROGRAM, MistypedError, did_you_mean, one_sentence
 
 # Command -> what it does, and the function that does it, as module:function.
 COMMANDS: dict[str, tuple[str, str]] = {

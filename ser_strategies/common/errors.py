@@ -1,12 +1,42 @@
-"""Mistakes of a user: one sentence for each, from any command, and a parser that raises them."""
+"""Mistakes of a user: one sentence each, the lists and near names in it, checks of options, a parser."""
 
 import argparse
+import difflib
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from numbers import Integral
+from typing import Any, NoReturn, get_args
 
-from ser_strategies.common.wording import nearest
+
+def listed(words: Iterable[object], last: str = "or", *, at_most: int | None = None) -> str:
+    """Words as in "a, b or c"; as in "a, b and 3 more" where there are more than `at_most`."""
+    every = [str(word) for word in words]
+    if at_most is not None and len(every) > at_most:
+        return f"{', '.join(every[:at_most])} and {len(every) - at_most:,} more"
+    return f" {last} ".join(filter(None, [", ".join(every[:-1]), *every[-1:]]))
+
+
+def counted(number: int, unit: str) -> str:
+    """A number of things in words: 1 speaker, 2 speakers."""
+    return f"{number:,} {unit}{'s' * (number != 1)}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that was probably meant, whatever its capitals and hyphens; None if none is near."""
+    plain = {re.sub(r"\W", "", each).casefold(): each for each in reversed(list(known))}
+    typed = re.sub(r"\W", "", name).casefold()
+    begin = [each for each in plain if typed and each.startswith(typed)]
+    matches = difflib.get_close_matches(typed, begin or plain, n=1, cutoff=0.0 if begin else 0.5)
+    return plain[matches[0]] if matches else None
+
+
+def did_you_mean(name: str, known: Iterable[str], *, before: str = "") -> str:
+    """The end of a sentence: "; did you mean <before><name>?" if a known name is near, else a full stop."""
+    near = nearest(name, known)
+    return f"; did you mean {before}{near}?" if near else "."
+
 
 PROGRAM = "ser-strategies"
 # One sentence is enough for these. Anything else is a bug, and shows where.
@@ -51,3 +81,38 @@ class CommandParser(argparse.ArgumentParser):
             hint = f"; did you mean {near}?" if near else f": expected some of {', '.join(options)}."
             message = f"{self.prog} has no option {word!r}{hint}"
         raise MistypedError(message)
+
+
+def check_choice(option: str, value: str, choices: Any) -> None:
+    """Raises ValueError with the nearest right word where `value` is none of the words of a Literal.
+
+    Args:
+        option: Name of the option.
+        value: What was given for it.
+        choices: The Literal type that lists the words.
+    """
+    words = get_args(choices)
+    if value not in words:
+        hint = did_you_mean(str(value), words)
+        msg = f"{option} must be one of {', '.join(words)}, got {value!r}{hint}"
+        raise ValueError(msg)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number. True is an int to Python, and would count as one."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def check_range(option: str, value: float, least: float, below: float = float("inf")) -> None:
+    """Raises ValueError where `value` is less than `least`, or not below `below`.
+
+    Args:
+        option: Name of the option.
+        value: What was given for it.
+        least: The smallest value allowed.
+        below: What the value must stay below.
+    """
+    if not least <= value < below:
+        upper = "" if below == float("inf") else f" and below {below:g}"
+        msg = f"{option} must be at least {least:g}{upper}, got {value}."
+        raise ValueError(msg)

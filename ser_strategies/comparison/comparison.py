@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from ser_strategies.common.errors import counted
 from ser_strategies.comparison.compared_runs import COST, ComparedRuns
 from ser_strategies.comparison.report import writing
-from ser_strategies.comparison.stats.clusters import counted
 
 if TYPE_CHECKING:
     from ser_strategies.comparison.report.picture import Picture

@@ -11,18 +11,23 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from ser_strategies.common.errors import counted
 from ser_strategies.common.quantities import ScoreWords
 from ser_strategies.comparison import fairness
 from ser_strategies.comparison.compared_runs import ComparedRuns, score_of
 from ser_strategies.comparison.ledger import Ledger, LedgerProblem
 from ser_strategies.comparison.ledger_cell import number
 from ser_strategies.comparison.stats.aligned import Aligned
-from ser_strategies.comparison.stats.calibration import Calibration, calibration
-from ser_strategies.comparison.stats.clusters import counted
-from ser_strategies.comparison.stats.confusion import confusion, recalls
 from ser_strategies.comparison.stats.differences import Difference
 from ser_strategies.comparison.stats.fronts import Front
-from ser_strategies.comparison.stats.groups import Groups, by_group
+from ser_strategies.comparison.stats.groups import (
+    Calibration,
+    Groups,
+    by_group,
+    calibration,
+    confusion,
+    recalls,
+)
 from ser_strategies.comparison.stats.intervals import LEVEL, Interval
 from ser_strategies.comparison.stats.student import exceeded_by
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ser_strategies.common.wording import listed
+from ser_strategies.common.errors import listed
 from ser_strategies.data.listing import SUFFIXES
 from ser_strategies.data.table import TEXT
 

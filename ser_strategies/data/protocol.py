@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ser_strategies.common.wording import did_you_mean
+from ser_strategies.common.errors import did_you_mean
 from ser_strategies.data.naming import Naming
 from ser_strategies.data.rules import SPLITS, ByValue, Drawn, GroupFolds, HashedFolds, HeldOut, Rule, Split
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ser_strategies.batch import Batch
-from ser_strategies.common.wording import listed
+from ser_strategies.common.errors import listed
 
 # What a task is called in which single ratings are handed out.
 RATED = "single-ratings"

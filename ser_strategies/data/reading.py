@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
-from ser_strategies.common.wording import listed
+from ser_strategies.common.errors import listed
 
 # What stands in Latin-1 where Windows has quotation marks and dashes; no text needs it.
 CONTROLS = re.compile("[\x80-\x9f]")

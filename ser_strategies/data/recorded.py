@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Unpack
 
 import pandas as pd
 
-from ser_strategies.common.wording import did_you_mean, listed
+from ser_strategies.common.errors import did_you_mean, listed
 from ser_strategies.data.audio import RuleName, read_audio, reading_version
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.corpus_options import CorpusOptions, expanded

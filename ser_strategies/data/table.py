@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from ser_strategies.common.wording import listed
+from ser_strategies.common.errors import listed
 
 TEXT: Final = "string[pyarrow]"  # kept outside Python's heap: worker processes share it instead of copying it
 VOTE = "vote/"

@@ -8,8 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from ser_strategies.common.choices import is_whole
-from ser_strategies.common.wording import did_you_mean
+from ser_strategies.common.errors import did_you_mean, is_whole
 from ser_strategies.encoder.encoder import Encoder
 from ser_strategies.encoder.families import SpeechModel, drop_final_norm
 from ser_strategies.encoder.sources import draw_model

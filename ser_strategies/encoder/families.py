@@ -7,7 +7,7 @@ from transformers.models.hubert import HubertConfig, HubertModel
 from transformers.models.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 from transformers.models.wavlm import WavLMConfig, WavLMModel
 
-from ser_strategies.common.wording import did_you_mean
+from ser_strategies.common.errors import did_you_mean
 
 SpeechConfig = Wav2Vec2Config | WavLMConfig | HubertConfig
 # transformers' models, whose attributes nn.Module types as Tensor | Module, which nobody can use.

@@ -9,7 +9,7 @@ from peft.tuners.lora import LoraModel
 from safetensors.torch import save_file
 from torch import nn
 
-from ser_strategies.common.wording import did_you_mean
+from ser_strategies.common.errors import did_you_mean
 from ser_strategies.encoder.adapters import Adaptable, Adapter
 from ser_strategies.encoder.families import SpeechModel
 

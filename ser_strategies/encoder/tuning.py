@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from ser_strategies.common.choices import is_whole
+from ser_strategies.common.errors import is_whole
 from ser_strategies.encoder.adapters import Adapter
 from ser_strategies.encoder.encoder import AFTER_CNN, WAVEFORM, Encoder
 

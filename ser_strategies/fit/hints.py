@@ -4,7 +4,7 @@ from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ser_strategies.common.wording import listed
+from ser_strategies.common.errors import listed
 
 PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 # For a list: what is in it, and what one looks like.

@@ -17,8 +17,7 @@ import yaml
 from lightning.pytorch import Trainer
 
 from ser_strategies.common.careful_yaml import read_yaml
-from ser_strategies.common.errors import MistypedError
-from ser_strategies.common.wording import did_you_mean, listed
+from ser_strategies.common.errors import MistypedError, did_you_mean, listed
 from ser_strategies.data.augmentation import Augmentation
 from ser_strategies.fit.hints import annotation, choices, takes
 from ser_strategies.fit.safe import check_words

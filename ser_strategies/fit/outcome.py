@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
+from ser_strategies.common.errors import listed
 from ser_strategies.common.quantities import ScoreWords
-from ser_strategies.common.wording import listed
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.ratings import told_ratings
 

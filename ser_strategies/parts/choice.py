@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ser_strategies.common.class_paths import OURS, import_path, path_of
-from ser_strategies.common.wording import nearest
+from ser_strategies.common.errors import nearest
 
 # A name, an import path, an import path with options, or from Python the class or function itself.
 Part = str | dict[str, Any] | Callable[..., Any]

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ser_strategies.common.choices import check_choice
+from ser_strategies.common.errors import check_choice
 from ser_strategies.parts.sharing import shared_count, shared_sum
 
 

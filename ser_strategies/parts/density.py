@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ser_strategies.common.choices import check_range
+from ser_strategies.common.errors import check_range
 
 WIDEST = 0.1  # the bandwidth t is sought from 0 to this, on a plane of size 1
 BISECTIONS = {torch.float32: 24, torch.float64: 44}  # as many as the format can tell apart

@@ -5,7 +5,7 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from ser_strategies.common.choices import check_range
+from ser_strategies.common.errors import check_range
 
 
 class FlatThenDecay(LambdaLR):

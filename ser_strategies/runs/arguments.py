@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ser_strategies.common.errors import MistypedError
+from ser_strategies.common.errors import MistypedError, did_you_mean
 from ser_strategies.common.quantities import QUANTITIES
-from ser_strategies.common.wording import did_you_mean
 
 # Options of `fit` begin with one of these; where a full stop stands behind another word, that is an address.
 GROUPS = ("--model", "--data", "--trainer", "--optimizer", "--lr_scheduler")

@@ -8,8 +8,7 @@ from pathlib import Path
 import yaml
 
 from ser_strategies.common.careful_yaml import read_yaml
-from ser_strategies.common.errors import MistypedError
-from ser_strategies.common.wording import did_you_mean
+from ser_strategies.common.errors import MistypedError, did_you_mean
 from ser_strategies.comparison.ledger import read_comparison
 from ser_strategies.data.corpora import CORPORA
 from ser_strategies.runs.arguments import GROUPS, CompareArguments, FitOptions, RunArguments, share_out

@@ -13,10 +13,9 @@ from typing import Any, NamedTuple, Protocol
 
 from rich.console import Console
 
-from ser_strategies.common.errors import PROGRAM, MistypedError
+from ser_strategies.common.errors import PROGRAM, MistypedError, counted
 from ser_strategies.comparison.comparison import Comparison
 from ser_strategies.comparison.ledger import Ledger, read_comparison, write_cell, write_comparison
-from ser_strategies.comparison.stats.clusters import counted
 from ser_strategies.fit.lightning_cli import quiet
 from ser_strategies.runs.arguments import CompareArguments
 from ser_strategies.runs.cell import FAILED, FINISHED, RUNNING, CellRules, Ended, git_state, status_of

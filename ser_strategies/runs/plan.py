@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ser_strategies.common.errors import MistypedError
+from ser_strategies.common.errors import MistypedError, counted
 from ser_strategies.comparison.ledger import CELLS
-from ser_strategies.comparison.stats.clusters import counted
 from ser_strategies.runs.arguments import ONE, CompareArguments, Folds, RunArguments
 from ser_strategies.runs.arms import Arm, chain_arm, find_arms
 from ser_strategies.runs.fingerprints import DataPrint, DataPrints, digest, hash_of, without_ignored

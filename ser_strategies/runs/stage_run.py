@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from ser_strategies.common.files import write_text
-from ser_strategies.common.locks import folder_lock
+from ser_strategies.common.files import folder_lock, write_text
 from ser_strategies.runs.plan import Cell, Step
 from ser_strategies.runs.state import (
     FINISHED,

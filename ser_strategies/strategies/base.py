@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ser_strategies.batch import Batch
-from ser_strategies.common.choices import check_range
+from ser_strategies.common.errors import check_range
 from ser_strategies.encoder import Encoder, SpecAugment
 from ser_strategies.fast.heap import keep_few_kernels, keep_freed_memory, return_freed_memory
 from ser_strategies.fast.optimizer import fused_choices, restore_fused, use_fused

@@ -4,7 +4,7 @@ from typing import Any, Literal, Unpack, final
 
 from ser_strategies.cache.training import FrameCaching
 from ser_strategies.cache.trunk import StoredFormat
-from ser_strategies.common.choices import check_choice, check_range, is_whole
+from ser_strategies.common.errors import check_choice, check_range, is_whole
 from ser_strategies.encoder import Encoder, freeze_cnn, train_top_blocks
 from ser_strategies.strategies.options import RecognizerOptions
 from ser_strategies.strategies.recognizer import Recognizer

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ser_strategies.common.wording import listed
+from ser_strategies.common.errors import listed
 
 NAMED_AT_MOST = 5
 

@@ -2,7 +2,7 @@
 
 from typing import Literal, Unpack, final
 
-from ser_strategies.common.choices import check_choice
+from ser_strategies.common.errors import check_choice
 from ser_strategies.encoder import train_top_blocks
 from ser_strategies.strategies.options import RecognizerOptions
 from ser_strategies.strategies.recognizer import Recognizer

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ser_strategies.common.choices import check_range
+from ser_strategies.common.errors import check_range
 from ser_strategies.parts.choice import Part, as_plain, build_part, chosen_path
 from ser_strategies.parts.objectives import Classes, ClassesAndDimensions, Dimensions, Objective
 

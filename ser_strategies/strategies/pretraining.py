@@ -10,7 +10,7 @@ from torchmetrics import Metric, SumMetric
 from ser_strategies.batch import Batch
 from ser_strategies.cache.reader import stored_bytes
 from ser_strategies.cache.targets import LiveTargets, StoredTargets, Targets, TargetSource
-from ser_strategies.common.choices import check_range
+from ser_strategies.common.errors import check_range
 from ser_strategies.encoder import AFTER_CNN, Frames, freeze_cnn
 from ser_strategies.parts.adaptation import UNKNOWN, Adaptation, Learnt, MaskedView
 from ser_strategies.parts.energy_masking import EnergyMasking

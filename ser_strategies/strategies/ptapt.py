@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Unpack, final
 
-from ser_strategies.common.choices import check_range
+from ser_strategies.common.errors import check_range
 from ser_strategies.encoder import freeze_cnn
 from ser_strategies.parts.adaptation import UnitPrediction
 from ser_strategies.strategies.options import PretrainingOptions

@@ -10,7 +10,7 @@ from torchmetrics import SumMetric
 from ser_strategies.batch import Batch
 from ser_strategies.cache.reader import stored_bytes
 from ser_strategies.cache.training import FrameCaching, train_from_cache
-from ser_strategies.common.choices import check_range
+from ser_strategies.common.errors import check_range
 from ser_strategies.encoder import Frames
 from ser_strategies.encoder.checkpoints import RECORD
 from ser_strategies.encoder.frames import valid_mask

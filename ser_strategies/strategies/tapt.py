@@ -4,7 +4,7 @@ from typing import Literal, Unpack, final
 
 from torch import Tensor
 
-from ser_strategies.common.choices import check_choice, check_range
+from ser_strategies.common.errors import check_choice, check_range
 from ser_strategies.encoder import Encoder, load_quantiser, train_mask_vector
 from ser_strategies.parts.adaptation import Contrast, UnitPrediction
 from ser_strategies.parts.contrastive import ContrastiveObjective, DiversityScaling

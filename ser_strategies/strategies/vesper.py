@@ -5,7 +5,7 @@ from typing import Unpack, final
 from ser_strategies.cache.targets import TargetSource
 from ser_strategies.cache.training import FrameCaching
 from ser_strategies.cache.trunk import StoredFormat
-from ser_strategies.common.choices import check_choice, check_range, is_whole
+from ser_strategies.common.errors import check_choice, check_range, is_whole
 from ser_strategies.encoder import Selection, compress, train_mask_vector
 from ser_strategies.parts.distillation import Distillation, LossWeights
 from ser_strategies.parts.energy_masking import EnergyMasking, Masking

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ser_strategies.common.choices import check_range
+from ser_strategies.common.errors import check_range
 from ser_strategies.units.nearest import BATCH, assign
 from ser_strategies.units.stream import Chunks, FrameStream, Reduce
 

@@ -17,7 +17,7 @@ import torch
 
 from ser_strategies import Synthetic, run
 from ser_strategies.cli import main
-from ser_strategies.common.locks import folder_lock
+from ser_strategies.common.files import folder_lock
 from ser_strategies.runs import chain, processes
 from ser_strategies.runs.stage_run import BUSY, LOCK
 from tests.cli.conftest import everything_in, only_error

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ser_strategies.common.locks import folder_lock
+from ser_strategies.common.files import folder_lock
 from ser_strategies.runs import processes
 from ser_strategies.runs.processes import ended_by_sigterm, run_in_terminal
 from ser_strategies.runs.stage_run import BUSY, LOCK, StageError, perform

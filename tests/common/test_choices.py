@@ -2,7 +2,7 @@ from typing import Literal
 
 import pytest
 
-from ser_strategies.common.choices import check_choice, check_range
+from ser_strategies.common.errors import check_choice, check_range
 
 Word = Literal["mean", "attentive"]
 

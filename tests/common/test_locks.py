@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from ser_strategies.common.locks import BusyError, folder_lock, waiting_lock
+from ser_strategies.common.files import BusyError, folder_lock, waiting_lock
 
 LOCK = "my.lock"
 
@@ -50,7 +50,7 @@ def test_a_lock_that_was_left_behind_is_none(here):
 
 def test_a_lock_outlives_a_run_that_is_killed_until_what_it_started_has_ended(here):
     script = (
-        "import subprocess; from pathlib import Path; from ser_strategies.common.locks import folder_lock\n"
+        "import subprocess; from pathlib import Path; from ser_strategies.common.files import folder_lock\n"
         f"with folder_lock(Path('stage'), '{LOCK}', '') as lock:\n"
         "    child = subprocess.Popen(['sleep', '60'], pass_fds=(lock,))\n"
         "    Path('pid').write_text(str(child.pid)), Path('began').touch(), child.wait()"
@@ -93,7 +93,7 @@ def test_a_system_without_locks_is_told_in_one_sentence(here):
     script = (
         "import sys, warnings; warnings.simplefilter('ignore')\n"
         "for name in ('fcntl', 'msvcrt', 'resource'): sys.modules[name] = None\n"
-        "from pathlib import Path; from ser_strategies.common.locks import waiting_lock\n"
+        "from pathlib import Path; from ser_strategies.common.files import waiting_lock\n"
         "try:\n    with waiting_lock(Path('lock')): pass\n"
         "except OSError as error: print(error)"
     )

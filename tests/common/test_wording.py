@@ -1,6 +1,6 @@
 import pytest
 
-from ser_strategies.common.wording import did_you_mean, listed
+from ser_strategies.common.errors import did_you_mean, listed
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ser_strategies.comparison.stats.aligned import align
-from ser_strategies.comparison.stats.calibration import calibration
+from ser_strategies.comparison.stats.groups import calibration
 from ser_strategies.comparison.stats.intervals import interval
 from tests.comparison.made import DIMENSIONS, LABELS, runs, together
 

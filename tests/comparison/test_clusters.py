@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from ser_strategies.comparison.stats.clusters import clusters_of, each_utterance
+from ser_strategies.comparison.stats.aligned import clusters_of, each_utterance
 
 
 def table(**columns):

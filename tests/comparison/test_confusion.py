@@ -2,7 +2,7 @@ import pytest
 from sklearn.metrics import confusion_matrix, recall_score
 
 from ser_strategies.comparison.stats.aligned import align
-from ser_strategies.comparison.stats.confusion import confusion, recalls
+from ser_strategies.comparison.stats.groups import confusion, recalls
 from ser_strategies.comparison.stats.intervals import interval
 from tests.comparison.made import DIMENSIONS, LABELS, runs, together
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ser_strategies.comparison.stats.aligned import align
-from ser_strategies.comparison.stats.clusters import each_utterance
+from ser_strategies.comparison.stats.aligned import align, each_utterance
 from ser_strategies.comparison.stats.groups import by_group
 from ser_strategies.comparison.stats.intervals import interval
 from ser_strategies.comparison.stats.resampling import scatter

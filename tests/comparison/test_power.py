@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ser_strategies.comparison.stats.power import More, more_needed
+from ser_strategies.comparison.stats.differences import More, more_needed
 from ser_strategies.comparison.stats.resampling import Scatter
 
 

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from ser_strategies.comparison.stats.aligned import align
-from ser_strategies.comparison.stats.clusters import each_utterance
+from ser_strategies.comparison.stats.aligned import align, each_utterance
 from ser_strategies.comparison.stats.sums import bins_of, sums_of
 from tests.comparison.made import LABELS, runs, together
 

@@ -6,6 +6,7 @@ from importlib.resources import files
 from string import Template
 from typing import TYPE_CHECKING
 
+from ser_strategies.common.errors import counted
 from ser_strategies.common.quantities import TIMES, ScoreWords
 from ser_strategies.comparison.findings import Findings
 from ser_strategies.comparison.report import tables
@@ -15,7 +16,6 @@ from ser_strategies.comparison.report.pictures import MORE_FRONTS, PHONE, captio
 from ser_strategies.comparison.report.tables import TextTable
 from ser_strategies.comparison.report.theme import DARK, LIGHT, variables
 from ser_strategies.comparison.report.verdict import verdict, warnings
-from ser_strategies.comparison.stats.clusters import counted
 from ser_strategies.comparison.summary import FIT
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from ser_strategies.common.errors import counted
 from ser_strategies.common.quantities import MISSING, known
 from ser_strategies.comparison.findings import Findings
 from ser_strategies.comparison.report.tables import TextTable
-from ser_strategies.comparison.stats.clusters import counted
 from ser_strategies.comparison.summary import FULL
 
 LONG = {

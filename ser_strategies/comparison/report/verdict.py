@@ -4,11 +4,10 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ser_strategies.common.errors import counted, listed
 from ser_strategies.common.quantities import duration, known
-from ser_strategies.common.wording import listed
 from ser_strategies.comparison.findings import Findings
 from ser_strategies.comparison.ledger import COMPARISON
-from ser_strategies.comparison.stats.clusters import counted
 from ser_strategies.comparison.stats.differences import NO_TEST, Difference
 from ser_strategies.comparison.summary import FIT
 

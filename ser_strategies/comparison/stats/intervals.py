@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from ser_strategies.comparison.stats.aligned import Aligned
-from ser_strategies.comparison.stats.clusters import Clusters, counted
+from ser_strategies.common.errors import counted
+from ser_strategies.comparison.stats.aligned import Aligned, Clusters
 from ser_strategies.comparison.stats.resampling import NOTHING, Scatter, bootstrap, scatter
 from ser_strategies.comparison.stats.scores import Array, Score
 from ser_strategies.comparison.stats.student import exceeded_by, normal_below

@@ -7,8 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ser_strategies.comparison.stats.aligned import Aligned
-from ser_strategies.comparison.stats.clusters import Clusters, Codes
+from ser_strategies.comparison.stats.aligned import Aligned, Clusters, Codes
 from ser_strategies.comparison.stats.scores import BINS, Array, Score, score_named
 
 Cells = npt.NDArray[np.int64]

@@ -7,7 +7,7 @@ from typing import Any, Literal, Unpack, final
 
 import pandas as pd
 
-from ser_strategies.common.wording import listed
+from ser_strategies.common.errors import listed
 from ser_strategies.data.corpus_options import RecordedOptions
 from ser_strategies.data.protocol import load_card
 from ser_strategies.data.reading import check_columns, read_table, to_numbers

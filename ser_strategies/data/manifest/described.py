@@ -12,8 +12,8 @@ from typing import Any, Unpack
 import numpy as np
 import pandas as pd
 
+from ser_strategies.common.errors import listed
 from ser_strategies.common.sampling import SAMPLE_RATE
-from ser_strategies.common.wording import listed
 from ser_strategies.data.audio import read_audio
 from ser_strategies.data.corpus_options import RecordedOptions
 from ser_strategies.data.heard import Numberings, content_numbers

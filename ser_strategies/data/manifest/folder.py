@@ -8,7 +8,7 @@ from typing import Any, Literal, Unpack, final
 import numpy as np
 import pandas as pd
 
-from ser_strategies.common.wording import did_you_mean, listed
+from ser_strategies.common.errors import did_you_mean, listed
 from ser_strategies.data.corpus_options import RecordedOptions, expanded
 from ser_strategies.data.listing import SUFFIXES, sounds_below
 from ser_strategies.data.manifest.assigning import ProtocolName, ValName

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ser_strategies.common.wording import did_you_mean
+from ser_strategies.common.errors import did_you_mean
 from ser_strategies.data.manifest.sheet import DIMENSIONS, NUMBERS, WORDS, Sheet
 from ser_strategies.data.table import NOBODY, TEXT, VOTE
 

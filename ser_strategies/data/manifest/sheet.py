@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ser_strategies.common.wording import listed, nearest
+from ser_strategies.common.errors import listed, nearest
 from ser_strategies.data.manifest.file import ENDINGS, LONGEST, read_file
 from ser_strategies.data.table import TEXT
 
