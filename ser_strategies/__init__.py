@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ser_strategies.data.corpora.meld import MELD
     from ser_strategies.data.corpora.msp_improv import MSPImprov
     from ser_strategies.data.corpora.msp_podcast import MSPPodcast
+    from ser_strategies.data.corpora.together import Together
     from ser_strategies.data.corpus import Corpus
     from ser_strategies.data.manifest import Folder, Manifest
     from ser_strategies.data.recorded import RecordedCorpus
@@ -84,6 +85,7 @@ _HOMES = {
     "Synthetic": "data.synthetic",
     "TAPT": "strategies",
     "TESS": "data.corpora.acted",
+    "Together": "data.corpora.together",
     "VanillaFineTuning": "strategies",
     "Vesper": "strategies",
     "build_cache": "fit.frame_cache",
@@ -134,6 +136,7 @@ __all__ = [
     "RecordedCorpus",
     "StdPooling",
     "Synthetic",
+    "Together",
     "VanillaFineTuning",
     "Vesper",
     "__version__",

@@ -1,6 +1,6 @@
 """Predictions for each utterance that was scored: test.parquet and val.parquet beside the scores."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,16 +10,17 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from ser_strategies.batch import Batch
-from ser_strategies.common.files import write_table
+from ser_strategies.common.files import write_json, write_table
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.table import TEXT
 from ser_strategies.encoder.checkpoints import read_checkpoint, stamp_of
 from ser_strategies.fit.callbacks import BEST, RunCheckpoint
-from ser_strategies.fit.outcome import result_name
+from ser_strategies.fit.outcome import result_name, score_words
 from ser_strategies.strategies import Recognizer
 
 # What is told of an utterance beside its true label and what was said of it.
 KNOWN = ("speaker", "gender", "session", "dialogue", "seconds")
+PROBABILITY = "probability/"
 # Batches after which their outputs are put into one piece: small ones fill the memory of a GPU.
 KEPT = 64
 SPLITS: dict[str, Literal["val", "test"]] = {"fit": "val", "validate": "val", "test": "test"}
@@ -109,7 +110,13 @@ class ScoredTable(Callback):
             table = scored_table(model, ids, outputs, corpus.split(split))  # type: ignore[union-attr]
             facts = corpus.facts() if isinstance(corpus, Corpus) else None
             table.attrs = _whose(trainer, facts)
-            write_table(_place(trainer, split, facts), table)
+            place = _place(trainer, split, facts)
+            write_table(place, table)
+            if "corpus" in table and _function(trainer) != "fit":
+                found = scores_by_corpus(table)
+                write_json(place.with_name(f"{place.stem}-by-corpus.json"), found)
+                for line in corpus_lines(found):
+                    print(line)
 
 
 def _function(trainer: Trainer) -> str:
@@ -144,8 +151,31 @@ def scored_table(model: Recognizer, ids: list[str], outputs: Tensor, rows: pd.Da
     """The known facts of the utterances that were scored, from their split, beside the model's outputs."""
     said = pd.DataFrame({name: values.numpy() for name, values in model.objective.predict(outputs).items()})
     said["id"] = pd.Series(ids, dtype=TEXT)
-    known = rows[["id", "label", *KNOWN]]
+    known = rows[["id", "label", *KNOWN, *(["corpus"] if "corpus" in rows else [])]]
     # As they are in a batch, so that scores computed from the table are those that were computed.
     truth = rows[["id", *model.dimensions]].astype(dict.fromkeys(model.dimensions, "float32"))
     truth.columns = pd.Index(["id", *(f"true/{name}" for name in model.dimensions)])
     return known.merge(said, on="id").merge(truth, on="id")
+
+
+def scores_by_corpus(table: pd.DataFrame) -> dict[str, dict[str, float | int]]:
+    """Of the utterances of each corpus with a class: their number, UA over the classes that occur, and WA."""
+    said = [str(column) for column in table if str(column).startswith(PROBABILITY)]
+    known = table[table["label"].notna()] if said else table.iloc[:0]
+    names = pd.Index([column.removeprefix(PROBABILITY) for column in said])
+    likeliest = names[known[said].to_numpy().argmax(axis=1)] if said else names
+    right = pd.Series(likeliest == known["label"].to_numpy(), index=known.index)
+    found: dict[str, dict[str, float | int]] = {}
+    for name, rows in known.groupby("corpus", sort=False):
+        hits = right[rows.index]
+        ua = float(hits.groupby(rows["label"]).mean().mean())
+        found[str(name)] = {"utterances": len(rows), "ua": ua, "wa": float(hits.mean())}
+    return found
+
+
+def corpus_lines(found: Mapping[str, Mapping[str, float | int]]) -> Iterator[str]:
+    """The scores of each corpus, a line each."""
+    width = max(map(len, found), default=0)
+    for name, scores in found.items():
+        shares = ", ".join(score_words(key, float(scores[key])) for key in ("ua", "wa"))
+        yield f"  {name:<{width}}  {shares} of {scores['utterances']:,} utterances"

@@ -62,6 +62,7 @@ TREES = {
 READ_ALIKE = {
     **dict.fromkeys(("RAVDESS", "EMODB", "TESS", "SAVEE", "NEMO", "ASED", "SUBESCO", "MSPImprov"), "IEMOCAP"),
     "Folder": "Manifest",
+    "Together": "Synthetic",
 }
 
 

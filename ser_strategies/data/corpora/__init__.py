@@ -6,6 +6,7 @@ from ser_strategies.data.corpora.iemocap import IEMOCAP
 from ser_strategies.data.corpora.meld import MELD
 from ser_strategies.data.corpora.msp_improv import MSPImprov
 from ser_strategies.data.corpora.msp_podcast import MSPPodcast
+from ser_strategies.data.corpora.together import Together
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.manifest import Folder, Manifest
 from ser_strategies.data.synthetic import Synthetic
@@ -25,5 +26,6 @@ CORPORA: tuple[type[Corpus], ...] = (
     MSPImprov,
     Manifest,
     Folder,
+    Together,
     Synthetic,
 )

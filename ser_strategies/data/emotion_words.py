@@ -1,0 +1,45 @@
+"""Words for emotions in the spellings and languages of corpora, to suggest how two of them may meet."""
+
+from collections.abc import Iterable
+
+from ser_strategies.common.errors import listed
+
+_WORDS = {
+    "anger": "ang angry anger wut ärger zorn colère enojo ira rabia rabbia raiva złość gniew boosheid arg",
+    "boredom": "bored boredom langeweile ennui aburrimiento noia nuda",
+    "calm": "calm ruhe calme calma spokój",
+    "contempt": "contempt con verachtung mépris desprecio disprezzo",
+    "disgust": "dis disgust disgusted ekel dégoût asco disgusto nojo wstręt obrzydzenie",
+    "excitement": "exc excited excitement aufregung",
+    "fear": "fea fear fearful afraid anxiety angst furcht peur miedo paura medo strach lęk",
+    "happiness": "hap happy happiness joy freude joie felicidad alegría felicità gioia alegria radość",
+    "neutral": "neu neutral neutre neutralny neutrale neutro neutralität",
+    "sadness": "sad sadness trauer traurigkeit tristesse tristeza tristezza smutek",
+    "surprise": "sur surprise surprised ps überraschung sorpresa surpresa zaskoczenie zdziwienie",
+}
+MEANINGS = {word: emotion for emotion, words in _WORDS.items() for word in words.split()}
+
+
+def meaning(word: str) -> str:
+    """The emotion that a word is taken for, in the words used here; a word that is not known is itself."""
+    return MEANINGS.get(word.strip().casefold(), word)
+
+
+def suggested_map(classes: Iterable[str], wanted: Iterable[str]) -> dict[str, str]:
+    """New names of classes by which they would meet others."""
+    by_meaning = {meaning(name): name for name in wanted}
+    return {
+        name: by_meaning[meaning(name)]
+        for name in classes
+        if meaning(name) in by_meaning and by_meaning[meaning(name)] != name
+    }
+
+
+def map_words(renamed: dict[str, str]) -> str:
+    """A map as it is typed."""
+    return f"{{{', '.join(f'{name}: {other}' for name, other in renamed.items())}}}"
+
+
+def named_sets(sets: dict[str, tuple[str, ...]]) -> str:
+    """Several corpora and the classes of each, in words."""
+    return listed((f"{name} ({', '.join(classes) or 'none'})" for name, classes in sets.items()), "and")
