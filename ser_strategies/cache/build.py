@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,15 @@ from ser_strategies.cache.store import FrameStore
 from ser_strategies.cache.trunk import FORMATS, Trunk
 from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.encoder.encoder import Encoder, Frames
+from ser_strategies.encoder.spectrum import Spectrum
 from ser_strategies.encoder.tuning import restored_modes
 
 # Bytes of frames in a shard, about: little enough that a killed build loses little.
 SHARD_BYTES = 64_000_000
 # Left free on the disk.
 RESERVE = 100_000_000
+FrameMaker = Encoder | Spectrum
+"""Whatever makes frames of sound that are worth storing."""
 Reader = Callable[[int], NDArray[np.float32]]
 
 
@@ -65,7 +69,7 @@ def expected_bytes(seconds: float, trunk: Trunk) -> int:
 
 def build(
     store: FrameStore,
-    encoder: Encoder,
+    encoder: FrameMaker,
     sounds: Sounds,
     *,
     batch_seconds: float = 60.0,
@@ -124,8 +128,8 @@ def _batches(shard: Sequence[int], seconds: Sequence[float], limit: float) -> li
     return batches
 
 
-def _compute(encoder: Encoder, sounds: Sounds, batch: Sequence[int], trunk: Trunk) -> list[Stored]:
-    device = next(encoder.parameters()).device
+def _compute(encoder: FrameMaker, sounds: Sounds, batch: Sequence[int], trunk: Trunk) -> list[Stored]:
+    device = device_of(encoder)
     waves, readable = [], []
     for position in batch:
         try:
@@ -150,8 +154,13 @@ def _compute(encoder: Encoder, sounds: Sounds, batch: Sequence[int], trunk: Trun
     ]
 
 
+def device_of(maker: FrameMaker) -> torch.device:
+    """Where a maker of frames is."""
+    return next(chain(maker.parameters(), maker.buffers())).device
+
+
 @torch.inference_mode()
-def compute(encoder: Encoder, waveforms: Tensor, lengths: Tensor, trunk: Trunk) -> Frames:
+def compute(encoder: FrameMaker, waveforms: Tensor, lengths: Tensor, trunk: Trunk) -> Frames:
     """Frames of a trunk for a padded batch, in float32 whatever the caller trains in.
 
     The encoder is in eval mode.
@@ -160,7 +169,7 @@ def compute(encoder: Encoder, waveforms: Tensor, lengths: Tensor, trunk: Trunk) 
         return encoder.lower(waveforms, lengths, trunk.cut, layers=bool(trunk.layers))
 
 
-def try_largest(store: FrameStore, encoder: Encoder, sounds: Sounds, *, batch_seconds: float = 60.0) -> None:
+def try_largest(store: FrameStore, encoder: FrameMaker, sounds: Sounds, *, batch_seconds: float = 60.0) -> None:
     """Computes the batch of a build that takes the most memory, and stores nothing."""
     present = store.keys()
     shards = plan_shards(sounds, store.trunk)
@@ -181,7 +190,7 @@ class Estimate:
     minutes: float | None
 
 
-def estimate(store: FrameStore, encoder: Encoder, sounds: Sounds, *, sample: float = 20.0) -> Estimate:
+def estimate(store: FrameStore, encoder: FrameMaker, sounds: Sounds, *, sample: float = 20.0) -> Estimate:
     """The cost of a build, from trying `sample` seconds of sound, before anything is written."""
     present = store.keys()
     missing = [

@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch import Trainer
 from rich.progress import Progress, TimeRemainingColumn
 
-from ser_strategies.cache.build import Sounds, build, compute
+from ser_strategies.cache.build import FrameMaker, Sounds, build, compute, device_of
 from ser_strategies.cache.reader import StoredFrames
 from ser_strategies.cache.store import FrameStore, as_folder, default_folder
 from ser_strategies.cache.trunk import FORMATS, StoredFormat, Trunk, describe_trunk
@@ -227,7 +227,7 @@ def request_plain(corpus: Any) -> Request:
         corpus.augmentation = augmentation
 
 
-def fill(store: FrameStore, encoder: Encoder, sounds: Sounds, trainer: Trainer) -> None:
+def fill(store: FrameStore, encoder: FrameMaker, sounds: Sounds, trainer: Trainer) -> None:
     """Sets damaged files aside, and computes all that is missing, shared between processes."""
     with ExitStack() as held:
         if trainer.global_rank == 0:
@@ -266,7 +266,7 @@ def _progress(store: FrameStore, sounds: Sounds, trainer: Trainer) -> Iterator[A
         yield partial(bar.advance, task)
 
 
-def compare(store: FrameStore, encoder: Encoder, sounds: Sounds) -> None:
+def compare(store: FrameStore, encoder: FrameMaker, sounds: Sounds) -> None:
     """Computes a few utterances anew; raises ValueError where something else is stored."""
     present = store.keys()
     there = [position for position, key in enumerate(sounds.keys) if key in present]
@@ -285,8 +285,8 @@ def compare(store: FrameStore, encoder: Encoder, sounds: Sounds) -> None:
                 raise ValueError(msg)
 
 
-def _live(trunk: Trunk, encoder: Encoder, sounds: Sounds, position: int) -> torch.Tensor:
-    device = next(encoder.parameters()).device
+def _live(trunk: Trunk, encoder: FrameMaker, sounds: Sounds, position: int) -> torch.Tensor:
+    device = device_of(encoder)
     sound = torch.from_numpy(sounds.read(position))[None].to(device)
     frames = compute(encoder, sound, torch.tensor([sound.shape[1]], device=device), trunk)
     return trunk.take(frames)[0].cpu()

@@ -15,6 +15,7 @@ from torch import Tensor
 from ser_strategies.common.sampling import SAMPLE_RATE
 from ser_strategies.encoder.encoder import AFTER_CNN, Encoder, Frames
 from ser_strategies.encoder.identity import COMPUTED_BY
+from ser_strategies.encoder.spectrum import Spectrum
 
 StoredFormat = Literal["bfloat16", "float16", "float32"]
 FORMATS: dict[StoredFormat, torch.dtype] = {
@@ -33,6 +34,8 @@ COMPUTED_IN = (
     "ser_strategies.fast.dropout",
     "ser_strategies.cache.build",
 )
+# The same for the features of a spectrum.
+SPECTRUM_COMPUTED_IN = ("ser_strategies.encoder.spectrum", "ser_strategies.encoder.frames")
 LIBRARIES = ("torch", "transformers")
 
 
@@ -46,7 +49,7 @@ class Trunk:
     layers: bool | tuple[int, ...]
     stored: StoredFormat
     weights: str  # SHA-256 over the weights below the cut and the settings that decide what they compute
-    family: str  # wav2vec2, wavlm or hubert
+    family: str  # wav2vec2, wavlm or hubert; or the name of a spectrum's features
     revision: str | None  # commit on the hub, where the encoder has one
     normalise: bool  # whether waveforms are normalised per utterance
     size: int  # numbers in a frame
@@ -106,8 +109,28 @@ def describe_trunk(
         max_samples=encoder.max_samples,
         fast=encoder.fast,
         sample_rate=SAMPLE_RATE,
-        code=_code(),
+        code=_code(COMPUTED_IN),
         libraries={name: version(name) for name in LIBRARIES},
+    )
+
+
+def describe_spectrum(spectrum: Spectrum, *, stored: StoredFormat) -> Trunk:
+    """The same of a spectrum's features: `weights` is a hash of the frames' grid."""
+    grid = json.dumps([spectrum.field, spectrum.hop])
+    return Trunk(
+        cut=0,
+        layers=False,
+        stored=stored,
+        weights=hashlib.sha256(grid.encode()).hexdigest(),
+        family=spectrum.kind,
+        revision=None,
+        normalise=spectrum.normalise,
+        size=spectrum.size,
+        max_samples=spectrum.max_samples,
+        fast=False,
+        sample_rate=SAMPLE_RATE,
+        code=_code(SPECTRUM_COMPUTED_IN),
+        libraries={name: version(name) for name in ("torch", "torchaudio")},
     )
 
 
@@ -130,9 +153,9 @@ def _weights(encoder: Encoder, cut: int) -> str:
     return digest.hexdigest()
 
 
-@lru_cache(maxsize=1)
-def _code() -> str:
+@lru_cache(maxsize=2)
+def _code(modules: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
-    for name in COMPUTED_IN:
+    for name in modules:
         digest.update(getsource(import_module(name)).encode())
     return digest.hexdigest()[:16]

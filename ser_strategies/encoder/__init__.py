@@ -8,6 +8,7 @@ from ser_strategies.encoder.identity import EncoderIdentity
 from ser_strategies.encoder.low_rank import LoRA
 from ser_strategies.encoder.masking import SpecAugment, span_mask
 from ser_strategies.encoder.sources import load_quantiser
+from ser_strategies.encoder.spectrum import Spectrum, SpectrumName
 from ser_strategies.encoder.tuning import (
     add_adapter,
     freeze,
@@ -30,6 +31,8 @@ __all__ = [
     "LoRA",
     "Selection",
     "SpecAugment",
+    "Spectrum",
+    "SpectrumName",
     "add_adapter",
     "chosen_blocks",
     "compress",

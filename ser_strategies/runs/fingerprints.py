@@ -38,6 +38,7 @@ ADDED: dict[str, dict[str, Any]] = {
         "single_ratings": False,
         "fewest_ratings": 1,
     },
+    "TAPT": {"units_of": "encoder", "seen_weight": 0.5},
     "IEMOCAP": {"dimensions": None},
     "MSPPodcast": {"dimensions": None},
     "Manifest": {"ratings": None, "scale": None},

@@ -13,6 +13,7 @@ from ser_strategies.strategies.pretraining import Pretraining
 from ser_strategies.units.source import UnitSource
 
 AdaptationName = Literal["own", "contrastive", "units"]
+UnitsOfName = Literal["encoder", "mfcc", "mel-pitch"]
 
 
 @final
@@ -36,6 +37,9 @@ class TAPT(Pretraining):
         gumbel_start: Temperature of the quantiser's draw at first; the authors keep 1.
         gumbel_end: Temperature at last.
         gumbel_decay: Factor of the temperature at each step.
+        units_of: What is clustered into units: the frames of the encoder as it starts; "mfcc", cepstra and
+            their slopes, as for HuBERT before it knew anything; or "mel-pitch", log mel bands and pitch, which
+            keep loudness and melody.
         units_layer: Block whose outputs are clustered, counted from 1; null takes the last.
         clusters: Units in each clustering.
         kmeans_passes: Most passes of k-means.
@@ -57,6 +61,7 @@ class TAPT(Pretraining):
         gumbel_start: float = 1.0,
         gumbel_end: float = 0.5,
         gumbel_decay: float = 0.999995,
+        units_of: UnitsOfName = "encoder",
         units_layer: int | None = None,
         clusters: tuple[int, ...] = (512,),
         kmeans_passes: int = 20,
@@ -74,6 +79,7 @@ class TAPT(Pretraining):
         )
         check_choice("objective", objective, AdaptationName)
         check_choice("diversity", diversity, DiversityScaling)
+        check_choice("units_of", units_of, UnitsOfName)
         check_range("negatives", negatives, 1)
         check_range("diversity_weight", diversity_weight or 0.0, 0)
         check_range("gumbel_end", gumbel_end, 1e-3)
@@ -86,7 +92,13 @@ class TAPT(Pretraining):
         if objective == "own":
             objective = "contrastive" if family == "wav2vec2" else "units"
         if objective == "units":
-            source = UnitSource(None, units_layer, tuple(clusters), kmeans_passes)
+            source = UnitSource(
+                None,
+                units_layer,
+                tuple(clusters),
+                kmeans_passes,
+                spectrum=None if units_of == "encoder" else units_of,
+            )
             source.check_clusters()
             source.check_layer(self.encoder)
             self.learn(UnitPrediction(self.encoder.size, tuple(clusters)), source)

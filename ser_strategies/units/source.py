@@ -17,13 +17,14 @@ from lightning.pytorch import Trainer
 from rich.progress import Progress
 from torch import Tensor
 
+from ser_strategies.cache.build import FrameMaker
 from ser_strategies.cache.reader import StoredFrames
 from ser_strategies.cache.shard import Stored
 from ser_strategies.cache.store import FrameStore, ShardStore
 from ser_strategies.cache.training import Request, fill, request_plain
-from ser_strategies.cache.trunk import describe_trunk
+from ser_strategies.cache.trunk import Trunk, describe_spectrum, describe_trunk
 from ser_strategies.common.files import write_json
-from ser_strategies.encoder import Encoder, EncoderIdentity, freeze
+from ser_strategies.encoder import Encoder, EncoderIdentity, Spectrum, SpectrumName, freeze
 from ser_strategies.units import kmeans as clustering
 from ser_strategies.units import nearest
 from ser_strategies.units import stream as framestream
@@ -65,7 +66,7 @@ class UnitTable:
 
 @dataclass(frozen=True)
 class UnitSource:
-    """The encoder, its layer and the k-means from which frames get their units."""
+    """The encoder and its layer, or the spectrum, and the k-means from which frames get their units."""
 
     # Encoder whose frames are clustered; None takes the one that is adapted, as it starts
     teacher: str | None
@@ -73,6 +74,7 @@ class UnitSource:
     clusters: tuple[int, ...]  # units in each clustering
     passes: int
     seed: int = 0
+    spectrum: SpectrumName | None = None  # features that are clustered in place of a teacher's frames
 
     def check_clusters(self) -> None:
         """Refuses numbers of clusters that make no units."""
@@ -95,10 +97,9 @@ class UnitSource:
         """
         corpus: Any = getattr(trainer, "datamodule", None)
         wanted = request_plain(corpus)
-        teacher = self._teacher(encoder, start or encoder.identity, trainer)
         train = wanted.views["train"][0]
         self._check_enough(encoder, corpus)
-        trunk = describe_trunk(teacher, teacher.cut, stored="bfloat16")
+        teacher, trunk = self._teacher(encoder, start or encoder.identity, trainer)
         contents = describe_clusterings(
             trunk, train, self.clusters, passes=self.passes, seed=self.seed, code=_code()
         )
@@ -112,8 +113,16 @@ class UnitSource:
         positions = {name: index for index, (name, _) in enumerate(named)}
         return UnitTable(store.frames([[key for _, key in named]]), positions, report)
 
-    def _teacher(self, encoder: Encoder, start: EncoderIdentity, trainer: Trainer) -> Encoder:
-        """A frozen encoder of its own: a run that goes on has already changed the one that is adapted."""
+    def _teacher(
+        self, encoder: Encoder, start: EncoderIdentity, trainer: Trainer
+    ) -> tuple[FrameMaker, Trunk]:
+        """What makes the frames that are clustered, on its device, and the computation that this is.
+
+        A teacher is a frozen encoder of its own: a run that goes on has already changed the one that is adapted.
+        """
+        if self.spectrum is not None:
+            spectrum = Spectrum(self.spectrum, encoder).to(trainer.strategy.root_device)
+            return spectrum, describe_spectrum(spectrum, stored="bfloat16")
         source = start.source if self.teacher is None else self.teacher
         revision = start.revision if self.teacher is None else None
         seconds = None if encoder.max_samples is None else encoder.max_samples / 16_000
@@ -121,7 +130,8 @@ class UnitSource:
         self.check_layer(teacher)
         freeze(teacher)
         teacher.cut = teacher.block_count if self.layer is None else self.layer
-        return teacher.to(trainer.strategy.root_device)
+        teacher.to(trainer.strategy.root_device)
+        return teacher, describe_trunk(teacher, teacher.cut, stored="bfloat16")
 
     def _check_enough(self, encoder: Encoder, corpus: Any) -> None:
         # Before hours of computing; k-means itself looks at the true number again.
@@ -135,7 +145,7 @@ class UnitSource:
             raise ValueError(msg)
 
     def _make(
-        self, store: ShardStore, states: FrameStore, teacher: Encoder, wanted: Request, trainer: Trainer
+        self, store: ShardStore, states: FrameStore, teacher: FrameMaker, wanted: Request, trainer: Trainer
     ) -> dict[str, Any]:
         if trainer.global_rank == 0:
             store.create()
@@ -162,8 +172,7 @@ class UnitSource:
         trainer.strategy.barrier("units written")
         store.open()
         report = {
-            "teacher": teacher.identity.as_dict(),
-            "layer": teacher.cut,
+            **_described(teacher),
             "frames": int(_frames_of(frames).sum()),
             "utterances": len(heard),
             "unreadable": sorted(set(wanted.sounds.keys) - present),
@@ -199,6 +208,13 @@ class UnitSource:
                 units = torch.stack([find(wide) for find in finders], 1).to("cpu", dtype)
                 stored.append(Stored(keys[position], units, samples))
             store.add(f"{trainer.global_rank:03}-of-{trainer.world_size:03}-{number:08}", stored)
+
+
+def _described(teacher: FrameMaker) -> dict[str, Any]:
+    """What made the frames, as plain data."""
+    if isinstance(teacher, Spectrum):
+        return {"spectrum": teacher.kind}
+    return {"teacher": teacher.identity.as_dict(), "layer": teacher.cut}
 
 
 class _Chunks:
