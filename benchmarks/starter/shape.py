@@ -14,6 +14,7 @@ SETTINGS = {
     "conv_kernel": (20, 4, 4, 4, 4),
     "conv_stride": (10, 2, 2, 4, 4),
     "num_feat_extract_layers": 5,
+    "do_stable_layer_norm": True,
     "hidden_size": 160,
     "num_hidden_layers": 6,
     "num_attention_heads": 4,

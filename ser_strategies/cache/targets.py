@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ser_strategies.cache.build import compute
 from ser_strategies.cache.reader import stored_bytes
+from ser_strategies.cache.store import FrameStore
 from ser_strategies.cache.training import FrameCaching, compare, fill, request_plain
 from ser_strategies.cache.trunk import Trunk
 from ser_strategies.common.sampling import SAMPLE_RATE
@@ -108,6 +109,27 @@ class TargetSource:
         assert not isinstance(self.caching.layers, bool)
         return self.caching.layers
 
+    def shape(self, student: Encoder) -> tuple[int, ...]:
+        """Of what is learnt of one frame.
+
+        Args:
+            student: The student.
+        """
+        return (len(self.layers), student.size)
+
+    def stored_by(
+        self, student: Encoder, start: EncoderIdentity, device: torch.device
+    ) -> tuple[Encoder, FrameStore]:
+        """The teacher, on its device, and where its frames are kept.
+
+        Args:
+            student: The student.
+            start: The teacher.
+            device: Where it computes.
+        """
+        teacher = self.teacher(student, start).to(device)
+        return teacher, self.caching.store(teacher)
+
     def prepare(self, student: Encoder, start: EncoderIdentity, trainer: Any) -> Targets:
         """The targets of the train and val splits; computes what is not stored yet, unless they are live.
 
@@ -121,8 +143,7 @@ class TargetSource:
             return self.listening(student, start, device)
         corpus = getattr(trainer, "datamodule", None)
         wanted = request_plain(corpus)
-        teacher = self.teacher(student, start).to(device)
-        store = self.caching.store(teacher)
+        teacher, store = self.stored_by(student, start, device)
         fill(store, teacher, wanted.sounds, trainer)
         compare(store, teacher, wanted.sounds)
         named = wanted.named(corpus, store.keys())

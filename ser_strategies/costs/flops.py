@@ -177,7 +177,7 @@ def _masked(model: Pretraining, batch: Batch, device: torch.device) -> Any:
     finally:
         model.unit_table, model.targets = made
     if model.target_source is not None:
-        shape = (*masked.masked.shape, len(model.target_source.layers), model.encoder.size)
+        shape = (*masked.masked.shape, *model.target_source.shape(model.encoder))
         masked = masked._replace(targets=torch.zeros(shape))
     if model.unit_source is not None:
         places = masked.places[:, :, None].expand(-1, -1, len(model.unit_source.clusters))

@@ -8,9 +8,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ser_strategies.cache.build import estimate as estimate_build
-from ser_strategies.cache.build import expected_bytes, try_largest
+from ser_strategies.cache.build import FrameMaker, estimate as estimate_build
+from ser_strategies.cache.build import FrameMaker, expected_bytes, try_largest
 from ser_strategies.cache.shard import checksum
+from ser_strategies.cache.spectrum_targets import AnyTargetSource
 from ser_strategies.cache.store import Damage, FrameStore
 from ser_strategies.cache.targets import StoredTargets, TargetSource
 from ser_strategies.cache.training import SPLITS, FrameCaching, Request, request, request_plain
@@ -85,13 +86,12 @@ def stand_in(model: Strategy, corpus: Any) -> CacheCost | None:
     return cache
 
 
-def _stand_in_for_targets(model: Pretraining, source: TargetSource, corpus: Any) -> CacheCost | None:
+def _stand_in_for_targets(model: Pretraining, source: AnyTargetSource, corpus: Any) -> CacheCost | None:
     """A teacher that listens, or frames in place of those that it would store, and what those take."""
-    if source.live:
+    if isinstance(source, TargetSource) and source.live:
         model.take_targets(source.listening(model.encoder, model.start, model.device), corpus)
         return None
-    teacher = source.teacher(model.encoder, model.start).to(model.device)
-    store = source.caching.store(teacher)
+    teacher, store = source.stored_by(model.encoder, model.start, model.device)
     cache = _cost(store, teacher, request_plain(corpus))
     rows = pd.concat([corpus.split(name) for name in SPLITS])
     frames = _any_frames(store.trunk, teacher, rows)
@@ -110,7 +110,7 @@ def _frames(
     return cache, {name: _any_frames(store.trunk, encoder, corpus.split(name)) for name in wanted.views}
 
 
-def _cost(store: FrameStore, encoder: Encoder, wanted: Request) -> CacheCost:
+def _cost(store: FrameStore, encoder: FrameMaker, wanted: Request) -> CacheCost:
     """What a cache takes; a batch of its build is computed, but nothing is stored."""
     damage = store.open()
     cost = estimate_build(store, encoder, wanted.sounds)
@@ -138,6 +138,6 @@ def _stored(store: FrameStore, wanted: Request) -> Mapping[str, FrameSource]:
     }
 
 
-def _any_frames(trunk: Trunk, encoder: Encoder, rows: Any) -> AnyFrames:
+def _any_frames(trunk: Trunk, encoder: FrameMaker, rows: Any) -> AnyFrames:
     samples = torch.tensor([max(round(seconds * SAMPLE_RATE), 1) for seconds in rows["seconds"]])
     return AnyFrames(trunk, samples, encoder.count_frames(samples))

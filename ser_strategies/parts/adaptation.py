@@ -206,3 +206,48 @@ class UnitPrediction(Adaptation):
         losses = {f"loss_{count}": sums[f"cross_entropy_{count}"] / frames for count in self.clusters}
         hits = {f"accuracy_{count}": sums[f"hits_{count}"] / frames for count in self.clusters}
         return {"loss": torch.stack(list(losses.values())).sum(), **losses, **hits}
+
+
+class SpectrumPrediction(Adaptation):
+    """Says what the spectrum of each frame is: of those behind a mask, and by less of those that it sees.
+
+    The loss is the mean absolute error, in standard deviations, over masked frames, and over the others with
+    a weight. Those keep what is plain to hear in the frames, which masked ones alone would let go.
+
+    Args:
+        size: Size of the encoder's frames.
+        features: Numbers of the spectrum's frame.
+        seen_weight: Weight of the frames that are not masked.
+    """
+
+    def __init__(self, size: int, features: int, *, seen_weight: float) -> None:
+        shapes = {"frames": (), "error": (), "seen": (), "seen_error": ()}
+        super().__init__(negatives=0, reads_features=False, shapes=shapes)
+        self.seen_weight = seen_weight
+        self.head = nn.Sequential(nn.GELU(), nn.Linear(size, features))
+
+    def forward(self, view: MaskedView) -> Learnt:
+        """The loss of a batch."""
+        assert view.targets is not None
+        errors = (self.head(view.hidden).float() - view.targets).abs().mean(2)
+        masked, seen = view.masked & view.mask, view.mask & ~view.masked
+        sums = {
+            "frames": masked.sum(),
+            "error": errors.masked_fill(~masked, 0).sum(),
+            "seen": seen.sum(),
+            "seen_error": errors.masked_fill(~seen, 0).sum(),
+        }
+        means = []
+        for count, error in (("frames", "error"), ("seen", "seen_error")):
+            total, everywhere = sums[error], sums[count]
+            if self.training:
+                total, everywhere = shared_sum(total), shared_count(everywhere)
+            means.append(total / everywhere.clamp(min=1))
+        loss = means[0] + self.seen_weight * means[1]
+        return Learnt(loss, {name: value.detach() for name, value in sums.items()})
+
+    def scores(self, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Mean error of the masked frames and of the others, and their weighted sum."""
+        error = sums["error"] / sums["frames"]
+        seen = sums["seen_error"] / sums["seen"].clamp(min=1)
+        return {"loss": error + self.seen_weight * seen, "masked_error": error, "seen_error": seen}

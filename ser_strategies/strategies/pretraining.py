@@ -9,8 +9,14 @@ from torchmetrics import Metric, SumMetric
 
 from ser_strategies.batch import Batch
 from ser_strategies.cache.reader import stored_bytes
+<<<<<<< HEAD
 from ser_strategies.cache.targets import LiveTargets, StoredTargets, Targets, TargetSource
 from ser_strategies.common.errors import check_range
+=======
+from ser_strategies.cache.spectrum_targets import AnyTargetSource
+from ser_strategies.cache.targets import LiveTargets, StoredTargets, Targets
+from ser_strategies.common.choices import check_range
+>>>>>>> c1620c7 (TAPT: the spectrum of every frame as an objective)
 from ser_strategies.encoder import AFTER_CNN, Frames, freeze_cnn
 from ser_strategies.parts.adaptation import UNKNOWN, Adaptation, Learnt, MaskedView
 from ser_strategies.parts.energy_masking import EnergyMasking
@@ -109,7 +115,7 @@ class Pretraining(Strategy):
         self,
         adaptation: Adaptation,
         units: UnitSource | None = None,
-        targets: TargetSource | None = None,
+        targets: AnyTargetSource | None = None,
         masking: EnergyMasking | None = None,
     ) -> None:
         """Takes what is learnt; a concrete strategy calls it once, last in its constructor.
@@ -117,7 +123,7 @@ class Pretraining(Strategy):
         Args:
             adaptation: The objective.
             units: Where the units come from that it predicts, if it does.
-            targets: Where a teacher's frames come from that it predicts, if it does.
+            targets: Where the frames come from, of a teacher or a spectrum, that it predicts, if it does.
             masking: How spans are drawn by energy, if they are.
         """
         self.adaptation = adaptation

@@ -4,15 +4,20 @@ from typing import Literal, Unpack, final
 
 from torch import Tensor
 
+<<<<<<< HEAD
 from ser_strategies.common.errors import check_choice, check_range
+=======
+from ser_strategies.cache.spectrum_targets import SpectrumSource
+from ser_strategies.common.choices import check_choice, check_range
+>>>>>>> c1620c7 (TAPT: the spectrum of every frame as an objective)
 from ser_strategies.encoder import Encoder, load_quantiser, train_mask_vector
-from ser_strategies.parts.adaptation import Contrast, UnitPrediction
+from ser_strategies.parts.adaptation import Contrast, SpectrumPrediction, UnitPrediction
 from ser_strategies.parts.contrastive import ContrastiveObjective, DiversityScaling
 from ser_strategies.strategies.options import PretrainingOptions
 from ser_strategies.strategies.pretraining import Pretraining
 from ser_strategies.units.source import UnitSource
 
-AdaptationName = Literal["own", "contrastive", "units"]
+AdaptationName = Literal["own", "contrastive", "units", "spectrum"]
 UnitsOfName = Literal["encoder", "mfcc", "mel-pitch"]
 
 
@@ -27,7 +32,9 @@ class TAPT(Pretraining):
 
     Args:
         encoder: Where to start: a hub id, a folder, a checkpoint of an earlier stage, or `random:<size>`.
-        objective: What is learnt; "own" is contrastive for wav2vec2 and units for WavLM and HuBERT.
+        objective: What is learnt; "own" is contrastive for wav2vec2 and units for WavLM and HuBERT; "spectrum"
+            is for encoders that know nothing yet: mel bands and pitch of every frame, masked or not.
+        seen_weight: Weight of the frames that are not masked where the spectrum is learnt.
         fresh_quantiser: Draw the quantiser and the projections of the contrastive loss anew, where the
             checkpoint does not have them.
         negatives: Frames from which a masked frame is told.
@@ -54,6 +61,7 @@ class TAPT(Pretraining):
         encoder: str,
         *,
         objective: AdaptationName = "own",
+        seen_weight: float = 0.5,
         fresh_quantiser: bool = False,
         negatives: int = 100,
         diversity: DiversityScaling = "mean",
@@ -80,6 +88,7 @@ class TAPT(Pretraining):
         check_choice("objective", objective, AdaptationName)
         check_choice("diversity", diversity, DiversityScaling)
         check_choice("units_of", units_of, UnitsOfName)
+        check_range("seen_weight", seen_weight, 0)
         check_range("negatives", negatives, 1)
         check_range("diversity_weight", diversity_weight or 0.0, 0)
         check_range("gumbel_end", gumbel_end, 1e-3)
@@ -102,6 +111,13 @@ class TAPT(Pretraining):
             source.check_clusters()
             source.check_layer(self.encoder)
             self.learn(UnitPrediction(self.encoder.size, tuple(clusters)), source)
+            return
+        if objective == "spectrum":
+            spectrum = SpectrumSource("mel-pitch")
+            features = spectrum.shape(self.encoder)[0]
+            self.learn(
+                SpectrumPrediction(self.encoder.size, features, seen_weight=seen_weight), targets=spectrum
+            )
             return
         if family != "wav2vec2":
             msg = f"{encoder} is of the family {family}, which has no contrastive pre-training: use 'units'."
