@@ -2,9 +2,10 @@
 
     apt-get install espeak-ng flite festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts \
         festvox-ca-ona-hts festvox-ru festvox-italp16k festvox-itapc16k festival-ca festival-czech \
-        festvox-czech-dita festvox-czech-krb festvox-czech-machac festvox-czech-ph festival-hi festvox-hi-nsk \
-        festival-mr festvox-mr-nsk festival-te festvox-te-nsk festvox-suopuhe-lj festvox-suopuhe-mv
-    python -m benchmarks.starter.corpus --out runs/starter/corpus --clips 9000 --jobs 2
+        festvox-czech-dita festvox-czech-krb festvox-czech-machac festvox-czech-ph festival-hi \
+        festvox-hi-nsk festival-mr festvox-mr-nsk festival-te festvox-te-nsk festvox-suopuhe-lj \
+        festvox-suopuhe-mv
+    python -m benchmarks.starter.corpus --out runs/starter/corpus --jobs 2
 
 Each clip is drawn from (seed, its number) alone. It can be interrupted and run again: what is there stays.
 """
@@ -27,18 +28,27 @@ from benchmarks.starter.room import RATE, record
 from benchmarks.starter.words import english, invented
 
 BATCH = 25  # clips of one voice, synthesised by one process
-ESPEAK_VARIANTS = (
-    "Adam Alex Alicia Andrea Andy Annie Antonio Auntie Belinda Benjamin Boris Caleb David Denis Diogo Ed Edward "
-    "Gene Gustave Henrique Hugo Iven Jacky John Lee Linda Marcelo Marco Mario Max Michael Michel Miguel Mike Nguyen "
-    "Pablo Paul Pedro Quincy Rob Robert Steph Storm Tweaky Zac anika grandpa grandma klatt klatt2 klatt3 klatt4 "
-    "female1 female2 female3 female4 female5 male1 male2 male3 male4 male5 male6 male7 male8 norbert sandro shelby "
-    "travis victor croak whisper female_whisper"
-).split()
-ESPEAK_LANGUAGES = (
-    "af sq an hy az eu bs bg ca hr cs da nl en-gb en-us en-gb-scotland en-gb-x-rp eo et fi fr-fr fr-be ka de el kl "
-    "gn ht hu is id it ky la lv lt lfn mk ms mt nb pl pt pt-br ro ru sr sk sl es es-419 sw sv tt tr uk uz vi cy ga "
-    "gd ku om tn quc am fa hi mr ta te ur ko bn"
-).split()
+ESPEAK_VARIANTS = [
+    name
+    for line in (
+        "Adam Alex Alicia Andrea Andy Annie Antonio Auntie Belinda Benjamin Boris Caleb David Denis",
+        "Diogo Ed Edward Gene Gustave Henrique Hugo Iven Jacky John Lee Linda Marcelo Marco Mario Max",
+        "Michael Michel Miguel Mike Nguyen Pablo Paul Pedro Quincy Rob Robert Steph Storm Tweaky Zac",
+        "anika grandpa grandma klatt klatt2 klatt3 klatt4 female1 female2 female3 female4 female5 male1",
+        "male2 male3 male4 male5 male6 male7 male8 norbert sandro shelby travis victor croak whisper",
+        "female_whisper",
+    )
+    for name in line.split()
+]
+ESPEAK_LANGUAGES = [
+    name
+    for line in (
+        "af sq an hy az eu bs bg ca hr cs da nl en-gb en-us en-gb-scotland en-gb-x-rp eo et fi fr-fr fr-",
+        "be ka de el kl gn ht hu is id it ky la lv lt lfn mk ms mt nb pl pt pt-br ro ru sr sk sl es",
+        "es-419 sw sv tt tr uk uz vi cy ga gd ku om tn quc am fa hi mr ta te ur ko bn",
+    )
+    for name in line.split()
+]
 SCRIPTS = {
     **dict.fromkeys(("ru", "bg", "mk", "sr", "uk", "ky", "tt"), "cyrillic"),
     **dict.fromkeys(("hi", "mr"), "devanagari"),
@@ -134,8 +144,13 @@ def _command(one: Order, path: Path) -> list[str]:
         return ["flite", "-voice", one.voice, *words, "-t", one.text, "-o", str(path)]
     rate, pitch, lively = 110 + 150 * manner.quick, 15 + 70 * manner.pitch, 20 + 180 * manner.lively
     text = f'<speak><prosody range="{lively:.0f}%">{one.text}</prosody></speak>'
-    voice = ["-v", one.voice, "-s", f"{rate:.0f}", "-p", f"{pitch:.0f}", "-a", f"{60 + 100 * manner.loud:.0f}"]
-    return ["espeak-ng", "-m", *voice, "-w", str(path), text]
+    settings = {"-v": one.voice, "-s": rate, "-p": pitch, "-a": 60 + 100 * manner.loud}
+    words = [each for name, value in settings.items() for each in (name, _whole(value))]
+    return ["espeak-ng", "-m", *words, "-w", str(path), text]
+
+
+def _whole(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.0f}"
 
 
 def _scheme(one: Order, path: Path) -> str:
@@ -173,8 +188,8 @@ def make_batch(seed: int, first: int, out: Path) -> list[dict[str, object]]:
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(out / name, clip, RATE, subtype="PCM_16")
             speaker = one.voice if one.engine != "espeak" else one.voice.split("+")[1]
-            seconds = round(len(clip) / RATE, 3)
-            rows.append({"path": name, "engine": one.engine, "voice": f"{one.engine}-{speaker}", "seconds": seconds})
+            row = {"engine": one.engine, "voice": f"{one.engine}-{speaker}"}
+            rows.append({"path": name, **row, "seconds": round(len(clip) / RATE, 3)})
     report.write_text(json.dumps(rows))
     return rows
 
@@ -190,9 +205,9 @@ def _dry(path: Path) -> tuple[NDArray[np.float64], int] | None:
 
 def main() -> None:
     """Makes the corpus, or the rest of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("runs/starter/corpus"))
-    parser.add_argument("--clips", type=int, default=9000)
+    parser.add_argument("--clips", type=int, default=5500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1)
     chosen = parser.parse_args()

@@ -13,8 +13,11 @@ Sound = NDArray[np.float64]
 class Said(Protocol):
     """What of the manner of a clip the synthesiser left to be done."""
 
-    loud: float
-    lively: float
+    @property
+    def loud(self) -> float: ...  # noqa: D102
+
+    @property
+    def lively(self) -> float: ...  # noqa: D102
 
 
 def record(dry: tuple[Sound, int], manner: Said, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -22,7 +25,9 @@ def record(dry: tuple[Sound, int], manner: Said, rng: np.random.Generator) -> ND
     sound, rate = dry
     sound = sound / np.abs(sound).max()
     # Faster or slower as a whole, pitch and formants with it: another throat. By stretches: melody.
-    sound = bend(sound, rate, throat=rng.uniform(0.82, 1.25), depth=0.12 * rng.random() * manner.lively, rng=rng)
+    sound = bend(
+        sound, rate, throat=rng.uniform(0.82, 1.25), depth=0.12 * rng.random() * manner.lively, rng=rng
+    )
     length = int(rng.uniform(2.0, 5.0) * RATE)
     if len(sound) > length:
         start = int(rng.integers(len(sound) - length))

@@ -1,4 +1,4 @@
-"""What a clip is to a shallow classifier: statistics of log-mel bands, of cepstra, or of an encoder's frames."""
+"""What a shallow classifier is given: statistics of log-mel bands, of cepstra, or of an encoder's frames."""
 
 from collections.abc import Iterable
 from pathlib import Path

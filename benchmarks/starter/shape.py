@@ -1,15 +1,16 @@
-"""The shape of `starter`, with weights from a seed: what training begins with, and what it is compared with."""
+"""The shape of `starter` with weights from a seed: where training begins, and what it is compared with."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers.models.hubert import HubertConfig, HubertModel
 
 from ser_strategies.common.files import write_json
 
-# Narrow where there are many frames, and 25 of them a second in the end: the convolutions cost little, and so do
-# the blocks. GroupNorm over time, as in the base checkpoints, keeps what is loud and what is soft in a clip.
-SETTINGS = {
+# Narrow where there are many frames, and 25 of them a second in the end: the convolutions cost little, and
+# so do the blocks. GroupNorm over time, as in the base checkpoints, keeps what is loud and soft in a clip.
+SETTINGS: dict[str, Any] = {
     "conv_dim": (32, 48, 64, 96, 128),
     "conv_kernel": (20, 4, 4, 4, 4),
     "conv_stride": (10, 2, 2, 4, 4),

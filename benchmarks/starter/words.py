@@ -1,4 +1,5 @@
 """Words for voices to say: sentences of free licences' own English, and words of no language."""
+# ruff: noqa: RUF001 - letters of other scripts look like Latin ones
 
 import re
 from functools import lru_cache
@@ -8,14 +9,14 @@ import numpy as np
 
 LICENCES = Path("/usr/share/common-licenses")  # on every Debian
 CONSONANTS = {
-    "latin": "p t k b d g m n l r s f v h z j p t k n l r s m d st tr kl br sp".split(),
-    "cyrillic": "п т к б д г м н л р с ф в х з ж ч ш ст тр".split(),
-    "devanagari": "क ख ग च ज ट ड त थ द ध न प फ ब भ म य र ल व श स ह".split(),
-    "telugu": "క గ చ జ ట డ త ద న ప బ మ య ర ల వ శ స హ".split(),
+    "latin": [*"ptkbdgmnlrsfvhzjptknlrsmd", "st", "tr", "kl", "br", "sp"],
+    "cyrillic": [*"пткбдгмнлрсфвхзжчш", "ст", "тр"],
+    "devanagari": list("कखगचजटडतथदधनपफबभमयरलवशसह"),
+    "telugu": list("కగచజటడతదనపబమయరలవశసహ"),
 }
 VOWELS = {
-    "latin": "a e i o u a e i o u ai au ei".split(),
-    "cyrillic": "а е и о у а о я ю ы".split(),
+    "latin": [*"aeiouaeiou", "ai", "au", "ei"],
+    "cyrillic": list("аеиоуаояюы"),
     "devanagari": ["", "ा", "ि", "ी", "ु", "े", "ो", "ै"],
     "telugu": ["", "ా", "ి", "ు", "ె", "ే", "ొ", "ో"],
 }

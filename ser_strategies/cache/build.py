@@ -169,7 +169,9 @@ def compute(encoder: FrameMaker, waveforms: Tensor, lengths: Tensor, trunk: Trun
         return encoder.lower(waveforms, lengths, trunk.cut, layers=bool(trunk.layers))
 
 
-def try_largest(store: FrameStore, encoder: FrameMaker, sounds: Sounds, *, batch_seconds: float = 60.0) -> None:
+def try_largest(
+    store: FrameStore, encoder: FrameMaker, sounds: Sounds, *, batch_seconds: float = 60.0
+) -> None:
     """Computes the batch of a build that takes the most memory, and stores nothing."""
     present = store.keys()
     shards = plan_shards(sounds, store.trunk)

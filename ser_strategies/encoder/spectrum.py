@@ -94,7 +94,7 @@ class Spectrum(nn.Module):
         return Frames(values.masked_fill(~mask.unsqueeze(2), 0.0), mask)
 
     def _windows(self, sound: Tensor, frames: int, length: int, parts: int, rate: int) -> Tensor:
-        """Windows about the middle of each frame, `parts` of them 10 ms apart, (batch, frames * parts, length)."""
+        """Windows about the middle of each frame, 10 ms apart, (batch, frames * parts, length)."""
         middles = torch.arange(frames, device=sound.device) * self.hop + self.field // 2
         steps = (torch.arange(parts, device=sound.device) * 2 - (parts - 1)) * STEP // 2
         first = (middles.unsqueeze(1) + steps).flatten() * rate // SAMPLE_RATE - length // 2
@@ -108,7 +108,7 @@ class Spectrum(nn.Module):
         windows = self._windows(sound, frames, WINDOW, parts, SAMPLE_RATE) * self.window
         power = torch.view_as_real(torch.fft.rfft(windows, POINTS)).square().sum(3)
         bands = (power @ self.bands).clamp(min=FLOOR).log()
-        return bands.unflatten(1, (frames, parts)).mean(2)
+        return bands.view(len(sound), frames, parts, BANDS).mean(2)
 
     def _pitch(self, sound: Tensor, frames: int) -> Tensor:
         """How periodic each frame is, from 0 to 1, and its pitch in octaves about 150 Hz, both scaled."""
@@ -134,7 +134,8 @@ class Spectrum(nn.Module):
 def _autocorrelation(windows: Tensor) -> Tensor:
     """At lags up to that of the lowest pitch."""
     spectrum = torch.view_as_real(torch.fft.rfft(windows, PITCH_POINTS)).square().sum(-1)
-    return torch.fft.irfft(spectrum, PITCH_POINTS)[..., : LONGEST + 1]
+    echo: Tensor = torch.fft.irfft(spectrum, PITCH_POINTS)
+    return echo[..., : LONGEST + 1]
 
 
 def _slopes(values: Tensor, counts: Tensor) -> Tensor:

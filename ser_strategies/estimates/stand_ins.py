@@ -8,8 +8,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ser_strategies.cache.build import FrameMaker, estimate as estimate_build
 from ser_strategies.cache.build import FrameMaker, expected_bytes, try_largest
+from ser_strategies.cache.build import estimate as estimate_build
 from ser_strategies.cache.shard import checksum
 from ser_strategies.cache.spectrum_targets import AnyTargetSource
 from ser_strategies.cache.store import Damage, FrameStore

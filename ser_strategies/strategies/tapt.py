@@ -32,8 +32,8 @@ class TAPT(Pretraining):
 
     Args:
         encoder: Where to start: a hub id, a folder, a checkpoint of an earlier stage, or `random:<size>`.
-        objective: What is learnt; "own" is contrastive for wav2vec2 and units for WavLM and HuBERT; "spectrum"
-            is for encoders that know nothing yet: mel bands and pitch of every frame, masked or not.
+        objective: What is learnt; "own" is contrastive for wav2vec2 and units for WavLM and HuBERT;
+            "spectrum" is for encoders that know nothing yet: mel bands and pitch of every frame.
         seen_weight: Weight of the frames that are not masked where the spectrum is learnt.
         fresh_quantiser: Draw the quantiser and the projections of the contrastive loss anew, where the
             checkpoint does not have them.
@@ -45,8 +45,8 @@ class TAPT(Pretraining):
         gumbel_end: Temperature at last.
         gumbel_decay: Factor of the temperature at each step.
         units_of: What is clustered into units: the frames of the encoder as it starts; "mfcc", cepstra and
-            their slopes, as for HuBERT before it knew anything; or "mel-pitch", log mel bands and pitch, which
-            keep loudness and melody.
+            their slopes, as for HuBERT before it knew anything; or "mel-pitch", log mel bands and pitch,
+            which keep loudness and melody.
         units_layer: Block whose outputs are clustered, counted from 1; null takes the last.
         clusters: Units in each clustering.
         kmeans_passes: Most passes of k-means.

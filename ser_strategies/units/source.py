@@ -118,7 +118,7 @@ class UnitSource:
     ) -> tuple[FrameMaker, Trunk]:
         """What makes the frames that are clustered, on its device, and the computation that this is.
 
-        A teacher is a frozen encoder of its own: a run that goes on has already changed the one that is adapted.
+        A teacher is a frozen encoder of its own: a run that goes on has changed the one that is adapted.
         """
         if self.spectrum is not None:
             spectrum = Spectrum(self.spectrum, encoder).to(trainer.strategy.root_device)

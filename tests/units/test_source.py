@@ -31,7 +31,7 @@ from ser_strategies.cache.shard import Stored, read_header, write_shard
 from ser_strategies.cache.store import ShardStore
 from ser_strategies.data.augmentation import Augmentation
 from ser_strategies.data.corpus import Corpus
-from ser_strategies.encoder import Encoder, freeze
+from ser_strategies.encoder import Encoder, Spectrum, freeze
 from ser_strategies.strategies import PTAPT, TAPT, load_strategy
 from ser_strategies.units import source as units_module
 from ser_strategies.units.kmeans import fit_kmeans
@@ -201,6 +201,18 @@ def test_units_are_the_nearest_centres_of_frames_of_clips_encoded_alone(layer, t
     for column, count in enumerate(CLUSTERS):
         heard = torch.cat([expected[name][:, column] for name in said.names("train")])
         assert heard.unique().tolist() == list(range(count))
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("kind", ["mfcc", "mel-pitch"])
+def test_units_of_a_spectrum_are_the_nearest_centres_of_its_features(kind, tmp_path):
+    said, spectrum = corpus(), Spectrum(kind, encoder_of(ADAPTED))
+    table = prepared(tmp_path, said, source_of(None, spectrum=kind))
+    names = said.names("train", "val")
+    states = {n: spectrum.lower(*clip(said.sounds[n])).values[0].bfloat16().float() for n in names}
+    assert_same(units_of(table, said), reference(said, states))
+    assert table.report["spectrum"] == kind
+    assert "teacher" not in table.report
 
 
 @pytest.mark.parametrize("layer", [1, 3])
