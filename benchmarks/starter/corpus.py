@@ -144,7 +144,12 @@ def _command(one: Order, path: Path) -> list[str]:
         return ["flite", "-voice", one.voice, *words, "-t", one.text, "-o", str(path)]
     rate, pitch, lively = 110 + 150 * manner.quick, 15 + 70 * manner.pitch, 20 + 180 * manner.lively
     text = f'<speak><prosody range="{lively:.0f}%">{one.text}</prosody></speak>'
-    settings = {"-v": one.voice, "-s": rate, "-p": pitch, "-a": 60 + 100 * manner.loud}
+    settings: dict[str, float | str] = {
+        "-v": one.voice,
+        "-s": rate,
+        "-p": pitch,
+        "-a": 60 + 100 * manner.loud,
+    }
     words = [each for name, value in settings.items() for each in (name, _whole(value))]
     return ["espeak-ng", "-m", *words, "-w", str(path), text]
 

@@ -48,7 +48,8 @@ def record(dry: tuple[Sound, int], manner: Said, rng: np.random.Generator) -> ND
         sound = sound / np.abs(sound).max()
     # The level says something of the loudness, and more of the recorder.
     level = -26 + 16 * manner.loud + rng.normal(0, 5)
-    return np.clip(sound * 10 ** (level / 20), -1, 1).astype(np.float32)
+    clipped: NDArray[np.float32] = np.clip(sound * 10 ** (level / 20), -1, 1).astype(np.float32)
+    return clipped
 
 
 def bend(sound: Sound, rate: int, *, throat: float, depth: float, rng: np.random.Generator) -> Sound:
@@ -81,7 +82,8 @@ def breathe(sound: Sound, decibels: float, rng: np.random.Generator) -> Sound:
     window = np.hanning(400) / np.hanning(400).sum()
     envelope = np.sqrt(np.maximum(fftconvolve(sound**2, window, "same"), 0))
     air = sosfilt(butter(2, 1500, "highpass", fs=RATE, output="sos"), rng.normal(size=len(sound)))
-    return sound + air * envelope * 10 ** (decibels / 20)
+    result: Sound = sound + air * envelope * 10 ** (decibels / 20)
+    return result
 
 
 def reverberate(sound: Sound, seconds: float, direct: float, rng: np.random.Generator) -> Sound:
@@ -90,7 +92,8 @@ def reverberate(sound: Sound, seconds: float, direct: float, rng: np.random.Gene
     echo = rng.normal(size=len(times)) * 10 ** (-3 * times / seconds)
     echo *= 10 ** (-direct / 20) / max(np.sqrt(np.sum(echo**2)), 1e-9)
     echo[0] += 1.0
-    return fftconvolve(sound, echo)[: len(sound)]
+    result: Sound = fftconvolve(sound, echo)[: len(sound)]
+    return result
 
 
 def noise(length: int, rng: np.random.Generator) -> Sound:
@@ -99,4 +102,5 @@ def noise(length: int, rng: np.random.Generator) -> Sound:
     slope = rng.uniform(0, 1)
     spectrum *= np.maximum(np.arange(len(spectrum)), length // 400 + 1.0) ** -slope
     found = np.fft.irfft(spectrum, length)
-    return found / np.sqrt(np.mean(found**2))
+    result: Sound = found / np.sqrt(np.mean(found**2))
+    return result

@@ -1,7 +1,6 @@
 """What a shallow classifier is given: statistics of log-mel bands, of cepstra, or of an encoder's frames."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,8 @@ def log_mel(sound: torch.Tensor, bands: int = 80) -> torch.Tensor:
     """Log-mel bands every 10 ms, (frames, bands)."""
     power = torch.stft(sound, POINTS, 160, 400, torch.hann_window(400), return_complex=True).abs().square()
     filters = melscale_fbanks(POINTS // 2 + 1, 20.0, RATE / 2, bands, RATE)
-    return (power.T @ filters).clamp(min=1e-10).log()
+    found: torch.Tensor = (power.T @ filters).clamp(min=1e-10).log()
+    return found
 
 
 def cepstra(sound: torch.Tensor) -> torch.Tensor:
@@ -42,7 +42,7 @@ def cepstra(sound: torch.Tensor) -> torch.Tensor:
     return torch.cat([found, slopes, compute_deltas(slopes)]).T
 
 
-def of_sounds(rows: pd.DataFrame, root: Path, kind: str, corpus: Manifest) -> Features:
+def of_sounds(rows: pd.DataFrame, kind: str, corpus: Manifest) -> Features:
     """A row for each utterance; `kind` is log-mel, mfcc, or an encoder, all of whose hidden states count."""
     if kind in ("log-mel", "mfcc"):
         make = log_mel if kind == "log-mel" else cepstra
@@ -81,7 +81,8 @@ def predict(kind: str, train: Any, val: Any, test: Features, labels: list[str]) 
     fitted = [each.fit(x, y) for each in classifiers(kind)]
     best = max(fitted, key=lambda each: float(recall(y_val, each.predict(x_val))))
     named = best.predict(test)
-    return (named[:, None] == np.array(labels)[None]).astype(np.float32)
+    chosen: Features = (named[:, None] == np.array(labels)[None]).astype(np.float32)
+    return chosen
 
 
 def recall(truth: Any, named: Any) -> float:

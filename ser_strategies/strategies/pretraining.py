@@ -9,14 +9,9 @@ from torchmetrics import Metric, SumMetric
 
 from ser_strategies.batch import Batch
 from ser_strategies.cache.reader import stored_bytes
-<<<<<<< HEAD
-from ser_strategies.cache.targets import LiveTargets, StoredTargets, Targets, TargetSource
-from ser_strategies.common.errors import check_range
-=======
 from ser_strategies.cache.spectrum_targets import AnyTargetSource
 from ser_strategies.cache.targets import LiveTargets, StoredTargets, Targets
-from ser_strategies.common.choices import check_range
->>>>>>> c1620c7 (TAPT: the spectrum of every frame as an objective)
+from ser_strategies.common.errors import check_range
 from ser_strategies.encoder import AFTER_CNN, Frames, freeze_cnn
 from ser_strategies.parts.adaptation import UNKNOWN, Adaptation, Learnt, MaskedView
 from ser_strategies.parts.energy_masking import EnergyMasking

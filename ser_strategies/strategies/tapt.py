@@ -4,12 +4,8 @@ from typing import Literal, Unpack, final
 
 from torch import Tensor
 
-<<<<<<< HEAD
-from ser_strategies.common.errors import check_choice, check_range
-=======
 from ser_strategies.cache.spectrum_targets import SpectrumSource
-from ser_strategies.common.choices import check_choice, check_range
->>>>>>> c1620c7 (TAPT: the spectrum of every frame as an objective)
+from ser_strategies.common.errors import check_choice, check_range
 from ser_strategies.encoder import Encoder, load_quantiser, train_mask_vector
 from ser_strategies.parts.adaptation import Contrast, SpectrumPrediction, UnitPrediction
 from ser_strategies.parts.contrastive import ContrastiveObjective, DiversityScaling
