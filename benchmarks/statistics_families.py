@@ -8,7 +8,7 @@ from itertools import combinations, product
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special  # type: ignore[import-untyped]
+from scipy import special
 
 from benchmarks.statistics_worlds import EASE, LABELS, SHARES, World, run_of
 from ser_strategies.comparison.stats.resampling import (

@@ -135,22 +135,22 @@ def _command(one: Order, path: Path) -> list[str]:
     if one.engine == "flite":
         # Mean of the pitch in Hz about that of the voice; slt is a woman.
         mean = (150 if one.voice == "slt" else 85) + 90 * manner.pitch
-        settings = {
+        tuned = {
             "int_f0_target_mean": f"{mean:.0f}",
             "int_f0_target_stddev": f"{5 + 45 * manner.lively:.0f}",
             "duration_stretch": f"{1.5 - 0.8 * manner.quick:.2f}",
         }
-        words = [word for name, value in settings.items() for word in ("--setf", f"{name}={value}")]
+        words = [word for name, value in tuned.items() for word in ("--setf", f"{name}={value}")]
         return ["flite", "-voice", one.voice, *words, "-t", one.text, "-o", str(path)]
     rate, pitch, lively = 110 + 150 * manner.quick, 15 + 70 * manner.pitch, 20 + 180 * manner.lively
     text = f'<speak><prosody range="{lively:.0f}%">{one.text}</prosody></speak>'
-    settings: dict[str, float | str] = {
+    said: dict[str, float | str] = {
         "-v": one.voice,
         "-s": rate,
         "-p": pitch,
         "-a": 60 + 100 * manner.loud,
     }
-    words = [each for name, value in settings.items() for each in (name, _whole(value))]
+    words = [each for name, value in said.items() for each in (name, _whole(value))]
     return ["espeak-ng", "-m", *words, "-w", str(path), text]
 
 
