@@ -3,9 +3,9 @@
     python -m benchmarks.student_study --corpus nemo [--encoder FILE] [--out runs/student-study]
 
 Of one teacher three students: its blocks as they are, and after Vesper with masks anywhere or where speech is
-loud. Each of the four is fine-tuned, and has its head trained alone, with the same seeds, on speakers whom nobody
-has heard. Without --encoder the teacher is `random:wav2vec2-tiny`, adapted with TAPT on the train split.
-Fine-tuning reads what the convolutions say from a cache, since they rest. The same command goes on where it was
+loud. Each of the four is fine-tuned, and has its head trained alone, with the same seeds, on speakers whom
+nobody has heard. Without --encoder the teacher is `random:wav2vec2-tiny`, adapted with TAPT on the train split.
+Fine-tuning reads what the convolutions say from a cache, since they rest. The command goes on where it was
 stopped.
 """
 
@@ -90,8 +90,8 @@ def arms(folder: Path, teacher: str, epochs: int, vesper_epochs: int) -> dict[st
         found[path.stem] = written(path, stage("CachedFineTuning", teacher, tuning, max_epochs=epochs))
         for name, first in students.items():
             chain = folder / f"{name}-{way}"
-            first = {**first, "trainer": first["trainer"] | {"default_root_dir": f"{chain}/1-compress"}}
-            written(chain / "1-compress.yaml", first)
+            place = {"default_root_dir": f"{chain}/1-compress"}
+            written(chain / "1-compress.yaml", first | {"trainer": first["trainer"] | place})
             second = stage("CachedFineTuning", f"{chain}/1-compress/best.ckpt", tuning, max_epochs=epochs)
             second["trainer"]["default_root_dir"] = f"{chain}/2-finetune"
             written(chain / "2-finetune.yaml", second)
