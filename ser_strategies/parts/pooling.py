@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ser_strategies.common.choices import check_range
 from ser_strategies.common.class_paths import path_of
 from ser_strategies.parts.choice import (
     Part,
@@ -115,10 +116,16 @@ class AttentiveStatisticsPooling(AttentionPooling):
 
 
 class LayerMix(nn.Module):
-    """Learned softmax-weighted sum of hidden states, all weighing the same at first."""
+    """Learned softmax-weighted sum of hidden states, all weighing the same at first.
 
-    def __init__(self, layers: int) -> None:
+    Args:
+        layers: How many there are.
+        normed: Whether each is brought to one scale before; they are mixed as they are otherwise.
+    """
+
+    def __init__(self, layers: int, *, normed: bool = True) -> None:
         super().__init__()
+        self.normed = normed
         self.logits = nn.Parameter(torch.zeros(layers))
 
     def forward(self, states: Sequence[Tensor]) -> Tensor:
@@ -133,7 +140,8 @@ class LayerMix(nn.Module):
         # passed a norm: unnormalised, scale and not usefulness would decide what a layer contributes.
         mixed = weights.new_zeros(states[0].shape)
         for weight, state in zip(weights, states, strict=True):
-            mixed = mixed + weight * F.layer_norm(_wide(state), state.shape[-1:])
+            state = _wide(state)
+            mixed = mixed + weight * (F.layer_norm(state, state.shape[-1:]) if self.normed else state)
         return mixed
 
 
@@ -172,6 +180,45 @@ class FactorisedAttentionPooling(Pooling):
         return torch.cat(pooled, dim=-1)
 
 
+class ProjectedPooling(Pooling):
+    """Mean over the frames of a projection of all hidden states, which a learned mix has taken as they are.
+
+    With a linear head it is what Chen et al. evaluate with, in Vesper: A compact and effective pretrained
+    model for speech emotion recognition (2023). `hidden` is the size of the projection; `normed` brings the
+    states to one scale before, as elsewhere. The authors pad clips to one length, project the padding too,
+    and divide by the true length, so that the projection's bias weighs more in a shorter clip:
+    `padded_frames` is that length, None counts the bias once.
+    """
+
+    takes_layers = True
+
+    def __init__(
+        self,
+        size: int,
+        layers: int,
+        hidden: int = 256,
+        *,
+        normed: bool = False,
+        padded_frames: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_range("hidden", hidden, 1)
+        if padded_frames is not None:
+            check_range("padded_frames", padded_frames, 1)
+        self.size, self.padded_frames = hidden, padded_frames
+        self.mix = LayerMix(layers, normed=normed)
+        self.projection = nn.Linear(size, hidden)
+
+    def forward(self, frames: Sequence[Tensor], mask: Tensor) -> Tensor:
+        """Pools hidden states, each (batch, frames, size), to (batch, self.size)."""
+        mixed = self.mix([_clean(state, mask) for state in frames])
+        pooled = _linear(_uniform_mean_and_std(mixed, mask)[0], self.projection)
+        if self.padded_frames is None:
+            return pooled
+        counts = mask.sum(dim=1, keepdim=True)
+        return pooled + (self.padded_frames - counts).clamp(min=0) / counts * self.projection.bias
+
+
 # Each is made from the size of a frame.
 POOLINGS: dict[str, type[Pooling]] = {
     "mean": MeanPooling,
@@ -180,6 +227,7 @@ POOLINGS: dict[str, type[Pooling]] = {
     "attention": AttentionPooling,
     "attentive": AttentiveStatisticsPooling,
     "mhfa": FactorisedAttentionPooling,
+    "projected": ProjectedPooling,
 }
 
 

@@ -54,9 +54,10 @@ class Recognizer(Strategy):
             predictions and targets, which are NaN where unknown.
         dimension_weight: Weight of the dimensions' loss when both are predicted; that of the classes is 1.
         pooling: How frames become one vector: by their "mean", their standard deviation ("std"), both
-            ("mean+std"), a mean weighted by "attention", "attentive" statistics (both, weighted), or "mhfa",
-            multi-head factorised attention over all hidden states; or the import path of a module that is
-            made from the size of a frame, takes frames and mask, and says its `size`.
+            ("mean+std"), a mean weighted by "attention", "attentive" statistics (both, weighted), "mhfa"
+            (multi-head factorised attention over all hidden states) or "projected" (a learned mix of them,
+            as in the evaluation of Vesper's paper); or the import path of a module that is made from the size
+            of a frame, takes frames and mask, and says its `size`.
         layer_mix: Pool a learned mix of all hidden states of the encoder instead of the last.
         head: What turns the vector into outputs: a "linear" layer, or an "mlp" with a hidden layer before it;
             or the import path of a module that is made from two sizes, of the vector and of the outputs.

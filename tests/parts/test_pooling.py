@@ -6,7 +6,7 @@ from torch import Tensor
 from ser_strategies.parts.pooling import AttentionPooling, LayerMix, Pooling, build_pooling
 from ser_strategies.strategies import PartialFineTuning
 
-NAMES = ["mean", "std", "mean+std", "attention", "attentive", "mhfa"]
+NAMES = ["mean", "std", "mean+std", "attention", "attentive", "mhfa", "projected"]
 STATES = 3
 SIZE = 6
 LENGTHS = [9, 4, 1, 7]
@@ -24,7 +24,8 @@ def make(name: str) -> Pooling:
     torch.manual_seed(0)
     pooling = build_pooling(name, SIZE, STATES)
     if pooling.takes_layers:
-        for number, mix in enumerate((pooling.key_mix, pooling.value_mix)):
+        mixes = [part for part in pooling.children() if isinstance(part, LayerMix)]
+        for number, mix in enumerate(mixes):
             mix.logits.data = torch.tensor([0.0, 1.0, -0.5]).roll(number)
     return pooling
 
@@ -51,9 +52,20 @@ def factorised(pooling: Pooling, clip: np.ndarray) -> np.ndarray:
     return (softmax(keys @ p["score.weight"].T).T @ values).ravel()
 
 
+def projected(pooling: Pooling, clip: np.ndarray, frames: int | None = None) -> np.ndarray:
+    """As the authors do: the sum over all frames of a projection, padding included, over the true length."""
+    p = {name: value.detach().double().numpy() for name, value in pooling.named_parameters()}
+    states = np.stack([clip, clip[:, ::-1], np.roll(clip, -2, 1)])
+    mixed = np.tensordot(softmax(p["mix.logits"]), states, 1)
+    padded = np.concatenate([mixed, np.zeros((max((frames or 0) - len(clip), 0), SIZE))])
+    return (padded @ p["projection.weight"].T + p["projection.bias"]).sum(0) / len(clip)
+
+
 def reference(pooling: Pooling, name: str, clip: np.ndarray) -> np.ndarray:
     if name == "mhfa":
         return factorised(pooling, clip)
+    if name == "projected":
+        return projected(pooling, clip)
     weights = np.full(len(clip), 1 / len(clip))
     if isinstance(pooling, AttentionPooling):
         w, b, v = (p.detach().double().numpy() for p in pooling.parameters())
@@ -71,6 +83,20 @@ def test_equals_a_loop_over_unpadded_clips(name):
     for row, length in enumerate(LENGTHS):
         expected = reference(pooling, name, frames[row, :length].double().numpy())
         np.testing.assert_allclose(pooled[row].detach().numpy(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_padding_counts_as_in_the_authors_code_if_that_is_asked_for():
+    quirk = {"class_path": "ser_strategies.parts.pooling.ProjectedPooling", "init_args": {"padded_frames": 7}}
+    pooling, (frames, mask) = make(quirk), clips(extra=3)
+    pooled = pool(pooling, frames, mask)
+    for row, length in enumerate(LENGTHS):  # one is longer than their padded clip
+        clip = frames[row, :length].double().numpy()
+        np.testing.assert_allclose(
+            pooled[row].detach().numpy(), projected(pooling, clip, 7), rtol=1e-5, atol=1e-6
+        )
+    quirk["init_args"]["padded_frames"] = 0
+    with pytest.raises(ValueError, match="padded_frames must be at least 1, got 0"):
+        make(quirk)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -123,7 +149,7 @@ def test_gradient_equals_finite_differences(name):
 
 def test_unknown_pooling_lists_the_known_ones():
     with pytest.raises(
-        ValueError, match=r"one of mean, std, mean\+std, attention, attentive, mhfa, got 'max'"
+        ValueError, match=r"one of mean, std, mean\+std, attention, attentive, mhfa, projected, got 'max'"
     ):
         build_pooling("max", SIZE)
 
