@@ -2,11 +2,11 @@
 
     python -m benchmarks.student_study --corpus nemo [--encoder FILE] [--out runs/student-study]
 
-Of one teacher three students: its blocks as they are, and after Vesper with masks anywhere or where speech is
-loud. Each of the four is fine-tuned, and has its head trained alone, with the same seeds, on speakers whom
-nobody has heard. Without --encoder the teacher is `random:wav2vec2-tiny`, adapted with TAPT on the train split.
-Fine-tuning reads what the convolutions say from a cache, since they rest. The command goes on where it was
-stopped.
+Of one teacher three students: its blocks as they are, and after Vesper with masks anywhere or where speech
+is loud. Each of the four is fine-tuned, and has its head trained alone, with the same seeds, on speakers whom
+nobody has heard. Without --encoder the teacher is `random:wav2vec2-tiny`, adapted with TAPT on the train
+split. Fine-tuning reads what the convolutions say from a cache, since they rest. The command goes on where it
+was stopped.
 """
 
 import argparse
@@ -44,7 +44,7 @@ FALLING = {
 VESPER = {"encoder_lr": 1e-3, "head_lr": 1e-3, "large_length": 20, **FALLING}
 # What the untrained student is: Vesper, whose only step moves nothing.
 NOTHING = {"encoder_lr": 0.0, "head_lr": 0.0, "large_length": 20, "max_seconds": SECONDS}
-TUNING = {
+TUNING: dict[str, dict[str, Any]] = {
     "frozen": {"top_blocks": 0, "layer_mix": True, "head_lr": 2e-2},
     "tuned": {"top_blocks": "all", "encoder_lr": 3e-3, "head_lr": 6e-3},
 }
@@ -84,14 +84,14 @@ def arms(folder: Path, teacher: str, epochs: int, vesper_epochs: int) -> dict[st
         options = VESPER | {"masking": masks, "cache": cache}
         students[f"vesper-{masks}"] = stage("Vesper", teacher, options, max_epochs=vesper_epochs)
     found = {}
-    for way, options in TUNING.items():
-        tuning = FALLING | options | {"cache": cache, "mask_time_probability": 0.0}
+    for way, chosen in TUNING.items():
+        tuning = FALLING | chosen | {"cache": cache, "mask_time_probability": 0.0}
         path = folder / f"teacher-{way}.yaml"
         found[path.stem] = written(path, stage("CachedFineTuning", teacher, tuning, max_epochs=epochs))
         for name, first in students.items():
             chain = folder / f"{name}-{way}"
-            place = {"default_root_dir": f"{chain}/1-compress"}
-            written(chain / "1-compress.yaml", first | {"trainer": first["trainer"] | place})
+            trainer: dict[str, Any] = first["trainer"] | {"default_root_dir": f"{chain}/1-compress"}
+            written(chain / "1-compress.yaml", {**first, "trainer": trainer})
             second = stage("CachedFineTuning", f"{chain}/1-compress/best.ckpt", tuning, max_epochs=epochs)
             second["trainer"]["default_root_dir"] = f"{chain}/2-finetune"
             written(chain / "2-finetune.yaml", second)
