@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ser_strategies.data.recorded import RecordedCorpus
     from ser_strategies.data.synthetic import Synthetic
     from ser_strategies.encoder import Encoder
+    from ser_strategies.encoder.exporting import export_encoder
     from ser_strategies.estimates.estimating import estimate
     from ser_strategies.fit.frame_cache import build_cache, estimate_cache
     from ser_strategies.fit.predicting import predict
@@ -92,6 +93,7 @@ _HOMES = {
     "compare": "runs.api",
     "estimate": "estimates.estimating",
     "estimate_cache": "fit.frame_cache",
+    "export_encoder": "encoder.exporting",
     "load_strategy": "strategies",
     "predict": "fit.predicting",
     "run": "runs.api",
@@ -144,6 +146,7 @@ __all__ = [
     "compare",
     "estimate",
     "estimate_cache",
+    "export_encoder",
     "load_strategy",
     "predict",
     "run",

@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "train strategies on the same folds and seeds, and report accuracy against cost",
         "compare:run",
     ),
+    "export": ("write the encoder of a checkpoint as a folder for transformers", "export:run"),
     "examples": ("copy the examples of the documentation into a new folder", "examples:run"),
 }
 # These do some of their work without torch, and ask for it where they need it.
@@ -93,6 +94,7 @@ examples:
   {PROGRAM} doctor --data CREMAD --data.root ~/CREMA-D
   {PROGRAM} run examples/tapt --fold 1..5 --seed 0..4
   {PROGRAM} compare --strategies vanilla partial lora --data Synthetic --seeds 3
+  {PROGRAM} export runs/lora --to my-encoder
 
 more help:
   {PROGRAM} fit --model lora --help             the options of a strategy

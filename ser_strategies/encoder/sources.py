@@ -111,7 +111,7 @@ def _read(source: str, folder: Path, kind: str, settings: dict[str, Any]) -> Spe
     family = FAMILIES[kind]
     config = family.config.from_dict(settings)
     _neutralise(config)
-    with _quiet_transformers(), torch.random.fork_rng(devices=[]):
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED_OF_RANDOM_WEIGHTS)  # only the mask vector can be missing, and is then drawn
         try:
             model, report = family.model.from_pretrained(
@@ -267,7 +267,7 @@ def _neutralise(config: SpeechConfig) -> None:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Silences transformers' loading report and progress bars: what matters of it is checked here."""
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()

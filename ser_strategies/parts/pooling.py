@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ser_strategies.common.choices import check_range
 from ser_strategies.common.class_paths import path_of
+from ser_strategies.common.errors import check_range
 from ser_strategies.parts.choice import (
     Part,
     as_plain,

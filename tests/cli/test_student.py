@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ser_strategies import Encoder
 from ser_strategies.cli import main
 from tests.cli.conftest import CPU, SMALL
 from tests.contained import contained
@@ -54,6 +55,22 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(run, here):
     )
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_student_is_exported_with_a_note_and_over_nothing(run, here, refused, capsys):
+    main(["export", str(run / "whole"), "--to", "student"])
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "wavlm, 117 k parameters, in student"
+    assert said[1].startswith("note: this student has no norm above its last block")
+    assert said[2].startswith("next: ser-strategies fit --model lora --model.encoder student")
+    found, expected = (Encoder(str(path)).eval() for path in ("student", run / "whole/best.ckpt"))
+    clip, length = torch.randn(1, 8_000), torch.tensor([8_000])
+    with torch.no_grad():
+        assert torch.equal(found(clip, length).values, expected(clip, length).values)
+    assert "student is there already: name a folder that is not" in refused(
+        "export", str(run / "whole"), "--to", "student"
+    )
+    assert "no checkpoint at" in refused("export", "whole", "--to", "other")
 
 
 def test_a_student_that_would_be_its_own_teacher_is_refused_in_a_sentence(run, here, refused):
