@@ -1,13 +1,17 @@
-"""Vesper from the command line: estimated, stopped and resumed, and refused as its own teacher."""
+"""Vesper from the command line: estimated, killed and resumed, exported, refused as its own teacher."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from ser_strategies import Encoder
 from ser_strategies.cli import main
+from ser_strategies.runs import chain
 from tests.cli.conftest import CPU, SMALL
 from tests.contained import contained
 
@@ -15,6 +19,22 @@ WORDS = (
     *("--model=Vesper", "--model.encoder=random:wavlm-tiny-prenorm", "--model.large_length=12"),
     *("--model.cache=frames", *CPU, *SMALL, "--trainer.max_epochs=2"),
 )
+# Ends itself, as the system would, once its first epoch is kept.
+KILLED = """
+import os, signal, sys
+from ser_strategies.cli import main
+from ser_strategies.strategies import Vesper
+
+begin = Vesper.on_train_epoch_start
+
+def end(self):
+    if self.current_epoch == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    begin(self)
+
+Vesper.on_train_epoch_start = end
+main(sys.argv[1:])
+"""
 
 
 def facts(path):
@@ -60,7 +80,7 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(run, here):
 def test_a_student_is_exported_with_a_note_and_over_nothing(run, here, refused, capsys):
     main(["export", str(run / "whole"), "--to", "student"])
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "wavlm, 117 k parameters, in student"
+    assert said[0] == "wavlm, 121 k parameters, in student"
     assert said[1].startswith("note: this student has no norm above its last block")
     assert said[2].startswith("next: ser-strategies fit --model lora --model.encoder student")
     found, expected = (Encoder(str(path)).eval() for path in ("student", run / "whole/best.ckpt"))
@@ -71,6 +91,48 @@ def test_a_student_is_exported_with_a_note_and_over_nothing(run, here, refused, 
         "export", str(run / "whole"), "--to", "student"
     )
     assert "no checkpoint at" in refused("export", "whole", "--to", "other")
+
+
+def test_a_chain_whose_compression_is_killed_goes_on_and_ends_like_one_that_was_not(
+    run, here, monkeypatch, capsys
+):
+    """Its first stage is the run of all tests, so that nothing but the rest is run twice."""
+    parsed = {"seed_everything": 0, "data": {"class_path": "Synthetic"}}
+    parsed["data"]["init_args"] = {"speakers": 3, "utterances_per_speaker": 8}
+    trainer = {"accelerator": "cpu", "enable_progress_bar": False}
+    teacher = {"encoder": "random:wavlm-tiny-prenorm", "large_length": 12, "cache": "frames"}
+    student = {"encoder": "runs/mine/1-compress/best.ckpt"}
+    for name, kind, options, epochs in (
+        ("1-compress", "Vesper", teacher, 2),
+        ("2-finetune", "VanillaFineTuning", student, 1),
+    ):
+        place = {"max_epochs": epochs, "default_root_dir": f"runs/mine/{name}"}
+        config = parsed | {"model": {"class_path": kind, "init_args": options}, "trainer": trainer | place}
+        (here / "mine").mkdir(exist_ok=True)
+        (here / f"mine/{name}.yaml").write_text(yaml.safe_dump(config))
+
+    def killed(words, lock):
+        return subprocess.run(
+            [sys.executable, "-c", KILLED, *words], pass_fds=(lock,), check=False
+        ).returncode
+
+    monkeypatch.setattr(chain, "run_in_terminal", killed)
+    with pytest.raises(SystemExit):
+        main(["run", "mine"])
+    assert "stopped at 1-compress, whose `fit` was ended by SIGKILL" in capsys.readouterr().err
+    calls = []
+    monkeypatch.setattr(chain, "run_in_terminal", lambda words, lock: calls.append(words) or main(words) or 0)
+    main(["run", "mine"])
+    assert calls[0][-2:] == ["--ckpt_path", "runs/mine/1-compress/last.ckpt"]
+    assert [words[0] for words in calls] == ["fit", "fit", "test"]
+    found, expected = (
+        torch.load(path / "last.ckpt", weights_only=True)["state_dict"]
+        for path in (Path("runs/mine/1-compress"), run / "whole")
+    )
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    tested = facts("runs/mine/2-finetune/test.json")["encoder"]["source"]
+    assert tested == str(here / "runs/mine/1-compress/best.ckpt")
 
 
 def test_a_student_that_would_be_its_own_teacher_is_refused_in_a_sentence(run, here, refused):
