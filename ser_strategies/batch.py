@@ -32,6 +32,8 @@ class Batch(NamedTuple):
         raters: Who rated each utterance, (batch, most) in int64: the place among the corpus' `raters`, or -1
             for anybody else, and for nobody.
         ratings: What they said of each dimension, from -1 to 1, (batch, most, dimensions); NaN for nobody.
+        gender_codes: Its gender as a number, 0 female, 1 male, 2 unknown, (batch,).
+        sentences: A vector of each text, NaN where there is none, (batch, width).
     """
 
     waveforms: Tensor
@@ -48,3 +50,5 @@ class Batch(NamedTuple):
     frame_counts: Tensor | None = None
     raters: Tensor | None = None
     ratings: Tensor | None = None
+    gender_codes: Tensor | None = None
+    sentences: Tensor | None = None

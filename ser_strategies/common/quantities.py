@@ -17,9 +17,10 @@ TITLES = {
     "ece": "calibration error (ECE)",
     "brier": "Brier score",
     "loss": "loss",
+    "gender_accuracy": "gender predicted rightly",
 }
 SHORT = {"ua": "UA", "wa": "WA", "f1_macro": "F1", "f1_weighted": "weighted F1", "ccc": "CCC", "ece": "ECE"}
-SHARES = ("ua", "wa", "f1_macro", "f1_weighted", "ece")
+SHARES = ("ua", "wa", "f1_macro", "f1_weighted", "ece", "gender_accuracy")
 
 
 def percent(value: float | None, digits: int = 1) -> str:

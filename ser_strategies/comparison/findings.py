@@ -42,6 +42,8 @@ PARTS = {
     "start-up": "load_seconds",
 }
 
+AS_TESTED = "as tested"
+
 Found = TypeVar("Found")
 
 
@@ -87,6 +89,8 @@ class Findings:
     recalls: Mapping[str, Mapping[str, Interval]]
     groups: Mapping[str, Mapping[str, Groups]]  # by gender or speaker, then by strategy
     genders: Mapping[str, str]  # of the speakers, where known
+    # By strategy: the score, mean over runs, of the same models told otherwise, such as without a condition.
+    otherwise: Mapping[str, Mapping[str, float]]
     times: Mapping[str, Mapping[str, float]]  # by strategy: mean seconds of each part of a run
     data: Mapping[str, Mapping[str, Any]]  # facts of the data by fold, as the runs tell them
     # By strategy: the configuration of each stage of its first run.
@@ -169,6 +173,7 @@ def find(whole: ComparedRuns, fronts: Collection[str] = FRONTS, cost: str = FRON
         recalls={name: recalls(each) for name, each in of_classes.items()},
         groups={by: _groups(aligned, chosen.score, by) for by in ("gender", "speaker")},
         genders=_genders(aligned.values()),
+        otherwise=_otherwise(chosen, names),
         times=_times(chosen, names),
         data=_data(chosen),
         configurations=_configurations(chosen, names),
@@ -246,6 +251,22 @@ def _genders(aligned: Iterable[Aligned]) -> dict[str, str]:
         known = each.table[["speaker", "gender"]].dropna().drop_duplicates("speaker")
         return {str(who): str(gender) for who, gender in known.to_numpy()}
     return {}
+
+
+def _otherwise(chosen: ComparedRuns, names: list[str]) -> dict[str, dict[str, float]]:
+    """The deciding score of each strategy's models as tested, and told otherwise: means over its runs."""
+    found = {}
+    for name in names:
+        rows = chosen.finished[chosen.finished["name"] == name]
+        column = f"test/{chosen.score}"
+        told = [chosen.ledger.otherwise(run) for run in rows["hash"]]
+        if all(told) and column in rows:
+            means = {
+                row: statistics.fmean(each.get(row, {}).get(chosen.score, math.nan) for each in told)
+                for row in told[0]
+            }
+            found[name] = {AS_TESTED: float(rows[column].mean()), **means}
+    return found
 
 
 def _configurations(chosen: ComparedRuns, names: list[str]) -> dict[str, list[dict[str, Any]]]:

@@ -137,6 +137,12 @@ class Ledger:
         test = read_json(self._stages(run).last / "test.json", missing={})
         return dict(test.get("data") or {})
 
+    def otherwise(self, run: str) -> dict[str, dict[str, float]]:
+        """Scores of a finished run where its model is told otherwise, such as without a condition, by row."""
+        test = read_json(self._stages(run).last / "test.json", missing={})
+        rows = (test.get("conditions") or {}).get("otherwise") or {}
+        return {row: {name: number(value) for name, value in each.items()} for row, each in rows.items()}
+
     def configurations(self, run: str) -> list[dict[str, Any]]:
         """The configuration of each stage of a run; empty where it cannot be read."""
         return [configuration(folder) for folder in self._stages(run).folders]

@@ -193,6 +193,7 @@ def _results(stages: Stages) -> dict[str, Any]:
         "monitor": best.get("monitor"),
         "val/best": number(best.get("score")),
         **{name: value for name, value in scores.items() if name.startswith("test/")},
+        **({"oracles": tuple(map(str, test["oracles"]))} if test.get("oracles") else {}),
     }
 
 

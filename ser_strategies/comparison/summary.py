@@ -57,11 +57,18 @@ def marks_of(finished: pd.DataFrame, unlike: Sequence[fairness.Mismatch]) -> dic
             if name not in difference.groups[0]:
                 found[name].append(f"costs on other {difference.what}: {value}")
     for name, words in found.items():
+        words += _oracles(finished[finished["name"] == name])
         encoder = encoder_words(finished[finished["name"] == name])
         words += [encoder.text] if encoder.wrong else []
         words += _in_software(finished[finished["name"] == name])
         words += _of_teacher(finished[finished["name"] == name])
     return {name: tuple(words) for name, words in found.items()}
+
+
+def _oracles(finished: pd.DataFrame) -> list[str]:
+    """What a strategy was told at test that a machine alone would not know."""
+    told = finished["oracles"].dropna() if "oracles" in finished else ()
+    return list(dict.fromkeys(oracle for oracles in told for oracle in oracles))
 
 
 def _in_software(finished: pd.DataFrame) -> list[str]:

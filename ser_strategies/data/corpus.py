@@ -16,6 +16,7 @@ from ser_strategies.batch import Batch
 from ser_strategies.data.augmentation import Augmentation
 from ser_strategies.data.batching import BatchPlan, PlannedBatch
 from ser_strategies.data.corpus_options import check_options
+from ser_strategies.data.facts import shown
 from ser_strategies.data.heard import NEEDED, HeardGuard, Hearing
 from ser_strategies.data.label_map import LabelMap
 from ser_strategies.data.leakage import Leak
@@ -24,6 +25,7 @@ from ser_strategies.data.protocol import OWN, Protocol
 from ser_strategies.data.ratings import RATED, RatingTable
 from ser_strategies.data.rules import SPLITS, Split
 from ser_strategies.data.splits import Splits
+from ser_strategies.data.transcripts import Transcripts
 
 
 class Corpus(Hearing, LightningDataModule, ABC):
@@ -42,6 +44,7 @@ class Corpus(Hearing, LightningDataModule, ABC):
             raters, from -1 to 1, and utterances of fewer than two raters are left out.
         fewest_ratings: Raters with fewer ratings of training utterances are taken for one person, "others".
         augmentation: Changes to the sound of training utterances; null leaves them as they are.
+        texts: Texts in place of those of the corpus, and who wrote them down; null keeps its own.
         allow_leakage: Go on although splits share speakers or more; the result is branded.
     """
 
@@ -53,8 +56,7 @@ class Corpus(Hearing, LightningDataModule, ABC):
     fold: int = 1
     # Which of the corpus' labels these are, where it has several sets or sources.
     label_set: str | None = None
-    # Which part of the corpus, where it is not the whole.
-    variant: str | None = None
+    variant: str | None = None  # which part of the corpus, where it is not the whole
     # Whether an utterance that cannot be read is left out, and counted, rather than the end of the run.
     skips_damaged = False
 
@@ -76,6 +78,7 @@ class Corpus(Hearing, LightningDataModule, ABC):
         single_ratings: bool = False,
         fewest_ratings: int = 1,
         augmentation: Augmentation | None = None,
+        texts: Transcripts | None = None,
         allow_leakage: bool = False,
     ) -> None:
         super().__init__()
@@ -84,15 +87,14 @@ class Corpus(Hearing, LightningDataModule, ABC):
         for given in collect_init_args(sys._getframe(), [], classes=(Corpus,)):
             self.arguments |= given
         check_options(batch_size, batch_seconds, workers, order_seed, train_share, fewest_ratings)
-        self.train_share = train_share
         self.single_ratings, self.fewest_ratings = single_ratings, fewest_ratings
         self._rated: RatingTable | None = None
         self._renamed = dict(label_map or {})
         self.label_map: LabelMap | None = None
         self.learn_classes(type(self).labels)
-        self.batch_size, self.batch_seconds = batch_size, batch_seconds
+        self.train_share, self.batch_size, self.batch_seconds = train_share, batch_size, batch_seconds
         self.workers, self.order_seed = workers, order_seed
-        self.augmentation = augmentation
+        self.augmentation, self.texts = augmentation, texts
         self.allow_leakage = allow_leakage
         self.dropped: dict[str, int] = {}
         self.unreadable: dict[str, str] = {}
@@ -109,11 +111,7 @@ class Corpus(Hearing, LightningDataModule, ABC):
 
     def __repr__(self) -> str:
         """Its name, its classes and, once the table has been read, utterances per split."""
-        parts = [type(self).__name__, *filter(None, [self.label_set, self.protocol.name])]
-        known = vars(self).get("splits")
-        sizes = [f"{name} {len(known.rows(name)):,}" for name in SPLITS] if known else []
-        held, classes = ", ".join(sizes or ["not read yet"]), ", ".join(self.labels) or "no classes"
-        return f"<{' '.join(parts)}: {held}; {classes}>"
+        return shown(self, vars(self).get("splits"))
 
     __str__ = __repr__
 
@@ -223,6 +221,10 @@ class Corpus(Hearing, LightningDataModule, ABC):
         blind = ["nobody validates: the last epoch is tested"] if self.protocol.trains_blindly else []
         return [*blind, *(str(leak) for leak in self.splits.leaks), *self._guard.brands]
 
+    def text_source(self) -> dict[str, str]:
+        """Where the texts of the utterances are from, and who wrote them down: people or a machine."""
+        return (self.texts or Transcripts()).told()
+
     def facts(self) -> dict[str, Any]:
         """Facts on which a result depends, as plain data."""
         return {
@@ -255,8 +257,8 @@ class Corpus(Hearing, LightningDataModule, ABC):
     predict_dataloader = test_dataloader
 
     def _loader(self, name: Split, *, shuffle: bool) -> DataLoader[Any]:
-        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        plan = self.plan_batches(name, shuffle=shuffle, rank=rank, processes=processes)
+        ours = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        plan = self.plan_batches(name, shuffle=shuffle, rank=ours[0], processes=ours[1])
         if shuffle:
             plan.resume(getattr(self.trainer, "current_epoch", 0), self._interrupted)
         return self.load_batches(name, plan, shuffle=shuffle)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 from ser_strategies.data.augmentation import Augmentation
+from ser_strategies.data.transcripts import Transcripts
 
 
 class CorpusOptions(TypedDict, total=False):
@@ -22,6 +23,7 @@ class CorpusOptions(TypedDict, total=False):
     single_ratings: bool
     fewest_ratings: int
     augmentation: Augmentation | None
+    texts: Transcripts | None
     allow_leakage: bool
 
 

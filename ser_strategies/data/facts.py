@@ -29,6 +29,19 @@ class Caution:
     advice: str  # one sentence
 
 
+def shown(corpus: Any, splits: Any | None) -> str:
+    """A corpus in one line: its name, its classes and, once its table has been read, the sizes of its splits.
+
+    Args:
+        corpus: The corpus.
+        splits: Its splits, if they are known.
+    """
+    parts = [type(corpus).__name__, *filter(None, [corpus.label_set, corpus.protocol.name])]
+    sizes = [f"{name} {len(splits.rows(name)):,}" for name in SPLITS] if splits else []
+    held, classes = ", ".join(sizes or ["not read yet"]), ", ".join(corpus.labels) or "no classes"
+    return f"<{' '.join(parts)}: {held}; {classes}>"
+
+
 def summary(rows: pd.DataFrame, labels: tuple[str, ...]) -> dict[str, Any]:
     """Utterances, hours, speakers and classes of a split."""
     counts = rows["label"].value_counts()

@@ -16,6 +16,7 @@ from ser_strategies.data.protocol import Protocol as SplitProtocol
 from ser_strategies.data.ratings import Rateable, RatingTable, take_ratings
 from ser_strategies.data.rules import SPLITS, Split
 from ser_strategies.data.table import VOTE, check_labels, complete
+from ser_strategies.data.transcripts import Transcripts
 
 
 class SplitSource(Rateable, Protocol):
@@ -30,6 +31,7 @@ class SplitSource(Rateable, Protocol):
     protocol: SplitProtocol
     fold: int
     label_map: LabelMap | None
+    texts: Transcripts | None
     train_share: float
     order_seed: int
     allow_leakage: bool
@@ -56,6 +58,8 @@ class Splits:
         self.protocol, self.fold = corpus.protocol, corpus.fold
         name = type(corpus).__name__
         table = _checked(corpus.table(), corpus.classes, self.dimensions, name)
+        if corpus.texts is not None:
+            table["text"] = corpus.texts.of(table, name)
         self.dropped: dict[str, int] = {}
         if corpus.label_map is not None:
             table, left_out = corpus.label_map.apply(table)

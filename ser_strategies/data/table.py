@@ -24,6 +24,8 @@ WORDS = (
 )
 TIMES = ("start", "end")  # seconds within the recording
 NOBODY = frozenset({"", "unknown", "unk", "nan", "none", "n/a", "na"})
+# Words for a gender that is neither, which counts as unknown.
+NEITHER = frozenset({"other", "o", "x", "divers", "diverse", "d", "nonbinary", "non-binary", "nb"})
 GENDERS = {"f": "female", "female": "female", "woman": "female", "m": "male", "male": "male", "man": "male"}
 
 
@@ -49,10 +51,25 @@ def complete(table: pd.DataFrame, corpus: str) -> pd.DataFrame:
             table[column] = float("nan")
         table[column] = table[column].astype("float64")
     table["speaker"] = table["speaker"].mask(table["speaker"].str.strip().str.lower().isin(NOBODY))
-    table["gender"] = table["gender"].str.strip().str.lower().map(GENDERS).astype(TEXT)
     check_ids(table, corpus)
+    table["gender"] = _genders(table, corpus)
     _check_seconds(table, corpus)
     return table
+
+
+def _genders(table: pd.DataFrame, corpus: str) -> pd.Series:
+    """Female, male or missing for each utterance; raises ValueError for a word that means none of them."""
+    words = table["gender"].str.strip().str.lower().fillna("")
+    strange = table[~words.isin([*GENDERS, *NOBODY, *NEITHER])]
+    if len(strange):
+        first = strange.iloc[0]
+        msg = (
+            f"utterance {first['id']!r} of {corpus} has the gender {first['gender']!r}: expected one of "
+            f"{', '.join(GENDERS)}, or unknown, other or nothing where it is neither."
+        )
+        raise ValueError(msg)
+    genders: pd.Series = words.map(GENDERS).astype(TEXT)
+    return genders
 
 
 def check_ids(table: pd.DataFrame, corpus: str) -> None:

@@ -6,6 +6,7 @@ minutes before it gave up asking whether the same commit is still the same.
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,15 @@ from huggingface_hub.errors import (
 CONFIG = "config.json"
 # How waveforms are normalised. transformers 5 writes the second where a model is saved with its processor.
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
+# What a tokenizer may be made of. transformers needs one of the first to know any word.
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+TOKENIZERS = (
+    *VOCABULARIES,
+    "tokenizer_config.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
 INDEX = ".index.json"
 # In the order in which transformers looks for them.
 WEIGHTS = (
@@ -42,16 +52,19 @@ class Published(NamedTuple):
     commit: str | None
 
 
-def published(source: str, revision: str | None = None) -> Published:
+def published(source: str, revision: str | None = None, *, text: bool = False) -> Published:
     """The folder that `source` is or names on the hub, fetched if it is not in the local cache.
 
     The revision of a hub id is a branch, a tag or a commit; the beginning of a commit is enough in the cache.
+    A speech encoder comes with how its sound is prepared, an encoder of text with its tokenizer.
     """
     if Path(source).is_dir():
         return Published(Path(source), None)
     snapshot = _cached(source, revision)
-    if snapshot is None or not _whole(snapshot):
-        snapshot = _fetched(source, revision if snapshot is None else snapshot.name)
+    if snapshot is None or not _whole(snapshot, VOCABULARIES if text else PREPROCESSORS):
+        commit = revision if snapshot is None else snapshot.name
+        beside = tuple((name,) for name in TOKENIZERS) if text else (PREPROCESSORS,)
+        snapshot = _fetched(source, commit, (*beside, WEIGHTS))
     return Published(snapshot, snapshot.name)
 
 
@@ -114,9 +127,9 @@ def _cached(source: str, revision: str | None) -> Path | None:
     return snapshots / found[0] if len(found) == 1 else None
 
 
-def _whole(snapshot: Path) -> bool:
+def _whole(snapshot: Path, beside: tuple[str, ...]) -> bool:
     name = next((name for name in WEIGHTS if (snapshot / name).is_file()), None)
-    described = (snapshot / CONFIG).is_file() and any((snapshot / each).is_file() for each in PREPROCESSORS)
+    described = (snapshot / CONFIG).is_file() and any((snapshot / each).is_file() for each in beside)
     return (
         described
         and name is not None
@@ -124,15 +137,18 @@ def _whole(snapshot: Path) -> bool:
     )
 
 
-def _fetched(source: str, revision: str | None) -> Path:
-    """The folder of the cache into which the hub's files have come; what it lacks is told by who reads it."""
+def _fetched(source: str, revision: str | None, wanted: Iterable[tuple[str, ...]]) -> Path:
+    """The folder of the cache into which the hub's files have come; what it lacks is told by who reads it.
+
+    Of several names that are wanted in each other's place the first that there is will do.
+    """
     config = _file(source, CONFIG, revision)
     if config is None:
         where = f"{source}@{revision}" if revision else source
         msg = f"{where} has no {CONFIG} on the hub: expected an encoder in transformers' format."
         raise FileNotFoundError(msg)
     commit = config.parent.name
-    for names in (PREPROCESSORS, WEIGHTS):
+    for names in wanted:
         name = next((name for name in names if _file(source, name, commit) is not None), None)
         if name is not None and name.endswith(INDEX):
             for part in _parts(config.parent / name):

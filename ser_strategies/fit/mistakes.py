@@ -19,6 +19,7 @@ from lightning.pytorch import Trainer
 from ser_strategies.common.careful_yaml import read_yaml
 from ser_strategies.common.errors import MistypedError, did_you_mean, listed
 from ser_strategies.data.augmentation import Augmentation
+from ser_strategies.data.transcripts import Transcripts
 from ser_strategies.fit.hints import annotation, choices, takes
 from ser_strategies.fit.safe import check_words
 from ser_strategies.fit.shorthand import short_name
@@ -85,7 +86,7 @@ def explained(
         if found := NO_VALUE.search(str(error)):
             option = _without_value(found[1], arguments)
             raise MistypedError(f"{option} has no value: give one behind it, or leave it out.") from error
-        classes = {kind.__name__: kind for kind in (*models, *corpora, Augmentation)}
+        classes = {kind.__name__: kind for kind in (*models, *corpora, Augmentation, Transcripts)}
         known: dict[str, Sequence[str]] = {
             "model": [kind.__name__ for kind in models],
             "data": [kind.__name__ for kind in corpora],

@@ -40,6 +40,13 @@ def score_lines(metrics: Mapping[str, float | None]) -> Iterator[str]:
             yield f"note: {count:,.0f} {name.rpartition('/')[2].replace('_', ' ')}"
 
 
+def rows_told(rows: Mapping[str, Mapping[str, float | None]]) -> Iterator[str]:
+    """A line for each other way to test the same model, such as without a condition: its first scores."""
+    for row, scores in rows.items():
+        words = ", ".join(score_words(f"test/{name}", value) for name, value in list(scores.items())[:2])
+        yield f"  told otherwise ({row}): {words}"
+
+
 def result_name(folder: Path, split: str, data: Mapping[str, Any]) -> str:
     """`test` for the task that the run in the folder was trained on, `test-<task>` for any other."""
     own = _own_data(folder, split)

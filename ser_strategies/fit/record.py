@@ -5,7 +5,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ser_strategies.fit.callbacks import BEST, RunCheckpoint, is_mistake
 from ser_strategies.fit.outcome import (
     data_facts,
     result_name,
+    rows_told,
     score_lines,
     score_words,
     told,
@@ -153,12 +154,16 @@ class RunRecord(SaveConfigCallback):
                 "labels": list(model.labels),
                 "dimensions": list(model.dimensions),
                 "confusion": None if confusion is None else confusion.tolist(),
+                **_conditions(model, stage),
             }
         folder = checkpoint.parent if checkpoint else Path(trainer.default_root_dir)
         name = result_name(folder, stage, data["data"]) if data else stage
         scores = _scores(trainer)
         write_json(folder / f"{name}.json", facts | data | scores)
-        print("\n".join([*told(data), *score_lines(scores["metrics"])]))
+        notes = model.notes(stage) if isinstance(model, Recognizer) else []
+        print("\n".join([*told(data), *(f"note: {n}" for n in notes), *score_lines(scores["metrics"])]))
+        for line in rows_told(facts.get("conditions", {}).get("otherwise", {})):
+            print(line)
         print(f"written to {folder / f'{name}.json'}")
 
 
@@ -210,7 +215,8 @@ class PredictionTable(BasePredictionWriter):
                 self.rows.insert(column, values.name, values.to_numpy())
         if trainer.is_global_zero and self.output is not None:
             write_table(self.output, self.rows)
-            print("\n".join(told(data)))
+            notes = pl_module.notes("test") if isinstance(pl_module, Recognizer) else []
+            print("\n".join([*told(data), *(f"note: {note}" for note in notes)]))
 
 
 def prediction_rows(predictions: Sequence[Predictions]) -> list[dict[str, Any]]:
@@ -256,10 +262,24 @@ def _of_strategy(model: Strategy) -> dict[str, Any]:
     return {"encoder": model.encoder.identity.as_dict(), **model.report()}
 
 
+def _conditions(model: Recognizer, stage: str) -> dict[str, Any]:
+    """What the model was told beside the sound, and its scores where it is told otherwise; if anything."""
+    if not model.conditions:
+        return {}
+    facts = model.conditions_told(stage)
+    if stage == "test":
+        facts["otherwise"] = {row: _finite(scores) for row, scores in model.dropped.items()}
+    return {"conditions": facts, "oracles": model.oracles(stage)}
+
+
 def _scores(trainer: Trainer) -> dict[str, Any]:
     """The logged metrics; one that is not a number (a class that does not occur) is missing, not zero."""
     values = {name: value.item() for name, value in trainer.callback_metrics.items()}
-    return {"metrics": {name: value if math.isfinite(value) else None for name, value in values.items()}}
+    return {"metrics": _finite(values)}
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _check_validation(trainer: Trainer) -> None:

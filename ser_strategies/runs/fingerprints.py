@@ -30,11 +30,25 @@ IGNORED = {
 # Options that have been added since 2026-11, and the value at which they leave things as they were: what ran
 # without them is the same run. Those of one class stand under its name.
 ADDED: dict[str, dict[str, Any]] = {
-    "model": {"class_loss": "cross-entropy", "dimension_loss": "ccc"},
+    "model": {
+        "class_loss": "cross-entropy",
+        "dimension_loss": "ccc",
+        "conditions": [],
+        "conditions_withheld": 0.2,
+        "gender_enters": "joined",
+        "gender_size": 16,
+        "gender_weight": 0.1,
+        "gender_at_test": "predicted",
+        "text_encoder": None,
+        "text_revision": None,
+        "text_pooling": "mean",
+        "text_size": 64,
+    },
     "data": {
         "label_map": None,
         "val": None,
         "text_informativeness": 0.0,
+        "texts": None,
         "single_ratings": False,
         "fewest_ratings": 1,
     },

@@ -8,7 +8,9 @@ from typing import Literal, TypedDict
 
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 
+from ser_strategies.encoder.sentences import TextPooling
 from ser_strategies.parts.choice import Part
+from ser_strategies.parts.conditions import Condition, GenderAtTest, GenderEnters
 
 
 class SharedOptions(TypedDict, total=False):
@@ -47,7 +49,22 @@ class PretrainingOptions(SharedOptions, total=False):
     mixing: float
 
 
-class RecognizerOptions(StrategyOptions, total=False):
+class ConditionOptions(StrategyOptions, total=False):
+    """Options of what a strategy is told beside the sound; see `Conditioned`."""
+
+    conditions: tuple[Condition, ...]
+    conditions_withheld: float
+    gender_enters: GenderEnters
+    gender_size: int
+    gender_weight: float
+    gender_at_test: GenderAtTest
+    text_encoder: str | None
+    text_revision: str | None
+    text_pooling: TextPooling
+    text_size: int
+
+
+class RecognizerOptions(ConditionOptions, total=False):
     """Options of every strategy that predicts emotion; see `Recognizer`."""
 
     objective: Part

@@ -60,6 +60,14 @@ def check_names(kind: str, theirs: Sequence[str] | None, mine: tuple[str, ...]) 
     raise ValueError(msg)
 
 
+def check_several_classes(labels: tuple[str, ...], counts: Sequence[int] | None) -> None:
+    """Refuses a train split of one class, as far as its counts are known."""
+    if counts is not None and sum(count > 0 for count in counts) < 2:
+        only = ", ".join(label for label, count in zip(labels, counts, strict=True) if count) or "none"
+        msg = f"the train split has utterances of one class only ({only}): expected two or more classes."
+        raise ValueError(msg)
+
+
 def build_objective(
     objective: Part,
     labels: tuple[str, ...],

@@ -1,11 +1,10 @@
 """Recognizer: a strategy that predicts emotion."""
 
 import sys
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, Unpack
 
-import torch
 from torch import Tensor, nn
-from torchmetrics import SumMetric
 
 from ser_strategies.batch import Batch
 from ser_strategies.cache.reader import stored_bytes
@@ -15,13 +14,18 @@ from ser_strategies.encoder import Frames
 from ser_strategies.encoder.checkpoints import RECORD
 from ser_strategies.encoder.frames import valid_mask
 from ser_strategies.parts.choice import Part
+from ser_strategies.parts.conditions import Known, Told
 from ser_strategies.parts.pooling import LayerMix, build_head, build_pooling, takes_layers
-from ser_strategies.strategies.base import Strategy
-from ser_strategies.strategies.options import StrategyOptions
-from ser_strategies.strategies.predicted import build_objective, check_names, class_names, dimension_names
-
-# What adds up over the batches of a split.
-COUNTED = ("loss", "utterances", "short", "capped")
+from ser_strategies.strategies.conditioned import Conditioned, Row
+from ser_strategies.strategies.counting import ClipSums
+from ser_strategies.strategies.options import ConditionOptions
+from ser_strategies.strategies.predicted import (
+    build_objective,
+    check_names,
+    check_several_classes,
+    class_names,
+    dimension_names,
+)
 
 
 class Predictions(NamedTuple):
@@ -32,7 +36,16 @@ class Predictions(NamedTuple):
     columns: dict[str, Tensor]  # probabilities and dimensions by column name, (batch,) each
 
 
-class Recognizer(Strategy):
+class Answer(NamedTuple):
+    """What a recognizer makes of a batch: outputs and their loss, and what they come from."""
+
+    outputs: Tensor
+    loss: Tensor
+    pooled: Tensor
+    known: Known
+
+
+class Recognizer(Conditioned):
     """Frames of the encoder, pooled over each utterance, to classes, dimensions or both.
 
     Args:
@@ -87,7 +100,7 @@ class Recognizer(Strategy):
         head_size: int = 256,
         head_dropout: float = 0.0,
         frame_loss_weight: float = 0.0,
-        **options: Unpack[StrategyOptions],
+        **options: Unpack[ConditionOptions],
     ) -> None:
         super().__init__(encoder, **options)
         self.class_counts = class_counts
@@ -113,7 +126,7 @@ class Recognizer(Strategy):
             msg = f"pooling {pooling!r} weighs the hidden states itself: leave layer_mix off."
             raise ValueError(msg)
         shape: dict[str, Any] = {"hidden": head_size, "dropout": head_dropout}
-        self.head = build_head(head, self.pool.size, self.objective.size, **shape)
+        self.head = build_head(head, self.condition(self.pool.size), self.objective.size, **shape)
         check_range("frame_loss_weight", frame_loss_weight, 0)
         self.frame_loss_weight = frame_loss_weight
         self.frame_head: nn.Module | None = None
@@ -129,14 +142,9 @@ class Recognizer(Strategy):
         """The scores and counts of each split, which add up."""
         self._confusions: dict[str, Tensor] = {}
         self.scores = nn.ModuleDict({stage: self.objective.scores() for stage in ("val", "test")})
-        # "disable" spares a GPU a look at each value; LossWatch does the looking.
-        self.sums = nn.ModuleDict(
-            {
-                f"{stage}_{counted}": SumMetric(nan_strategy="disable")
-                for stage in ("train", "val", "test")
-                for counted in COUNTED
-            }
-        )
+        self.row_scores = nn.ModuleList([self.objective.scores() for _ in self.rows()])
+        self.dropped: dict[str, dict[str, float]] = {}  # scores of the test split by row, then by name
+        self.sums = ClipSums()
 
     monitor_mode = "max"
     part_options = ("objective", "class_weights", "class_loss", "dimension_loss", "pooling", "head")
@@ -146,9 +154,19 @@ class Recognizer(Strategy):
         """The validation score by which the best checkpoint is chosen; higher is better."""
         return f"val/{self.objective.monitor}"
 
-    def forward(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
-        """Logits of the classes, then dimensions, (batch, outputs), of padded mono sound at 16 kHz."""
-        return self._decide(self.encoder(waveforms, lengths, layers=self.reads_layers))
+    def forward(
+        self,
+        waveforms: Tensor,
+        lengths: Tensor,
+        genders: Tensor | None = None,
+        sentences: Tensor | None = None,
+    ) -> Tensor:
+        """Logits of the classes, then dimensions, (batch, outputs), of padded mono sound at 16 kHz.
+
+        Genders and sentences, for a strategy that is told of them, are as in a batch.
+        """
+        frames = self.encoder(waveforms, lengths, layers=self.reads_layers)
+        return self._decide(self._pooled(frames), Known(genders, sentences))
 
     def _frames(self, batch: Batch) -> Frames:
         layers = self.reads_layers
@@ -161,20 +179,25 @@ class Recognizer(Strategy):
         frames = Frames(below[-1] if below else stored, mask, below)
         return self.encoder.upper(frames, self.encoder.cut, layers=layers)
 
-    def _decide(self, frames: Frames) -> Tensor:
+    def _pooled(self, frames: Frames) -> Tensor:
         values: Any = frames.layers if self.reads_layers else frames.values
-        outputs: Tensor = self.head(self.pool(values if self.mix is None else self.mix(values), frames.mask))
+        pooled: Tensor = self.pool(values if self.mix is None else self.mix(values), frames.mask)
+        return pooled
+
+    def _decide(self, pooled: Tensor, known: Known, told: Told | None = None) -> Tensor:
+        outputs: Tensor = self.head(self.with_conditions(pooled, known, told))
         return outputs.float()
 
-    def _answer(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Outputs for a batch, and their loss, that of single frames included."""
-        frames = self._frames(batch)
-        outputs = self._decide(frames)
-        loss = self.objective.loss(outputs, batch)
+    def _answer(self, batch: Batch, stage: str | None = None) -> Answer:
+        """Outputs for a batch, and their loss, that of single frames and of genders included."""
+        frames, known = self._frames(batch), self.known_of(batch)
+        pooled = self._pooled(frames)
+        outputs = self._decide(pooled, known)
+        loss = self.objective.loss(outputs, batch) + self.gender_loss(pooled, known, stage)
         if self.frame_head is not None:
             logits = self.frame_head(frames.values)
             loss = loss + self.frame_loss_weight * self.objective.frame_loss(logits, frames.mask, batch)
-        return outputs, loss
+        return Answer(outputs, loss, pooled, known)
 
     def on_fit_start(self) -> None:
         """Takes the class counts of the train split, and fills the cache of a strategy that has one."""
@@ -194,12 +217,7 @@ class Recognizer(Strategy):
         if not self.labels:
             return
         counts = self.class_counts or self._ask_datamodule("class_counts")
-        if counts is not None and sum(count > 0 for count in counts) < 2:
-            only = (
-                ", ".join(label for label, count in zip(self.labels, counts, strict=True) if count) or "none"
-            )
-            msg = f"the train split has utterances of one class only ({only}): expected two or more classes."
-            raise ValueError(msg)
+        check_several_classes(self.labels, counts)
         if self.objective.uses_class_counts:
             if counts is None:
                 msg = (
@@ -216,9 +234,8 @@ class Recognizer(Strategy):
         if not self._names_given and self.labels and theirs and len(theirs) != len(self.labels):
             msg = f"the corpus has {len(theirs)} classes ({', '.join(theirs)}), the model {len(self.labels)}."
             raise ValueError(msg)
-        named = {"labels": self.labels if self._names_given else (), "dimensions": self.dimensions}
-        for kind, mine in named.items():
-            check_names(kind, self._ask_datamodule(kind), mine)
+        check_names("labels", theirs, self.labels if self._names_given else ())
+        check_names("dimensions", self._ask_datamodule("dimensions"), self.dimensions)
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Checks lengths and targets while they are on the CPU, where looking at them costs nothing."""
@@ -229,15 +246,16 @@ class Recognizer(Strategy):
                 raise ValueError(msg)
         if self._trainer is not None and not self.trainer.predicting:
             self.objective.check(batch)
-        return batch
+            self.check_known(batch)
+        return self.looked_up(batch)
 
     def loss_of(self, batch: Batch) -> Tensor:
         """The loss of a batch as a training step gets it; nothing is counted, logged or stopped."""
-        return self._answer(batch)[1]
+        return self._answer(batch).loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
-        outputs, loss = self._answer(batch)
+        outputs, loss, *_ = self._answer(batch, "train")
         loss = self.with_penalty(loss)
         self.watch_loss(batch, loss, outputs)
         self._add("train", batch, loss)
@@ -253,14 +271,14 @@ class Recognizer(Strategy):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Predictions:
         """The predictions for one batch."""
-        outputs = self(batch.waveforms, batch.lengths)
+        outputs = self(batch.waveforms, batch.lengths, *self.known_of(batch))
         self.loss_watch.add(f"batch {batch_idx}", batch.ids, outputs.sum(), outputs, training=False)
         return Predictions(batch.ids, batch.paths, self.objective.predict(outputs))
 
     def on_train_epoch_end(self) -> None:
         """Logs what was counted over the epoch."""
         super().on_train_epoch_end()
-        self.log_dict(self._totals("train"))
+        self.log_dict(self.sums.totals("train") | self.gender_scores("train"))
 
     def on_validation_epoch_end(self) -> None:
         """Logs the scores over the whole validation split."""
@@ -297,9 +315,12 @@ class Recognizer(Strategy):
         return super().record() | {"labels": self.labels, "dimensions": self.dimensions}
 
     def _evaluate(self, stage: Literal["val", "test"], batch: Batch) -> Tensor:
-        outputs, loss = self._answer(batch)
+        outputs, loss, pooled, known = self._answer(batch, stage)
         self.loss_watch.add(f"a batch of the {stage} split", batch.ids, loss, outputs, training=False)
         self._metric(self.scores, stage).update(outputs, batch)
+        if stage == "test":
+            for row, other in self._rows():
+                other.update(self._decide(pooled, known, row.told), batch)
         self._add(stage, batch, loss)
         return outputs
 
@@ -312,35 +333,19 @@ class Recognizer(Strategy):
                 self._confusions[stage] = metric.classes.confusion.clone()
         metric.reset()
         self.log_dict({f"{stage}/{name}": value for name, value in scores.items()})
-        self.log_dict(self._totals(stage))
+        self.log_dict(self.sums.totals(stage) | self.gender_scores(stage))
+        if stage == "test":
+            for row, other in self._rows():
+                self.dropped[row.name] = {name: float(value) for name, value in other.compute().items()}
+                other.reset()
 
     def _add(self, stage: str, batch: Batch, loss: Tensor) -> None:
-        count = len(batch.ids)
-        # A tensor made where the loss is: torchmetrics would copy a number there, which waits for a GPU.
-        sums = {"loss": loss.detach() * count, "utterances": torch.full_like(loss.detach(), count)}
-        sums |= self.encoder.clip_counts(batch.lengths)._asdict()
-        for what, value in sums.items():
-            self._metric(self.sums, f"{stage}_{what}").update(value)
+        clips = self.encoder.clip_counts(batch.lengths)._asdict()
+        self.sums.add_batch(stage, loss, len(batch.ids), clips)
 
-    def _totals(self, stage: str) -> dict[str, Tensor]:
-        """Loss and clip counts over the whole set, of all processes; they start anew."""
-        totals = {}
-        for counted in COUNTED:
-            metric = self._metric(self.sums, f"{stage}_{counted}")
-            totals[counted] = metric.compute()
-            metric.reset()
-        return {
-            f"{stage}/loss": totals["loss"] / totals["utterances"],
-            f"{stage}/short_clips": totals["short"],
-            f"{stage}/capped_clips": totals["capped"],
-        }
+    def _rows(self) -> Iterator[tuple[Row, Any]]:
+        return zip(self.rows(), self.row_scores, strict=True)
 
     @staticmethod
     def _metric(metrics: nn.ModuleDict, name: str) -> Any:
         return metrics[name]
-
-    def _ask_datamodule(self, what: str) -> Any:
-        """`what` of the trainer's datamodule, which may be anybody's; None where it has no such thing."""
-        datamodule = getattr(self.trainer, "datamodule", None)
-        answer = getattr(datamodule, what, None)
-        return answer() if callable(answer) else answer

@@ -870,3 +870,27 @@ def test_runs_that_are_not_begun_are_counted(ledger):
     assert warnings(find(Comparison.load(ledger)))[0] == (
         "Of 9 runs 1 not finished, 3 not begun; see what is not whole, below."
     )
+
+
+def test_who_was_told_an_oracle_is_branded_and_what_else_it_could_have_been_told_is_a_row(ledger):
+    for cell in sorted((ledger / CELLS).iterdir()):
+        facts = json.loads((cell / "cell.json").read_text())
+        if facts["name"] == "lora" and facts["status"] == "finished":
+            path = next(cell.rglob("test.json"))
+            test = json.loads(path.read_text())
+            ua = test["metrics"]["test/ua"]
+            told = {"oracles": ["the model is told the true gender"]}
+            told["conditions"] = {"gender": {}, "otherwise": {"gender unknown": {"ua": ua - 0.05}}}
+            path.write_text(json.dumps(test | told))
+    found = find(Comparison.load(ledger))
+    assert "lora: the model is told the true gender." in warnings(found)
+    assert "the model is told the true gender" in found.rows["lora"]["marks"]
+    assert "the model is told the true gender" not in found.rows["vanilla"]["marks"]
+    first, second = tables.otherwise(found).rows
+    assert (first[0], first[2]) == ("lora, as tested", MISSING)
+    assert second[0] == "lora, gender unknown"
+    assert second[2] == "\N{MINUS SIGN}5.0"
+    assert float(first[1]) - float(second[1]) == pytest.approx(5, abs=0.11)
+    said = document(found, [])
+    assert "| lora, gender unknown |" in said
+    assert html.page(found, {}).count("lora, gender unknown") == 1

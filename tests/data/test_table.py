@@ -108,6 +108,13 @@ def test_genders_are_female_male_or_unknown(word, gender):
     assert completed(gender=[word])["gender"].tolist() == [gender]
 
 
+def test_a_word_that_means_no_gender_is_refused():
+    with pytest.raises(
+        ValueError, match=r"utterance 'u0' of Made has the gender 'Frau': expected one of f, fem"
+    ):
+        completed(gender=["Frau"])
+
+
 # Refusals ---------------------------------------------------------------------------------------------------
 
 

@@ -213,6 +213,12 @@ FACTORISED = {
     "class_path": "ser_strategies.parts.pooling.FactorisedAttentionPooling",
     "init_args": {"heads": 2, "compression": 8},
 }
+# Both conditions, of which all is told, so that each of their weights has something to learn from.
+TOLD: dict[str, Any] = {
+    "conditions": ("gender", "text"),
+    "conditions_withheld": 0.0,
+    "text_encoder": "random:bert-tiny",
+}
 # The same strategies with other options, for the tests in which options matter.
 VARIANTS: list[tuple[type, Row]] = [
     (VanillaFineTuning, Row(lambda c: cnn(c) + above_cnn(c), AFTER_CNN, True, {"train_cnn": True})),
@@ -262,6 +268,36 @@ VARIANTS: list[tuple[type, Row]] = [
                 "pool.score.weight": 2 * 8,
             },
             head=lambda c: 16 * CLASSES + CLASSES,
+        ),
+    ),
+    (
+        PartialFineTuning,
+        Row(
+            lambda c: top(c, 1),
+            BLOCKS - 1,
+            options={"top_blocks": 1, "gender_size": 5, "text_size": 7, **TOLD},
+            beside={
+                "conditioning.gender.weight": 3 * 5,
+                "conditioning.gender_head.weight": 2 * 64,
+                "conditioning.gender_head.bias": 2,
+                "conditioning.project.weight": 64 * 7,
+                "conditioning.project.bias": 7,
+                "conditioning.no_text": 7,
+            },
+            head=lambda c: (c.hidden_size + 5 + 7) * CLASSES + CLASSES,
+        ),
+    ),
+    (
+        CachedFineTuning,
+        Row(
+            lambda c: top(c, 1),
+            BLOCKS - 1,
+            options={"top_blocks": 1, "gender_enters": "film", **TOLD, "conditions": ("gender",)},
+            beside={
+                "conditioning.gender.weight": 3 * 2 * 64,
+                "conditioning.gender_head.weight": 2 * 64,
+                "conditioning.gender_head.bias": 2,
+            },
         ),
     ),
 ]
@@ -425,6 +461,8 @@ def batch(*samples: int, seed: int = 0, **fields: Any) -> Batch:
         lengths=torch.tensor(samples),
         ids=tuple(f"u{seed}{number}" for number in range(len(samples))),
         labels=torch.arange(len(samples)) % CLASSES,
+        genders=tuple(("female", "unknown", "male")[number % 3] for number in range(len(samples))),
+        texts=tuple(("said", "")[number % 2] for number in range(len(samples))),
     )
     return made._replace(**fields)
 
@@ -465,12 +503,18 @@ class Listed(Corpus):
     def table(self) -> pd.DataFrame:
         """The clips of all batches, in their order."""
         rows = [
-            {"id": f"{split}/{number}/{row}", "split": split, "seconds": length / 16_000}
+            {
+                "id": f"{split}/{number}/{row}",
+                "split": split,
+                "seconds": length / 16_000,
+                "gender": made.genders and made.genders[row],
+                "text": made.texts and made.texts[row],
+            }
             for split, batches in self.batches.items()
             for number, made in enumerate(batches)
             for row, length in enumerate(made.lengths.tolist())
         ]
-        return pd.DataFrame(rows, columns=["id", "split", "seconds"])
+        return pd.DataFrame(rows, columns=["id", "split", "seconds", "gender", "text"])
 
     def waveform(self, utterance: Mapping[str, Any]) -> Any:
         """A clip without its padding."""

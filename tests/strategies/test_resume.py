@@ -41,14 +41,19 @@ CHANCE = {
     "mask_time_length": 4,
     "mask_channel_probability": 0.2,
     "mask_channel_length": 8,
+    "conditions": ("gender", "text"),
+    "conditions_withheld": 0.5,
+    "text_encoder": "random:bert-tiny",
 }
+# What only those have that predict emotion.
+OF_RECOGNIZERS = ("head_dropout", "conditions", "conditions_withheld", "text_encoder")
 
 
 def chance_of(strategy: type) -> dict[str, Any]:
     """As much of `CHANCE` as a strategy has."""
     if issubclass(strategy, Recognizer):
         return CHANCE
-    return {name: value for name, value in CHANCE.items() if name != "head_dropout"} | {"mixing": 0.5}
+    return {name: value for name, value in CHANCE.items() if name not in OF_RECOGNIZERS} | {"mixing": 0.5}
 
 
 class Steps(Callback):

@@ -96,6 +96,8 @@ def _sections(findings: Findings, figures: Mapping[str, str]) -> Iterator[Sectio
         text += _folded("Calibration in numbers", tables.calibration(findings))
     yield "classes", "Classes and confidence", text
     yield "groups", "Scores by group", _groups(findings, figures.get("speakers", ""))
+    if findings.otherwise:
+        yield "conditions", "Conditions", table_of(tables.otherwise(findings))
     text = figures.get("times", "") + _folded("All costs in numbers", *tables.costs(findings))
     yield "costs", "Costs", text + _hint("costs", findings)
     terms = "".join(f"<dt>{escape(name)}</dt><dd>{escape(said)}</dd>" for name, said in protocol(findings))

@@ -42,6 +42,9 @@ def _lines(findings: Findings, pictures: list[str]) -> Iterator[str]:
         for part in parts:
             yield from _table(part)
         yield from _picture("speakers", "", findings, pictures)
+    if findings.otherwise:
+        yield "## Conditions\n"
+        yield from _table(tables.otherwise(findings))
     yield "## Costs\n"
     yield from _picture("times", "", findings, pictures)
     for part in tables.costs(findings):

@@ -18,7 +18,7 @@ from ser_strategies.common.quantities import (
     quantity,
     rate,
 )
-from ser_strategies.comparison.findings import Findings
+from ser_strategies.comparison.findings import AS_TESTED, Findings
 from ser_strategies.comparison.stats.differences import Difference
 from ser_strategies.comparison.stats.groups import Gap, Groups
 from ser_strategies.comparison.stats.intervals import Interval
@@ -194,6 +194,19 @@ def groups(findings: Findings, by: str) -> TextTable:
         (f"{words.short} by {by}", *heads, "gap", "p (all alike)"),
         tuple(rows),
         (*_small(found.values()), *_notes(rows)),
+    )
+
+
+def otherwise(findings: Findings) -> TextTable:
+    """The same models told otherwise at test, such as without a condition: their score, and its change."""
+    words = findings.words
+    rows = []
+    for name, scores in findings.otherwise.items():
+        for row, score in scores.items():
+            change = MISSING if row == AS_TESTED else words.change(score - scores[AS_TESTED])
+            rows.append((f"{name}, {row}", words.text(score), change))
+    return TextTable(
+        (f"told at test ({words.short} {words.unit})".replace(" )", ")"), "mean", "change"), tuple(rows)
     )
 
 

@@ -26,6 +26,7 @@ def warnings(findings: Findings) -> list[str]:
     """What must be known before the verdict is believed."""
     said = [f"Not alike in {each}." for each in findings.unfair]
     said += [f"{_upper(brand)}." for brand in _brands(findings)]
+    said += _oracles(findings)
     said += [
         f"{name}: {row['encoder']}."
         for name, row in findings.rows.items()
@@ -37,6 +38,16 @@ def warnings(findings: Findings) -> list[str]:
         said.append(f"Not in this table, since they differ in more than their strategy: {names}.")
     said += [f"Left out: {each}." for each in (*findings.left_out, *_earlier(findings))]
     return said
+
+
+def _oracles(findings: Findings) -> list[str]:
+    """Who was told at test what a machine alone would not know."""
+    told: dict[str, list[str]] = {}
+    runs = findings.finished
+    for name, oracles in zip(runs["name"], runs["oracles"], strict=True) if "oracles" in runs else ():
+        for oracle in oracles if isinstance(oracles, tuple) else ():
+            told.setdefault(oracle, []).append(name)
+    return [f"{_listed(dict.fromkeys(names))}: {oracle}." for oracle, names in told.items()]
 
 
 def _earlier(findings: Findings) -> list[str]:

@@ -115,6 +115,7 @@ def facts(findings: Findings) -> dict[str, Any]:
             for name, c in findings.calibration.items()
         },
         "groups": findings.groups,
+        "told_otherwise": findings.otherwise,
         "seconds": findings.times,
         "protocol": dict(protocol(findings)),
         "not_comparable": [each.table.reset_index().to_dict("records") for each in findings.others],
