@@ -1,1 +1,1 @@
-"""How the encoder `starter` was made, and what it is worth: corpus.py → train.py → export.py → worth.py."""
+"""How the encoder `starter` was made (corpus.py → train.py → export.py), and what it is worth (worth.py)."""

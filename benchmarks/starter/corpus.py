@@ -227,11 +227,15 @@ def main() -> None:
     rows = [row for batch in batches for row in batch]
     with (chosen.out / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
         # Of fifty clips one validates; one more is a test split, which nothing reads.
-        writer = csv.DictWriter(file, ["path", "label", "engine", "voice", "seconds", "split"])
+        writer = csv.DictWriter(
+            file, ["path", "label", "engine", "voice", "seconds", "split", *Manner._fields]
+        )
         writer.writeheader()
         for index, row in enumerate(rows):
             split = {0: "val", 25: "test"}.get(index % 50, "train")
-            writer.writerow(row | {"label": row["engine"], "split": split})
+            said = order(chosen.seed, int(Path(str(row["path"])).stem)).manner
+            told = {name: round(value, 4) for name, value in said._asdict().items()}
+            writer.writerow(row | {"label": row["engine"], "split": split} | told)
     hours = sum(float(str(row["seconds"])) for row in rows) / 3600
     print(f"{len(rows):,} clips, {hours:.2f} hours, {len({row['voice'] for row in rows})} voices")
 

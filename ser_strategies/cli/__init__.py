@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "compare:run",
     ),
     "export": ("write the encoder of a checkpoint as a folder for transformers", "export:run"),
+    "card": ("print what the encoder `starter` is, what it heard, and what it is not", "card:run"),
     "examples": ("copy the examples of the documentation into a new folder", "examples:run"),
 }
 # These do some of their work without torch, and ask for it where they need it.

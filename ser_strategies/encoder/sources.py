@@ -1,4 +1,4 @@
-"""Sources of encoders: the hub, a local folder, a checkpoint of an earlier stage, or chance."""
+"""Sources of encoders: the hub, a local folder, a checkpoint of an earlier stage, this package, or chance."""
 
 import pickle
 import zipfile
@@ -33,6 +33,7 @@ from ser_strategies.encoder.published import (
     read_settings,
     weight_files,
 )
+from ser_strategies.encoder.starter import STARTER, starter_folder
 
 SEED_OF_RANDOM_WEIGHTS = 0
 PREFIX = "encoder.model."
@@ -63,10 +64,15 @@ class LoadedEncoder(NamedTuple):
 
 
 def load_encoder(source: str, revision: str | None = None) -> LoadedEncoder:
-    """The encoder of a hub id, a folder in transformers' format, a `.ckpt` or `random:<size>`."""
+    """The encoder of a hub id, a folder in transformers' format, a `.ckpt`, `starter` or `random:<size>`."""
     if not source:
-        msg = "encoder is empty: expected a hub id, a folder, a .ckpt file or random:<size>."
+        msg = "encoder is empty: expected a hub id, a folder, a .ckpt file, starter or random:<size>."
         raise ValueError(msg)
+    if source == STARTER:
+        if revision is not None:
+            msg = f"{STARTER} comes with this package and has no revisions: leave out revision {revision!r}."
+            raise ValueError(msg)
+        return _from_folder(STARTER, starter_folder(), None)
     if source.startswith("random:"):
         return _draw(source)
     path = Path(source).expanduser()
@@ -85,7 +91,10 @@ def _draw(source: str) -> LoadedEncoder:
 
 
 def _from_transformers(source: str, revision: str | None) -> LoadedEncoder:
-    folder, commit = published(source, revision)
+    return _from_folder(source, *published(source, revision))
+
+
+def _from_folder(source: str, folder: Path, commit: str | None) -> LoadedEncoder:
     if not (folder / CONFIG).is_file():
         msg = f"{folder} holds no encoder: expected {CONFIG} and model.safetensors in it."
         raise FileNotFoundError(msg)
@@ -287,7 +296,7 @@ PARTS = ("quantizer.", "project_q.", "project_hid.")
 
 def load_quantiser(source: str, revision: str | None = None) -> dict[str, Tensor]:
     """Weights of the quantiser and both projections by name; empty where the source has none."""
-    if source.startswith("random:"):
+    if source == STARTER or source.startswith("random:"):
         return {}
     path = Path(source).expanduser()
     if path.suffix == ".ckpt":
