@@ -227,9 +227,8 @@ def main() -> None:
     rows = [row for batch in batches for row in batch]
     with (chosen.out / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
         # Of fifty clips one validates; one more is a test split, which nothing reads.
-        writer = csv.DictWriter(
-            file, ["path", "label", "engine", "voice", "seconds", "split", *Manner._fields]
-        )
+        columns = ["path", "label", "engine", "voice", "seconds", "split", *Manner._fields]
+        writer = csv.DictWriter(file, columns)
         writer.writeheader()
         for index, row in enumerate(rows):
             split = {0: "val", 25: "test"}.get(index % 50, "train")

@@ -5,6 +5,7 @@ python -m benchmarks.starter.export runs/starter/2-manner/best.ckpt --corpus run
 
 import argparse
 import csv
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -35,7 +36,7 @@ WORDS: dict[str, Any] = {
 }
 
 
-def facts(encoder: Encoder, corpus: Path) -> dict[str, Any]:
+def facts(encoder: Encoder, weights: Path, corpus: Path) -> dict[str, Any]:
     """What the card says that can be looked up in the weights and in the corpus."""
     with (corpus / "manifest.csv").open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
@@ -46,6 +47,7 @@ def facts(encoder: Encoder, corpus: Path) -> dict[str, Any]:
         "parameters": sum(weight.numel() for weight in encoder.model.parameters()),
         "frames_per_second": 16_000 / math.prod(encoder.strides),
         "fingerprint": encoder.identity.fingerprint,
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "hours_heard": round(sum(seconds.values()) / 3600, 2),
         "hours_by_synthesiser": {name: round(value / 3600, 2) for name, value in seconds.items()},
         "clips": len(rows),
@@ -63,13 +65,15 @@ def main() -> None:
     encoder = Encoder(str(chosen.checkpoint))
     chosen.out.mkdir(parents=True, exist_ok=True)
     half = {name: weight.half().contiguous() for name, weight in encoder.model.state_dict().items()}
-    save_file(half, chosen.out / "model.safetensors", metadata={"format": "pt"})
+    weights = chosen.out / "model.safetensors"
+    save_file(half, weights, metadata={"format": "pt"})
+    weights.chmod(0o644)
     config = json.loads(encoder.model.config.to_json_string(use_diff=True)) | {"dtype": "float16"}
     write_json(chosen.out / "config.json", config)
     settings = {"do_normalize": encoder.identity.normalise, "sampling_rate": 16_000}
     write_json(chosen.out / "preprocessor_config.json", settings)
     # Of the weights as they were rounded.
-    write_json(chosen.out / CARD, {**WORDS, **facts(Encoder(str(chosen.out)), chosen.corpus)})
+    write_json(chosen.out / CARD, {**WORDS, **facts(Encoder(str(chosen.out)), weights, chosen.corpus)})
 
 
 if __name__ == "__main__":

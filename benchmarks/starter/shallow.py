@@ -64,7 +64,7 @@ def _sounds(rows: pd.DataFrame, corpus: Manifest) -> Iterable[torch.Tensor]:
 
 def classifiers(kind: str) -> list[Pipeline]:
     """What is tried on the validation speakers."""
-    if kind == "mfcc":
+    if kind.startswith("MFCC"):
         return [make_pipeline(StandardScaler(), SVC(C=margin, class_weight="balanced")) for margin in MARGINS]
     return [
         make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=300, class_weight="balanced"))

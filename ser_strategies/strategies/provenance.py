@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
+from ser_strategies.encoder.starter import STARTER
 
 
 def origins_of(checkpoint: str | Path) -> list[dict[str, Any]]:
@@ -19,7 +20,7 @@ def origins_of(checkpoint: str | Path) -> list[dict[str, Any]]:
 
 def check_teacher(teacher: str) -> None:
     """Refuses a teacher that never learned emotion, as far as can be known."""
-    learned = bool(teacher) and not teacher.startswith("random:")
+    learned = bool(teacher) and teacher != STARTER and not teacher.startswith("random:")
     if teacher.endswith(".ckpt"):
         learned = "labels" in read_checkpoint(teacher)[RECORD]
     if not learned:
