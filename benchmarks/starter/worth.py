@@ -136,3 +136,7 @@ def tuned(prefix: str, folder: Path) -> list[Aligned]:
         )
         for name, rows in finished.groupby("name")
     ]
+
+
+if __name__ == "__main__":
+    main()

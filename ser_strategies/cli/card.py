@@ -1,6 +1,11 @@
 """`card`: what the encoder that comes with the package is, what it heard, and what it is not."""
 
+from pathlib import Path
+
 from ser_strategies.common.errors import PROGRAM, CommandParser
+
+# By its path: the encoder's room imports transformers, which takes seconds.
+CARD = Path(__file__).parents[1] / "encoder" / "starter" / "card.json"
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -14,7 +19,4 @@ def run(command: str, arguments: list[str]) -> None:
         prog=f"{PROGRAM} {command}", description="Print the card of the encoder `starter`, as JSON."
     )
     parser.parse_args(arguments)
-    # The encoder's room imports transformers, which takes seconds: only once there is something to print.
-    from ser_strategies.encoder.starter import CARD, starter_folder
-
-    print((starter_folder() / CARD).read_text(encoding="utf-8"), end="")
+    print(CARD.read_text(encoding="utf-8"), end="")

@@ -55,7 +55,7 @@ class Encoder(nn.Module):
     `encoder(x)` at every cut k: -1 lies after the CNN, 0 below the first block, n above the last one.
 
     Args:
-        source: A hub id, a local folder in transformers' format, a `.ckpt` of an earlier stage, or
+        source: A hub id, a local folder in transformers' format, a `.ckpt` of an earlier stage, `starter`, or
             `random:<size>`.
         revision: Branch, tag or commit of a hub id.
         max_seconds: Longer clips are cut to this; None takes them whole.

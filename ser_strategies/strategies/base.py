@@ -53,7 +53,7 @@ class Strategy(Checkpointed):
     """An encoder, what trains it, and a checkpoint of what trained.
 
     Args:
-        encoder: Where to start: a hub id, a folder, a checkpoint of an earlier stage, or `random:<size>`.
+        encoder: Where to start: a hub id, a folder, an earlier checkpoint, `starter` or `random:<size>`.
         revision: Branch, tag or commit of a hub id.
         max_seconds: Longer clips are cut to this, and counted; null takes them whole.
         encoder_dropout: Replaces every dropout rate of the encoder's checkpoint; null keeps them.

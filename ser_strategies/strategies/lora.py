@@ -14,7 +14,7 @@ class LoRAFineTuning(Recognizer):
     Hu et al., LoRA: low-rank adaptation of large language models (2022), through peft.
 
     Args:
-        encoder: Where to start: a hub id, a folder, a checkpoint of an earlier stage, or `random:<size>`.
+        encoder: Where to start: a hub id, a folder, an earlier checkpoint, `starter` or `random:<size>`.
         rank: Rank of each update.
         alpha: Strength: updates are scaled by alpha / rank.
         lora_dropout: Dropout on the input of the updates.

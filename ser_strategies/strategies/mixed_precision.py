@@ -18,7 +18,7 @@ class MixedPrecisionFineTuning(Recognizer):
     precision than the one it declares, since it would then not be what it says.
 
     Args:
-        encoder: Where to start: a hub id, a folder, a checkpoint of an earlier stage, or `random:<size>`.
+        encoder: Where to start: a hub id, a folder, an earlier checkpoint, `starter` or `random:<size>`.
         top_blocks: Transformer blocks to train, counted from the output; 0 trains the head alone.
         precision: Number format of the trainer: bfloat16 or float16 where safe, float32 elsewhere.
     """

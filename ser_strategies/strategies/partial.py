@@ -15,7 +15,7 @@ class PartialFineTuning(Recognizer):
     the age of transformers (2025).
 
     Args:
-        encoder: Where to start: a hub id, a folder, a checkpoint of an earlier stage, or `random:<size>`.
+        encoder: Where to start: a hub id, a folder, an earlier checkpoint, `starter` or `random:<size>`.
         top_blocks: Transformer blocks to train, counted from the output; 0 trains the head alone.
     """
 

@@ -63,7 +63,7 @@ class Pretraining(Strategy):
     on held-out speech is that of the same frames in every epoch, whatever else is in a batch.
 
     Args:
-        encoder: Where to start: a hub id, a folder, a checkpoint of an earlier stage, or `random:<size>`.
+        encoder: Where to start: a hub id, a folder, an earlier checkpoint, `starter` or `random:<size>`.
         train_cnn: Train the convolutions too.
         mixing: Chance of a training utterance to have a piece of another one laid under it.
         mask_time_probability: About the fraction of frames masked, before overlaps: transformers' meaning.

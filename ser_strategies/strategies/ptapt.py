@@ -22,7 +22,7 @@ class PTAPT(Pretraining):
     Chen and Rudnicky, Exploring Wav2vec 2.0 fine-tuning for improved speech emotion recognition (2023).
 
     Args:
-        encoder: Where to start: a hub id, a folder, a checkpoint of an earlier stage, or `random:<size>`.
+        encoder: Where to start: a hub id, a folder, an earlier checkpoint, `starter` or `random:<size>`.
         teacher: Checkpoint of the teacher, such as runs/ptapt/1-teacher/best.ckpt.
         teacher_layer: Block of the teacher whose outputs are clustered, counted from 1; null takes the last.
         clusters: Units in each clustering.

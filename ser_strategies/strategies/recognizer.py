@@ -49,7 +49,7 @@ class Recognizer(Conditioned):
     """Frames of the encoder, pooled over each utterance, to classes, dimensions or both.
 
     Args:
-        encoder: Where to start: a hub id, a folder, a checkpoint of an earlier stage, or `random:<size>`.
+        encoder: Where to start: a hub id, a folder, an earlier checkpoint, `starter` or `random:<size>`.
         objective: What is predicted: classes, dimensions (activation, valence, ...) or both; or the import
             path of your own, as for all parts below.
         num_classes: Number of classes; follows from `labels` where those are given.

@@ -27,7 +27,7 @@ class TAPT(Pretraining):
     Chen and Rudnicky, Exploring Wav2vec 2.0 fine-tuning for improved speech emotion recognition (2023).
 
     Args:
-        encoder: Where to start: a hub id, a folder, a checkpoint of an earlier stage, or `random:<size>`.
+        encoder: Where to start: a hub id, a folder, an earlier checkpoint, `starter` or `random:<size>`.
         objective: What is learnt; "own" is contrastive for wav2vec2 and units for WavLM and HuBERT;
             "spectrum" is for encoders that know nothing yet: mel bands and pitch of every frame.
         seen_weight: Weight of the frames that are not masked where the spectrum is learnt.

@@ -14,7 +14,7 @@ class VanillaFineTuning(Recognizer):
     Chen and Rudnicky, Exploring Wav2vec 2.0 fine-tuning for improved speech emotion recognition (2023).
 
     Args:
-        encoder: Where to start: a hub id, a folder, a checkpoint of an earlier stage, or `random:<size>`.
+        encoder: Where to start: a hub id, a folder, an earlier checkpoint, `starter` or `random:<size>`.
         train_cnn: Train the convolutions too.
         freeze_projection: Freeze the projection after the convolutions too, as the authors' code does.
     """

@@ -24,7 +24,7 @@ class Vesper(Pretraining):
     Chen et al., Vesper: A compact and effective pretrained model for speech emotion recognition (2023).
 
     Args:
-        encoder: The teacher: a hub id, a folder, a checkpoint of an earlier stage, or `random:<size>`.
+        encoder: The teacher: a hub id, a folder, an earlier checkpoint, `starter` or `random:<size>`.
         blocks: Blocks of the student; null takes as many as `block_selection` lists, or half the teacher's.
         block_selection: Where they come from: "uniform-extract", at even distances; "uniform-average",
             means of neighbours; "random", nowhere; a list of blocks from 0, such as [0,5,11,17]; or ranges to
