@@ -3,10 +3,12 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from ser_strategies.cli.run import add_folds_and_seeds, chosen_seeds
 from ser_strategies.common.compatibility import check_torch
 from ser_strategies.common.errors import PROGRAM, CommandParser, MistypedError
+from ser_strategies.ensembles.weighing_rules import By, WeighingRule, wanted_ensembles
 from ser_strategies.runs.arguments import (
     BUDGETS,
     GROUPS,
@@ -40,13 +42,17 @@ examples:
   {PROGRAM} compare examples/lora.yaml examples/tapt/ --data IEMOCAP --data.root ~/IEMOCAP --folds all
   {PROGRAM} compare --strategies vanilla cached --data CREMAD --data.root ~/CREMA-D \\
       --model.encoder facebook/wav2vec2-base --folds 1..5 --seeds 5 --epochs 20 --out runs/crema
-  {PROGRAM} compare --report runs/crema"""
+  {PROGRAM} compare --report runs/crema
+  {PROGRAM} compare --report runs/crema --ensembles 'best of all: all'"""
 # What the engine takes as it is.
 PASSED = (
     *("jobs", "patience", "deadline", "keep_checkpoints", "retry", "dry_run"),
     *("score", "cost", "baseline", "margin", "allow_unfair", "public"),
 )
-OF_REPORT = ("report", "public", "score", "cost", "baseline", "margin", "allow_unfair")
+OF_REPORT = (
+    *("report", "public", "score", "cost", "baseline", "margin", "allow_unfair"),
+    *("ensembles", "ensemble_by", "ensemble_class_wise"),
+)
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -54,9 +60,13 @@ def run(command: str, arguments: list[str]) -> None:
     report, asked = parse(command, arguments)
     # A report needs neither torch nor Lightning, which take seconds and much memory to import.
     if report:
-        from ser_strategies.runs.reporting import write_report
+        from ser_strategies.runs.reporting import refresh, write_report
 
+        lost = refresh(asked, verbose=True)
         write_report(asked, verbose=True)
+        if lost:
+            msg = f"no ensemble {lost[0]}"
+            raise ValueError(msg)
         return
     print(f"planning the comparison in {asked.out} (loading torch takes some seconds) ...", flush=True)
     check_torch()
@@ -89,6 +99,9 @@ def parse(command: str, words: Sequence[str]) -> tuple[bool, CompareArguments]:
         seeds=chosen_seeds(options) or (0, 1, 2),
         budget=budgets[0] if budgets else None,
         options=options_of_fit,
+        ensembles=wanted_ensembles(
+            options.ensembles or (), WeighingRule(options.ensemble_by, options.ensemble_class_wise)
+        ),
         **{name: getattr(options, name) for name in PASSED},
     )
 
@@ -159,6 +172,18 @@ def _parser(command: str) -> CommandParser:
         default="fit_seconds",
         help="the cost in the first picture, such as inference_bytes (default: fit_seconds)",
     )
+    add(
+        "--ensembles",
+        nargs="+",
+        metavar='"NAME: MEMBER, ..."',
+        help='rows made of others, from the ledger, as in "both: lora, partial" "best of all: all"',
+    )
+    add(
+        "--ensemble_by",
+        choices=get_args(By),
+        help="what their weights are the best by, on validation (default: log_loss; of dimensions ccc)",
+    )
+    add("--ensemble_class_wise", action="store_true", help="weigh members for each class or dimension alone")
     add("--baseline", metavar="NAME", help="compare all with this one, not every pair")
     add("--margin", type=float, default=2.0, help="points that what is as good may be worse (default: 2)")
     add(

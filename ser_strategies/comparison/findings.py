@@ -15,6 +15,7 @@ from ser_strategies.common.errors import counted
 from ser_strategies.common.quantities import ScoreWords
 from ser_strategies.comparison import fairness
 from ser_strategies.comparison.compared_runs import ComparedRuns, score_of
+from ser_strategies.comparison.ensemble_findings import EnsembleFinding, ensembles_of
 from ser_strategies.comparison.ledger import Ledger, LedgerProblem
 from ser_strategies.comparison.ledger_cell import number
 from ser_strategies.comparison.stats.aligned import Aligned
@@ -96,6 +97,7 @@ class Findings:
     # By strategy: the configuration of each stage of its first run.
     configurations: Mapping[str, Sequence[Mapping[str, Any]]]
     environment: Mapping[str, Any]
+    ensembles: Mapping[str, EnsembleFinding]  # those of the rows that are made of others, the best first
     encoder: Mapping[str, Any]  # the encoder that was tested first: its source, revision and family
     cost: str = FRONTS[0]  # of the first picture
     others: tuple[OtherTable, ...] = ()  # strategies that may not stand in this table, group by group
@@ -153,7 +155,8 @@ def find(whole: ComparedRuns, fronts: Collection[str] = FRONTS, cost: str = FRON
     labels = next((each.labels for each in aligned.values() if each.labels), ())
     of_classes = {name: each for name, each in aligned.items() if each.labels}
     finished = int((whole.runs["status"] == "finished").sum())
-    first = chosen.finished["hash"].iloc[0]
+    trained = chosen.finished[chosen.finished["ensemble"].isna()]
+    first = (trained if len(trained) else chosen.finished)["hash"].iloc[0]
     return Findings(
         ledger=whole.ledger,
         runs=whole.runs,
@@ -178,6 +181,7 @@ def find(whole: ComparedRuns, fronts: Collection[str] = FRONTS, cost: str = FRON
         data=_data(chosen),
         configurations=_configurations(chosen, names),
         environment=whole.ledger.environment(first),
+        ensembles=ensembles_of(chosen, names),
         encoder=whole.ledger.encoder(first),
         cost=cost,
         others=tuple(OtherTable(each.names, each.score, each.table()) for each in others),

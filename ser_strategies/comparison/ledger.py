@@ -23,6 +23,8 @@ from ser_strategies.common.files import CHECKSUMS, write_json
 from ser_strategies.comparison.checksums import write_checksums
 from ser_strategies.comparison.ledger_cell import (
     CELL,
+    ENSEMBLE,
+    OF_ENSEMBLE,
     PREDICTIONS,
     REQUIRED,
     RESULTS,
@@ -42,7 +44,7 @@ CELLS = "cells"
 DO_THIS = "give the folder that `ser-strategies compare --out` named"
 # Columns there are even if no run has finished, so that nobody has to ask.
 COLUMNS = (
-    *("hash", "name", "strategy", "fold", "seed", "status", "error", "mode", "seconds", "stages"),
+    *("hash", "name", "strategy", "fold", "seed", "status", "error", "mode", "seconds", "stages", "ensemble"),
     *("task", "digest", "label_set", "labels", "dimensions", "encoder_source", "encoder_fingerprint"),
     *("monitor", "hardware", "precision", "memory_kind", "val/best"),
 )
@@ -100,16 +102,18 @@ class Ledger:
                 problems.append(LedgerProblem(cell.name, f"unreadable: {error}"))
         return cls(folder, facts, _table(rows), tuple(problems), earlier)
 
-    def predictions(self, run: str, columns: Collection[str] | None = None) -> pd.DataFrame:
+    def predictions(
+        self, run: str, columns: Collection[str] | None = None, *, file: str = PREDICTIONS
+    ) -> pd.DataFrame:
         """A finished run's predictions for its test split; `columns` that the file lacks are left out.
 
-        ValueError if the file cannot be read.
+        Or those of another `file` in the folder of its last stage. ValueError if it cannot be read.
         """
-        path = _predictions_path(self.folder / CELLS / run)
+        path = self.last_stage(run) / file
         try:
-            with pq.ParquetFile(path) as file:
-                wanted = None if columns is None else [c for c in file.schema_arrow.names if c in columns]
-                frame: pd.DataFrame = file.read(columns=wanted, use_threads=False).to_pandas()
+            with pq.ParquetFile(path) as table:
+                wanted = None if columns is None else [c for c in table.schema_arrow.names if c in columns]
+                frame: pd.DataFrame = table.read(columns=wanted, use_threads=False).to_pandas()
         except (OSError, pa.ArrowException) as error:
             msg = f"{path.name} of {run} cannot be read ({_first_line(error)})"
             raise ValueError(msg) from error
@@ -131,6 +135,14 @@ class Ledger:
         offset = math.fsum(map(number, [*(costs.get("fit_seconds") for costs in before), *waits]))
         facts = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
         return [row | {"seconds": number(row.get("seconds")) + offset} for row in facts]
+
+    def last_stage(self, run: str) -> Path:
+        """The folder of the stage that is tested."""
+        return self._stages(run).last
+
+    def ensemble(self, run: str) -> dict[str, Any]:
+        """What a run that is an ensemble says of its members, and of what it gains."""
+        return read_json(self.last_stage(run) / ENSEMBLE)
 
     def data(self, run: str) -> dict[str, Any]:
         """Facts of the data that a finished run was tested on: protocol in words, sizes, brands."""
@@ -211,7 +223,7 @@ def seal_cell(folder: Path) -> None:
     """Writes down the checksums of a run that is finished, so that a change of its files shows."""
     stages = stages_of(folder, read_json(folder / CELL)).folders
     names = [(stage / name).relative_to(folder).as_posix() for stage in stages for name in RESULTS]
-    write_checksums(folder, [CELL, *names])
+    write_checksums(folder, [CELL, *names, *OF_ENSEMBLE])
 
 
 def _cells(folder: Path) -> list[Path]:

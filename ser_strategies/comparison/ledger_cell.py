@@ -18,8 +18,12 @@ CELL = "cell.json"
 PREDICTIONS = "test.parquet"
 # What the chosen epoch said of the validation split; a run of an earlier version has kept none.
 VALIDATED = "val.parquet"
+# Of a run that is an ensemble of others: its members and their weights, and what it is to be judged by.
+ENSEMBLE = "ensemble.json"
+BASELINES = tuple(f"baselines/{name}.parquet" for name in ("mean", "vote", "single"))
 # What a report is made of, in the folder of each stage.
 RESULTS = ("config.yaml", "environment.json", "fit.json", "costs.json", "test.json", PREDICTIONS, VALIDATED)
+OF_ENSEMBLE = (ENSEMBLE, *BASELINES)
 STATUSES = ("running", "finished", "failed")
 REQUIRED = ("name", "strategy", "fold", "seed", "status")
 # A chain costs what its stages cost together; what it needs at once is what its greediest stage needs. Of
@@ -113,6 +117,7 @@ def read_cell(folder: Path) -> dict[str, Any]:
         "error": facts.get("error"),
         "mode": facts.get("mode"),
         "seconds": number(facts.get("seconds")),
+        "ensemble": _weights(facts.get("ensemble")),
     }
     for name in ("fold", "seed"):
         if not (row[name] is None or type(row[name]) is int):
@@ -129,6 +134,16 @@ def read_cell(folder: Path) -> dict[str, Any]:
     row |= {"hardware": _hardware(stages, costs), "precision": _shared(costs, "precision")}
     row["memory_kind"] = _shared(costs, "memory_kind")
     return row | _results(stages)
+
+
+def _weights(told: Any) -> dict[str, float] | None:
+    """The weight of each member of an ensemble; None for a strategy."""
+    if told is None:
+        return None
+    if not isinstance(told, dict) or not told:
+        msg = f"{CELL} has the ensemble {told!r} where a weight of each member was expected"
+        raise ValueError(msg)
+    return {str(name): number(weight) for name, weight in told.items()}
 
 
 def stages_of(folder: Path, facts: Mapping[str, Any]) -> Stages:

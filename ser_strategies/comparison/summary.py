@@ -16,6 +16,7 @@ from ser_strategies.comparison.stats.scores import Score
 FIT, CACHE = "cost/fit_seconds", "cost/cache_build_seconds"
 FULL = "cost/fit_seconds_full"
 MANIFOLD = 10
+OF_MEMBERS = "those of its members"
 # A cache is shared where a run has spent less than this part on it of what another one has.
 SHARED = 0.5
 FACTOR = "cost/short_format_factor"
@@ -62,6 +63,7 @@ def marks_of(finished: pd.DataFrame, unlike: Sequence[fairness.Mismatch]) -> dic
         words += [encoder.text] if encoder.wrong else []
         words += _in_software(finished[finished["name"] == name])
         words += _of_teacher(finished[finished["name"] == name])
+        words += _of_members(finished[finished["name"] == name])
     return {name: tuple(words) for name, words in found.items()}
 
 
@@ -82,6 +84,16 @@ def _in_software(finished: pd.DataFrame) -> list[str]:
         f"this processor computes {word} in software (a product of matrices takes "
         f"{factor:.1f} times as long as in float32): its times say nothing of one that has the arithmetic"
     ]
+
+
+def _of_members(finished: pd.DataFrame) -> list[str]:
+    """That a row is made of others, with the weights that these have on average."""
+    told = [each for each in finished["ensemble"] if isinstance(each, dict)]
+    if not told:
+        return []
+    means = {name: math.fsum(each.get(name, 0.0) for each in told) / len(told) for name in told[0]}
+    weights = ", ".join(f"{name} {mean:.2f}" for name, mean in means.items())
+    return [f"an ensemble (weights: {weights}); trained and asked one after the other, members cost together"]
 
 
 def _of_teacher(finished: pd.DataFrame) -> list[str]:
@@ -108,6 +120,7 @@ def _row(
     marks: Sequence[str],
 ) -> dict[str, Any]:
     found, why = _scored(aligned, score)
+    is_made = bool(len(finished)) and bool(finished["ensemble"].notna().all())
     errors = runs.loc[runs["status"] == "failed", "error"].dropna()
     return {
         "name": name,
@@ -118,7 +131,7 @@ def _row(
         "seeds": int(finished["seed"].nunique()),
         "failed": int((runs["status"] == "failed").sum()),
         "validation": _median(finished["val/best"]),
-        "encoder": encoder_words(finished).text,
+        "encoder": OF_MEMBERS if is_made else encoder_words(finished).text,
         **costs_of(finished),
         "hardware": _words(finished["hardware"]),
         "precision": _words(finished["precision"]),

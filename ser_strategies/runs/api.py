@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser
 from ser_strategies.comparison.comparison import Comparison
 from ser_strategies.data.corpora import CORPORA
 from ser_strategies.data.corpus import Corpus
+from ser_strategies.ensembles.weighing_rules import By, WeighingRule, wanted_ensembles
 from ser_strategies.fit.lightning_cli import LINKED
 from ser_strategies.runs.arguments import (
     ONE,
@@ -52,6 +53,8 @@ class CompareRules(TypedDict, total=False):
     baseline: str | None
     margin: float
     allow_unfair: bool
+    ensemble_by: By | None
+    ensemble_class_wise: bool
 
 
 def compare(
@@ -66,6 +69,7 @@ def compare(
     epochs: int | None = None,
     steps: int | None = None,
     seconds: int | None = None,
+    ensembles: Mapping[str, str | Sequence[str]] | Sequence[str] = (),
     verbose: bool = False,
     **rules: Unpack[CompareRules],
 ) -> Comparison:
@@ -86,6 +90,8 @@ def compare(
         epochs: Budget of each fine-tuning, or else `steps` or `seconds`.
         steps: Optimizer steps of each fine-tuning.
         seconds: Seconds of each fine-tuning.
+        ensembles: Rows made of others, from their predictions, by name: {"both": ["lora", "partial"]}, or
+            {"best of all": "all"}; see docs/ensembles.md.
         verbose: Show progress on the terminal.
         **rules: patience (validations without a better score after which a fine-tuning stops), deadline
             (minutes after which a run has failed), jobs (runs at once, else one for each GPU, or one),
@@ -93,8 +99,9 @@ def compare(
             keep_checkpoints (of finished runs), retry (of failed runs), score (that decides, else the one
             that chooses epochs), cost (of the report's first picture, else fit_seconds), baseline (the
             strategy that all others are compared with), margin (points that a strategy may be worse and
-            still pass for as good, 2 if not given), and allow_unfair (compare strategies that differ in
-            more, and mark them).
+            still pass for as good, 2 if not given), allow_unfair (compare strategies that differ in more,
+            and mark them), and of ensembles ensemble_by (log_loss, f1_macro, ua or ccc) and
+            ensemble_class_wise (weights for each class or dimension).
     """
     for name in set(rules) - set(CompareRules.__annotations__):
         msg = f"compare() got an unexpected keyword argument {name!r}"
@@ -102,9 +109,15 @@ def compare(
     with _mistakes_as_value_errors():
         budget = _budget(epochs=epochs, steps=steps, seconds=seconds)
         options = FitOptions((*_data(data), *_options("model", model), *_options("trainer", trainer)))
+        others: dict[str, Any] = dict(rules)
+        rule = WeighingRule(others.pop("ensemble_by", None), others.pop("ensemble_class_wise", False))
         folder, places = Path(out).expanduser(), (_folds(folds), _seeds(seeds))
         asked = CompareArguments(
-            _named(strategies), folder, (), *places, budget=budget, options=options, **rules
+            *(_named(strategies), folder, (), *places),
+            budget=budget,
+            options=options,
+            ensembles=wanted_ensembles(ensembles, rule),
+            **others,
         )
         return _compared(asked, verbose=verbose)
 
@@ -113,6 +126,9 @@ def _compared(asked: CompareArguments, *, verbose: bool) -> Comparison:
     result = run_grid(asked, verbose=verbose)
     if result.comparison is None:
         msg = result.failed or f"nothing has finished yet: others are at work in {asked.out}."
+        raise ValueError(msg)
+    if result.lost:
+        msg = f"no ensemble {result.lost[0]}"
         raise ValueError(msg)
     return result.comparison
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from ser_strategies.common.errors import MistypedError, did_you_mean
 from ser_strategies.common.quantities import QUANTITIES
+from ser_strategies.ensembles.weighing_rules import WantedEnsemble
 
 # Options of `fit` begin with one of these; where a full stop stands behind another word, that is an address.
 GROUPS = ("--model", "--data", "--trainer", "--optimizer", "--lr_scheduler")
@@ -87,6 +88,7 @@ class CompareArguments:
     margin: float = 2.0  # points that a strategy may be worse and still pass for as good
     allow_unfair: bool = False  # strategies that differ in more may share a table
     executor: Executor | None = None  # where runs go; None is this machine
+    ensembles: tuple[WantedEnsemble, ...] = ()  # rows that are made of the others, from the ledger
     options: FitOptions = field(default_factory=FitOptions)
 
     def __post_init__(self) -> None:

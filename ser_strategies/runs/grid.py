@@ -16,6 +16,8 @@ from rich.console import Console
 from ser_strategies.common.errors import PROGRAM, MistypedError, counted
 from ser_strategies.comparison.comparison import Comparison
 from ser_strategies.comparison.ledger import Ledger, read_comparison, write_cell, write_comparison
+from ser_strategies.ensembles.ledger_rows import KIND as ENSEMBLE_KIND
+from ser_strategies.ensembles.weighing_rules import check_members
 from ser_strategies.fit.lightning_cli import quiet
 from ser_strategies.runs.arguments import CompareArguments
 from ser_strategies.runs.cell import FAILED, FINISHED, RUNNING, CellRules, Ended, git_state, status_of
@@ -26,7 +28,7 @@ from ser_strategies.runs.order import Done, Order, Place, attempt_at, work
 from ser_strategies.runs.plan import Cell, plan_grid
 from ser_strategies.runs.processes import ended_by_sigterm
 from ser_strategies.runs.progress import Progress
-from ser_strategies.runs.reporting import write_report
+from ser_strategies.runs.reporting import refresh, write_report
 
 # Seconds between two looks at what is running where; looking takes a twentieth of the time at most.
 BETWEEN, SHARE = 1.0, 20
@@ -39,6 +41,7 @@ class Result(NamedTuple):
 
     comparison: Comparison | None
     failed: str | None
+    lost: tuple[str, ...] = ()  # a sentence for each ensemble that could not be made
 
 
 def run_grid(asked: CompareArguments, *, verbose: bool) -> Result:
@@ -46,6 +49,7 @@ def run_grid(asked: CompareArguments, *, verbose: bool) -> Result:
     quiet()
     prints = DataPrints()
     cells = plan_grid(asked, prints)
+    _check_ensembles(asked, cells)
     console = Console(quiet=not verbose)
     tell = partial(console.out, sep="\n", highlight=False)
     tell(_announcement(asked, cells))
@@ -62,14 +66,24 @@ def run_grid(asked: CompareArguments, *, verbose: bool) -> Result:
             "when they are done."
         )
     reported = any(status_of(cell) == FINISHED for cell in cells) or _has_finished(asked.out)
+    lost = refresh(asked, verbose=verbose) if reported else ()
     comparison = write_report(asked, verbose=verbose) if reported else None
     failed = [cell for cell in cells if status_of(cell) == FAILED]
+    without = f"no ensemble {lost[0]}" if lost else None
     if not failed:
-        return Result(comparison, None)
+        return Result(comparison, without, lost)
     places = f"{'in the report and ' * reported}in {failed[0].folder / 'cell.json'}"
     runs = counted(len(cells), "run")
     sentence = f"{len(failed)} of {runs} failed; the reasons stand {places}: --retry runs them again."
-    return Result(comparison, sentence)
+    return Result(comparison, f"{sentence} There is {without}" if without else sentence, lost)
+
+
+def _check_ensembles(asked: CompareArguments, cells: Sequence[Cell]) -> None:
+    """Raises MistypedError, before anything is trained, for ensembles of what is not compared."""
+    if asked.ensembles:
+        before = (read_comparison(asked.out).get("cells") or {}).values()
+        names = [each["name"] for each in before if each.get("kind") != ENSEMBLE_KIND]
+        check_members(asked.ensembles, list(dict.fromkeys([*(cell.name for cell in cells), *names])))
 
 
 def _has_finished(out: Path) -> bool:
@@ -104,6 +118,7 @@ def write_down(asked: CompareArguments, cells: Sequence[Cell]) -> None:
             "folds": sorted({each["fold"] for each in listed.values()}, key=lambda fold: fold or 0),
             "seeds": sorted({each["seed"] for each in listed.values()}),
             "cells": listed,
+            **({"ensembles": known["ensembles"]} if "ensembles" in known else {}),
         }
         write_comparison(asked.out, facts)
 

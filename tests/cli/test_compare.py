@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
 import psutil
 import pytest
 import yaml
@@ -126,6 +127,32 @@ def test_chains_cost_what_their_stages_cost(compared):
     assert run["cost/fit_seconds"] == pytest.approx(sum(part["fit_seconds"] for part in parts))
     assert run["cost/peak_memory_bytes"] == max(part["peak_memory_bytes"] for part in parts)
     assert run["encoder_source"] == "random:wav2vec2-tiny"
+
+
+def test_an_ensemble_is_made_of_what_is_there_and_trains_nothing(copy, no_report, capsys):
+    before = times_of_cells()
+    with pytest.raises(SystemExit):  # lora has failed, as before
+        main([*copy.words, "--ensembles", "both: frozen, tapt", "best: all", "--ensemble_by", "f1_macro"])
+    said, failed = capsys.readouterr()
+    assert "4 runs, 0 to do" in said
+    assert "There is no ensemble best: no fold and seed has been finished by all of" in only_error(failed)
+    assert times_of_cells().items() >= before.items()
+    runs = Comparison.load("out").runs.set_index("name")
+    assert "best" not in runs.index
+    members = runs.loc[["frozen", "tapt"], "cost/inference_parameters"]
+    assert runs.loc["both", "cost/inference_parameters"] == members.sum()
+    val = pd.read_parquet(Path("out/cells", runs.loc["both", "hash"], "val.parquet"))
+    assert list(val["id"]) == list(Synthetic(speakers=10, utterances_per_speaker=4).split("val")["id"])
+    told = Comparison.load("out").ledger.ensemble(runs.loc["both", "hash"])
+    scores = told["val"]
+    best = max(scores[kind]["val/f1_macro"] for kind in ("single", "mean"))
+    assert scores["weighted"]["val/f1_macro"] >= best
+    # Without the option the rows stay, and are not made anew.
+    before = times_of_cells()
+    with pytest.raises(SystemExit):
+        main(list(copy.words))
+    assert times_of_cells() == before
+    assert "both" in Comparison.load("out").names
 
 
 def times_of_cells():

@@ -10,6 +10,11 @@ from ser_strategies.common.errors import counted
 from ser_strategies.common.quantities import TIMES, ScoreWords
 from ser_strategies.comparison.findings import Findings
 from ser_strategies.comparison.report import tables
+from ser_strategies.comparison.report.blends_told import (
+    ensemble_table,
+    strategies_in_words,
+    weight_table,
+)
 from ser_strategies.comparison.report.citation import REFERENCES, bibliography
 from ser_strategies.comparison.report.methods import methods, protocol, settings
 from ser_strategies.comparison.report.pictures import MORE_FRONTS, PHONE, caption, draw
@@ -60,7 +65,7 @@ def page(findings: Findings, pictures: "Mapping[str, Picture]") -> str:
 def title_of(findings: Findings) -> str:
     """What the report is called."""
     corpus = str(findings.finished["task"].iloc[0] or "").partition("/")[0]
-    return f"{_strategies(findings)} on {corpus}" if corpus else "Strategies compared"
+    return f"{strategies_in_words(findings)} on {corpus}" if corpus else "Strategies compared"
 
 
 def facts_of(findings: Findings) -> str:
@@ -68,21 +73,19 @@ def facts_of(findings: Findings) -> str:
     runs = findings.finished
     folds, seeds = max(int(runs["fold"].nunique()), 1), max(int(runs["seed"].nunique()), 1)
     parts = [
-        f"{counted(len(runs), 'run')}: {_strategies(findings)} {TIMES} {counted(folds, 'fold')} {TIMES} "
-        f"{counted(seeds, 'seed')}",
+        f"{counted(len(runs), 'run')}: {strategies_in_words(findings)} {TIMES} {counted(folds, 'fold')} "
+        f"{TIMES} {counted(seeds, 'seed')}",
         str(runs["encoder_source"].iloc[0] or ""),
         str(findings.ledger.facts.get("started") or "")[:10],
     ]
     return " · ".join(filter(None, parts))
 
 
-def _strategies(findings: Findings) -> str:
-    count = len(findings.names)
-    return f"{count} strategies" if count != 1 else "1 strategy"
-
-
 def _sections(findings: Findings, figures: Mapping[str, str]) -> Iterator[Section]:
     yield "table", "Table", _overview(findings)
+    if findings.ensembles:
+        made = table_of(ensemble_table(findings)) + table_of(weight_table(findings))
+        yield "ensembles", "Ensembles", made
     yield "costs-and-scores", "Score against other costs", _more_fronts(figures)
     yield "curves", "Score against time", figures.get("curves", "")
     pairs = tables.pairs(findings)

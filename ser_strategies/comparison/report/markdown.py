@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from ser_strategies.common.quantities import ScoreWords
 from ser_strategies.comparison.findings import Findings
 from ser_strategies.comparison.report import tables
+from ser_strategies.comparison.report.blends_told import ensemble_table, weight_table
 from ser_strategies.comparison.report.citation import REFERENCES, bibliography
 from ser_strategies.comparison.report.html import facts_of, title_of
 from ser_strategies.comparison.report.methods import methods, protocol, settings
@@ -28,6 +29,10 @@ def _lines(findings: Findings, pictures: list[str]) -> Iterator[str]:
     yield from _table(tables.overview(findings.table, findings.words))
     yield f"{caption('table', findings)}\n"
     yield from _table(tables.inference(findings.table))
+    if findings.ensembles:
+        yield "## Ensembles\n"
+        yield from _table(ensemble_table(findings))
+        yield from _table(weight_table(findings))
     yield from _picture("curves", "Score against time", findings, pictures)
     yield from _picture("differences", "Differences", findings, pictures)
     yield from _table(tables.pairs(findings))

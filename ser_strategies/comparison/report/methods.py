@@ -9,6 +9,7 @@ import pandas as pd
 from ser_strategies.common.errors import counted
 from ser_strategies.common.quantities import MISSING, known
 from ser_strategies.comparison.findings import Findings
+from ser_strategies.comparison.report.blends_told import ensemble_methods
 from ser_strategies.comparison.report.tables import TextTable
 from ser_strategies.comparison.summary import FULL
 
@@ -64,7 +65,7 @@ def protocol(findings: Findings) -> list[tuple[str, str]]:
 def methods(findings: Findings) -> str:
     """A paragraph for the methods of a paper."""
     runs, words = findings.finished, findings.words
-    names = findings.names
+    names = [name for name in findings.names if name not in findings.ensembles]
     folds = max(int(runs["fold"].nunique()), 1)
     many = f"{len(names)} strategies" if len(names) != 1 else "one strategy"
     trained = counted(max(int(runs["seed"].nunique()), 1), "seed") + (
@@ -79,6 +80,7 @@ def methods(findings: Findings) -> str:
         f"Each was trained with {trained}; the epoch with the best {findings.monitor.title} on validation "
         "was tested.",
         *_training(findings),
+        *ensemble_methods(findings.ensembles),
         f"{test} {words.title} is the mean over seeds.",
         *_uncertainty(findings),
         *_costs(findings),

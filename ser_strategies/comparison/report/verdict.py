@@ -8,6 +8,7 @@ from ser_strategies.common.errors import counted, listed
 from ser_strategies.common.quantities import duration, known
 from ser_strategies.comparison.findings import Findings
 from ser_strategies.comparison.ledger import COMPARISON
+from ser_strategies.comparison.report.blends_told import ensemble_sentences
 from ser_strategies.comparison.stats.differences import NO_TEST, Difference
 from ser_strategies.comparison.summary import FIT
 
@@ -18,7 +19,7 @@ def verdict(findings: Findings) -> list[str]:
     """The sentences, the most important first."""
     if not findings.names:
         return ["No strategy has predictions that are whole, so nothing can be compared."]
-    sentences = (_apart, _single_trainings, _cheaper, _guessing)
+    sentences = (_apart, ensemble_sentences, _single_trainings, _cheaper, _guessing)
     return [_leader(findings), *(each for sentence in sentences for each in sentence(findings))]
 
 
@@ -98,6 +99,10 @@ def _leader(findings: Findings) -> str:
         score += f" (95 % interval {words.text(row['low'])} to {words.with_unit(row['high'])}, from {source})"
     if len(findings.names) == 1:
         return f"{best} is the only strategy here: {score}{guess}."
+    alone = next((name for name in findings.names if name not in findings.ensembles), best)
+    if alone != best:
+        best = f"{best}, which is made of others,"
+        guess += f"; of single strategies {alone} does, with {words.with_unit(findings.rows[alone]['score'])}"
     return f"{best} scores best: {score}{guess}."
 
 

@@ -122,6 +122,9 @@ def facts(findings: Findings) -> dict[str, Any]:
         "left_out": findings.left_out,
         "problems": [{"cell": each.cell, "reason": each.reason} for each in findings.problems],
         "settings": findings.configurations,
+        "ensembles": {
+            name: asdict(each) | {"optimism": each.optimism} for name, each in findings.ensembles.items()
+        },
         "environment": findings.environment,
         "methods": methods(findings),
     }

@@ -1,0 +1,1 @@
+"""Ensembles: members weighed by constrained optimisation on validation predictions, on paper and to ship."""
