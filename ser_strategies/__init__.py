@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from ser_strategies.encoder import Encoder
     from ser_strategies.encoder.exporting import export_encoder
     from ser_strategies.estimates.estimating import estimate
+    from ser_strategies.fit.ensembling import ensemble
     from ser_strategies.fit.frame_cache import build_cache, estimate_cache
     from ser_strategies.fit.predicting import predict
+    from ser_strategies.fit.shipped_model import Ensemble, load_ensemble
     from ser_strategies.parts.density import DiffKDE
     from ser_strategies.parts.objectives import Classes, ClassesAndDimensions, Dimensions
     from ser_strategies.parts.pooling import (
@@ -63,6 +65,7 @@ _HOMES = {
     "Dimensions": "parts.objectives",
     "EMODB": "data.corpora.acted",
     "Encoder": "encoder",
+    "Ensemble": "fit.shipped_model",
     "Folder": "data.manifest",
     "IEMOCAP": "data.corpora.iemocap",
     "LayerMix": "parts.pooling",
@@ -91,9 +94,11 @@ _HOMES = {
     "Vesper": "strategies",
     "build_cache": "fit.frame_cache",
     "compare": "runs.api",
+    "ensemble": "fit.ensembling",
     "estimate": "estimates.estimating",
     "estimate_cache": "fit.frame_cache",
     "export_encoder": "encoder.exporting",
+    "load_ensemble": "fit.shipped_model",
     "load_strategy": "strategies",
     "predict": "fit.predicting",
     "run": "runs.api",
@@ -124,6 +129,7 @@ __all__ = [
     "DiffKDE",
     "Dimensions",
     "Encoder",
+    "Ensemble",
     "Folder",
     "LayerMix",
     "LoRAFineTuning",
@@ -144,9 +150,11 @@ __all__ = [
     "__version__",
     "build_cache",
     "compare",
+    "ensemble",
     "estimate",
     "estimate_cache",
     "export_encoder",
+    "load_ensemble",
     "load_strategy",
     "predict",
     "run",

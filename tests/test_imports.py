@@ -26,8 +26,8 @@ MAY_IMPORT = {
     "strategies": {"encoder", "parts", "cache", "units", "fast", "batch"},
     "costs": {"strategies", "parts", "encoder", "batch"},
     "comparison": set(),
-    "ensembles": {"comparison"},
-    "fit": {"strategies", "data", "cache", "costs", "encoder", "batch"},
+    "ensembles": {"comparison", "encoder"},
+    "fit": {"strategies", "data", "cache", "costs", "encoder", "batch", "ensembles", "comparison"},
     "estimates": {"fit", "strategies", "data", "cache", "costs", "encoder"},
     # A process that a run starts is the program itself.
     "runs": {"__main__", "fit", "strategies", "data", "cache", "costs", "encoder", "comparison", "ensembles"},

@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "estimate": ("tell what a fit would take, by a few steps: memory, time, disk", "estimate:run"),
     "validate": ("score a checkpoint on the validation split", "fit:run"),
     "test": ("score a checkpoint on the test split", "fit:run"),
+    "ensemble": ("weigh checkpoints on validation, score them together, ship them", "ensemble:run"),
     "predict": ("write what a checkpoint says of files, folders or a corpus", "predict:run"),
     "doctor": ("tell what is there of a corpus, what is wrong with it and what to do", "doctor:run"),
     "prepare": ("extract the sound of a corpus of films", "prepare:run"),
@@ -92,6 +93,7 @@ examples:
   {PROGRAM} fit --model partial --model.encoder facebook/wav2vec2-base --data Synthetic
   {PROGRAM} test --ckpt_path runs/lora
   {PROGRAM} predict --ckpt_path runs/lora recording.wav folder/
+  {PROGRAM} ensemble runs/lora runs/partial --out runs/both
   {PROGRAM} doctor --data CREMAD --data.root ~/CREMA-D
   {PROGRAM} run examples/tapt --fold 1..5 --seed 0..4
   {PROGRAM} compare --strategies vanilla partial lora --data Synthetic --seeds 3

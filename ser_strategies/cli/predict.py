@@ -58,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "paths", nargs="+", help="sound files (wav, flac, ogg, mp3, aiff and others), and folders to search"
     )
-    parser.add_argument("--ckpt_path", required=True, help="a checkpoint, such as runs/lora/best.ckpt")
+    parser.add_argument(
+        "--ckpt_path", required=True, help="a checkpoint, such as runs/lora/best.ckpt, or an ensemble"
+    )
     parser.add_argument("--output", default="predictions.csv", help="the table to write, .csv or .parquet")
     parser.add_argument(
         "--window",

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ser_strategies.comparison.stats.aligned import align
+from ser_strategies.comparison.stats.differences import Difference, difference
 from ser_strategies.comparison.stats.scores import score_named
 from ser_strategies.comparison.stats.sums import sums_of
 from ser_strategies.ensembles.members import MemberOutputs
@@ -83,6 +84,12 @@ def blend(val: MemberOutputs, test: MemberOutputs, rule: WeighingRule, score: st
 def score_of_rows(rows: pd.DataFrame, score: str) -> float:
     """The score of a table of predictions."""
     return sums_of(align([(None, 0, rows)], "the ensemble"), score).point
+
+
+def gain_on_test(blends: Blends, score: str) -> Difference:
+    """How much better the weighted members are than the best of them, on the same test utterances."""
+    weighted, single = (align([(None, 0, blends.test[kind])], kind) for kind in (WEIGHTED, SINGLE))
+    return difference(weighted, single, score)
 
 
 def metrics_of(rows: pd.DataFrame, split: str) -> dict[str, float | None]:

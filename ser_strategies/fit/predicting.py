@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -11,10 +12,13 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from torch import Tensor
 
+from ser_strategies.common.files import write_table
 from ser_strategies.data.corpus import Corpus
+from ser_strategies.ensembles.shipped import is_shipped
 from ser_strategies.fit.lightning_cli import quiet
 from ser_strategies.fit.record import PredictionTable
 from ser_strategies.fit.recordings import AudioFiles, Samples, Waveforms
+from ser_strategies.fit.shipped_model import blended_predictions
 from ser_strategies.fit.shorthand import best_of
 from ser_strategies.strategies import Recognizer, load_strategy
 
@@ -39,7 +43,8 @@ def predict(
     A file that could not be read has a row, too, with the reason in a column `error`.
 
     Args:
-        checkpoint: A .ckpt file of a strategy that predicts emotion, or a run's folder, for its best.ckpt.
+        checkpoint: A .ckpt file of a strategy that predicts emotion, or a run's folder, for its best.ckpt; or
+            the folder of an ensemble.
         inputs: Sound files and folders to search; samples between -1 and 1, as arrays or tensors of
             (samples,) or (channels, samples); or a corpus.
         output: A table to write as well, .csv or .parquet.
@@ -55,6 +60,15 @@ def predict(
     quiet()
     table = PredictionTable(output)
     corpus = _as_corpus(inputs, rate=rate, window=window, batch_size=batch_size)
+    said = partial(_said, corpus=corpus, accelerator=accelerator, progress=progress)
+    if is_shipped(checkpoint):
+        if encoder is not None:
+            msg = "the members of an ensemble have encoders of their own: leave encoder out."
+            raise ValueError(msg)
+        rows = blended_predictions(checkpoint, lambda member: said(member, PredictionTable(None)), trust)
+        if table.output is not None:
+            write_table(table.output, rows)
+        return rows
     checkpoint = best_of(checkpoint)
     strategy = load_strategy(checkpoint, trust=trust, **({"encoder": encoder} if encoder else {}))
     if not isinstance(strategy, Recognizer):
@@ -62,6 +76,12 @@ def predict(
             f"{checkpoint} is from {type(strategy).__name__}, which predicts no emotion: fine-tune it first."
         )
         raise ValueError(msg)
+    return said(strategy, table)
+
+
+def _said(
+    strategy: Recognizer, table: PredictionTable, *, corpus: Corpus, accelerator: str, progress: bool
+) -> pd.DataFrame:
     trainer = Trainer(
         accelerator=accelerator,
         precision=strategy.required_precision,  # type: ignore[arg-type]  # one of the Literal's words

@@ -32,10 +32,13 @@ class ScoredTable(Callback):
     One row an utterance, in the order of the corpus: id, label (the true one), speaker, gender, session,
     dialogue, seconds, probability/<label> for each class, and for each dimension <name>, as predicted, and
     true/<name>. That of a fit is of the epoch that best.ckpt keeps. The table's `attrs` say whose outputs it
-    has, by the stamp of the checkpoint, and on which utterances, by the digest of the protocol.
+    has, by the stamp of the checkpoint, and on which utterances, by the digest of the protocol. It
+    stands in `rows`, too, and there alone where nothing is to be written.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, writes: bool = True) -> None:
+        self.writes = writes
+        self.rows = pd.DataFrame()
         self._ids: list[str] = []
         self._outputs: list[Tensor] = []
 
@@ -110,6 +113,9 @@ class ScoredTable(Callback):
             table = scored_table(model, ids, outputs, corpus.split(split))  # type: ignore[union-attr]
             facts = corpus.facts() if isinstance(corpus, Corpus) else None
             table.attrs = _whose(trainer, facts)
+            self.rows = table
+            if not self.writes:
+                return
             place = _place(trainer, split, facts)
             write_table(place, table)
             if "corpus" in table and _function(trainer) != "fit":
