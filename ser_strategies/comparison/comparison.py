@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from ser_strategies.common.errors import counted
 from ser_strategies.comparison.compared_runs import COST, ComparedRuns
+from ser_strategies.comparison.ensemble_findings import EnsembleFinding, ensembles_of
 from ser_strategies.comparison.report import writing
 
 if TYPE_CHECKING:
@@ -17,6 +18,13 @@ class Comparison(ComparedRuns):
 
     `Comparison.load(folder)` reads what `compare --out` named.
     """
+
+    def ensembles(self) -> dict[str, EnsembleFinding]:
+        """What is found of each row that is made of others: weights, baselines, gain, optimism.
+
+        ValueError if they are not to be compared with their members in one table.
+        """
+        return ensembles_of(self, self.table().index[self.table()["score"].notna()].tolist())
 
     def plot(self, path: str | Path | None = None, picture: str = "pareto", **options: Any) -> "Picture":
         """Draws one picture of the report; a notebook shows it.

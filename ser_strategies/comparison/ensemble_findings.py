@@ -81,7 +81,7 @@ def _finding(compared: ComparedRuns, name: str, rows: pd.DataFrame) -> EnsembleF
         str(told[0]["by"]),
         bool(told[0]["class_wise"]),
         {member: _range([each[member] for each in weights]) for member in weights[0]},
-        Counter(str(each["single"]) for each in told),
+        dict(Counter(str(each["single"]) for each in told)),
         {kind: interval(each, score) for kind, each in blends.items()},
         {kind: statistics.fmean(_of(each, "val", kind, score) for each in told) for kind in blends},
         difference(blends[WEIGHTED], blends[SINGLE], score),

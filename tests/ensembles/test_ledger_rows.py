@@ -127,6 +127,8 @@ def test_a_report_says_what_a_row_is_made_of_and_what_it_gains(made, tmp_path):
     )
     assert told["scores"]["weighted"]["point"] == pytest.approx(comparison.table().loc["both", "score"])
     assert told["optimism"] == pytest.approx(told["gain_on_validation"] - told["gain_of_runs"])
+    assert sum(told["singles"].values()) == len(comparison.runs[comparison.runs["name"] == "both"])
+    assert comparison.ensembles()["both"].gain.point == told["gain"]["point"]
     assert set(told["scores"]) == {"weighted", "mean", "vote", "single"}
     verdict = " ".join(facts["verdict"])
     assert "both is an ensemble of lora and partial (weights" in verdict
