@@ -30,6 +30,9 @@ def run(command: str, arguments: list[str]) -> None:
     parser.add_argument(
         "--full", action="store_true", help="listen to every file, rather than read its header"
     )
+    parser.add_argument(
+        "--near-copies", action="store_true", help="listen for recordings that are in several files"
+    )
     parser.add_argument("--threads", type=int, default=2 * (os.cpu_count() or 1), help="files read at a time")
     parser.add_argument(
         "--json", type=str | None, default=None, help="also write the report for programs; - prints only that"
@@ -53,7 +56,13 @@ def run(command: str, arguments: list[str]) -> None:
         raise ValueError(msg)
     console = Console(stderr=alone)
     with _progress(console) as begin, _silent_libraries():
-        report = examine(corpus, full=options.full, threads=options.threads, begin=begin)
+        report = examine(
+            corpus,
+            full=options.full,
+            near_copies=options.near_copies,
+            threads=options.threads,
+            begin=begin,
+        )
     text = json.dumps(report.as_dict(), indent=2) + "\n"
     if alone:
         print(text, end="")

@@ -16,6 +16,7 @@ from ser_strategies.batch import Batch
 from ser_strategies.data.augmentation import Augmentation
 from ser_strategies.data.batching import BatchPlan, PlannedBatch
 from ser_strategies.data.corpus_options import check_options
+from ser_strategies.data.disturbance import Disturbance
 from ser_strategies.data.facts import shown
 from ser_strategies.data.heard import NEEDED, HeardGuard, Hearing
 from ser_strategies.data.label_map import LabelMap
@@ -95,6 +96,8 @@ class Corpus(Hearing, LightningDataModule, ABC):
         self.train_share, self.batch_size, self.batch_seconds = train_share, batch_size, batch_seconds
         self.workers, self.order_seed = workers, order_seed
         self.augmentation, self.texts = augmentation, texts
+        # What is done to the sounds that are scored, to see what a model withstands.
+        self.disturbance: Disturbance | None = None
         self.allow_leakage = allow_leakage
         self.dropped: dict[str, int] = {}
         self.unreadable: dict[str, str] = {}
@@ -280,7 +283,7 @@ class Corpus(Hearing, LightningDataModule, ABC):
         contents = Batches(
             self,
             self.split(name),
-            augmentation=self.augmentation if shuffle else None,
+            augmentation=self.augmentation if shuffle else self.disturbance,
             seed=self.order_seed,
             frames=self._frames.get(name),
             refill=shuffle,

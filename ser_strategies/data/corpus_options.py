@@ -32,6 +32,7 @@ class RecordedOptions(CorpusOptions, total=False):
 
     fold: int
     damaged: Literal["stop", "skip"]
+    near_copies: bool
 
 
 def check_options(

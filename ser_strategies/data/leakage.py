@@ -18,7 +18,7 @@ RELATIONS: Mapping[str, tuple[str, ...]] = {
     "audio": ("audio",),
 }
 # Relations whose keys say little, and what they are called.
-NAMES = {"span": "moment of a recording", "audio": "sound"}
+NAMES = {"span": "moment of a recording", "audio": "sound", "copy": "recording in several files"}
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class Leak:
         )
 
 
-def find_leaks(table: pd.DataFrame) -> list[Leak]:
+def find_leaks(table: pd.DataFrame, relations: Mapping[str, tuple[str, ...]] = RELATIONS) -> list[Leak]:
     """Everything that two splits of a table share; unknown values are not compared.
 
-    A column `audio` identifies equal sounds.
+    A column `audio` identifies equal sounds, a column `copy` those that are one recording.
     """
     used = table[table["split"].notna()]
     leaks = []
-    for relation, columns in RELATIONS.items():
+    for relation, columns in relations.items():
         if not set(columns) <= set(used):
             continue
         known = used.dropna(subset=list(columns))

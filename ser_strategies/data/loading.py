@@ -2,7 +2,7 @@
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ser_strategies.batch import Batch
-from ser_strategies.data.augmentation import Augmentation
 from ser_strategies.data.batching import PlannedBatch
 from ser_strategies.data.table import VOTE
 
@@ -69,7 +68,7 @@ class Batches(Dataset[Loaded]):
         source: Source,
         rows: pd.DataFrame,
         *,
-        augmentation: Augmentation | None = None,
+        augmentation: Callable[[Sound, Sequence[int]], Sound] | None = None,
         seed: int = 0,
         frames: FrameSource | None = None,
         refill: bool = False,

@@ -18,6 +18,7 @@ from ser_strategies.data.corpus_options import CorpusOptions, expanded
 from ser_strategies.data.leakage import Leak
 from ser_strategies.data.listing import audio_keys, estimate_seconds, sizes_of
 from ser_strategies.data.loading import Sound
+from ser_strategies.data.near_copies import MOST_CLIPS, copies_in, shared_copies
 from ser_strategies.data.protocol import Card
 from ser_strategies.data.table import TEXT, VOTE, check_ids, complete
 
@@ -35,6 +36,8 @@ class RecordedCorpus(Corpus):
         fold: Which of the protocol's folds tests, from 1.
         damaged: Whether to stop at an utterance whose sound is missing or cannot be read, or to skip it,
             counted in the result.
+        near_copies: Listen, before the first training on the sounds, for recordings that splits share in
+            other files (coding, rate, level, ends), which brands the result; the answer is kept.
     """
 
     card: Card
@@ -53,6 +56,7 @@ class RecordedCorpus(Corpus):
         protocol: str | None = None,
         fold: int = 1,
         damaged: Literal["stop", "skip"] = "stop",
+        near_copies: bool = True,
         **options: Unpack[CorpusOptions],
     ) -> None:
         super().__init__(**options)
@@ -66,6 +70,8 @@ class RecordedCorpus(Corpus):
             msg = f"damaged must be stop or skip, got {damaged!r}."
             raise ValueError(msg)
         self.skips_damaged = damaged == "skip"
+        self.near_copies = near_copies
+        self._copied: list[str] = []
         self._annotated: pd.DataFrame | None = None
         self._assigned: dict[str, str] = {}
 
@@ -247,6 +253,23 @@ class RecordedCorpus(Corpus):
     def _content(self, path: str) -> str:
         with (self.root / path).open("rb") as file:
             return hashlib.file_digest(file, "blake2b").hexdigest()
+
+    def setup(self, stage: str) -> None:
+        """Looks, before the first training on these sounds, for recordings that are in several splits."""
+        super().setup(stage)
+        if stage != "fit" or not self.near_copies or self.trainer is None or not self.trainer.is_global_zero:
+            return
+        rows = self.everything()
+        rows = rows[rows["split"].notna() & rows["path"].notna()].reset_index(drop=True)
+        if len(rows) >= MOST_CLIPS:
+            words = f"whether splits share recordings in several files ({len(rows):,} clips; `doctor` looks)"
+            self.unchecked = [*self.unchecked, words]
+            return
+        self._copied = shared_copies(rows, copies_in(rows, self.root, self.waveform))
+
+    def brands(self) -> list[str]:
+        """As for every corpus, and recordings that splits share in several files."""
+        return [*super().brands(), *self._copied]
 
     def differences(self) -> list[str]:
         """Differences of the label files from the published ones."""

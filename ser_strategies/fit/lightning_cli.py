@@ -24,12 +24,14 @@ from ser_strategies.common.errors import MistypedError
 from ser_strategies.costs.meter import CostMeter
 from ser_strategies.data.corpora import CORPORA
 from ser_strategies.data.corpus import Corpus
+from ser_strategies.data.disturbance import chosen
 from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
 from ser_strategies.fit.callbacks import BEST, LAST, RunCheckpoint, check_distinct, check_named, is_mistake
 from ser_strategies.fit.help import short_help
 from ser_strategies.fit.inference_meter import InferenceMeter
 from ser_strategies.fit.mistakes import check_configs, explained, unwrapped
 from ser_strategies.fit.record import PredictionTable, RunRecord
+from ser_strategies.fit.robustness import score_disturbed
 from ser_strategies.fit.scored import ScoredTable
 from ser_strategies.fit.shorthand import completed, short_name
 from ser_strategies.fit.together import ending_as_one
@@ -146,6 +148,12 @@ class StrategyCLI(LightningCLI):
         parser.add_argument(
             "--output", type=str | None, default=None, help="predict: the table to write, .csv or .parquet."
         )
+        parser.add_argument(
+            "--robustness",
+            type=str | None,
+            default=None,
+            help="test: score under disturbances too: all, or some, as in noise-10,telephone.",
+        )
         for name in LINKED:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
@@ -168,6 +176,11 @@ class StrategyCLI(LightningCLI):
         if config.output is not None and self.subcommand == "fit":
             msg = "--output is an option of predict: fit writes into --trainer.default_root_dir."
             raise MistypedError(msg)
+        if config.robustness is not None:
+            if self.subcommand != "test":
+                msg = f"--robustness is an option of test, which scores: {self.subcommand} does not take it."
+                raise MistypedError(msg)
+            chosen(config.robustness)
         for what, default in LINKED.items():
             given = config.model.init_args.get(what)
             if given is not None and tuple(given) != default:
@@ -243,6 +256,9 @@ class StrategyCLI(LightningCLI):
         """Runs it, in one process or in several that end as one."""
         with ending_as_one(self.trainer), in_plain_words():
             super()._run_subcommand(subcommand)
+            words = self.config[subcommand].robustness
+            if words is not None:
+                score_disturbed(self.trainer, self.model, self.datamodule, chosen(words))
 
     def _checkpoints(self, folder: Path) -> list[RunCheckpoint]:
         # Two, since Lightning's own `save_last` writes only when the best is written too.

@@ -25,7 +25,7 @@ IGNORED = {
         "logger",
         "profiler",
     ),
-    "data": ("workers",),
+    "data": ("workers", "near_copies"),
 }
 # Options that have been added since 2026-11, and the value at which they leave things as they were: what ran
 # without them is the same run. Those of one class stand under its name.

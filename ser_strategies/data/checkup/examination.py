@@ -11,6 +11,7 @@ from ser_strategies.data.checkup.inspection import PROBLEMS, AudioFacts, inspect
 from ser_strategies.data.facts import cautions, summary
 from ser_strategies.data.leakage import find_leaks, is_declared
 from ser_strategies.data.listing import SUFFIXES, files_in, identical
+from ser_strategies.data.near_copies import copies_in, shared_copies
 from ser_strategies.data.reading import odd_encoding
 from ser_strategies.data.recorded import RecordedCorpus
 from ser_strategies.data.rules import SPLITS
@@ -62,13 +63,14 @@ def examine(
     corpus: RecordedCorpus,
     *,
     full: bool = False,
+    near_copies: bool = False,
     threads: int = 4,
     begin: Callable[[int], Progress] = lambda total: lambda done: None,
 ) -> Report:
     """Examines a corpus with the options that training would use, to the end whatever is found.
 
     `full` decodes every file instead of reading its header. `begin` is given the number of files to read, and
-    returns what is told of progress.
+    returns what is told of progress. `near_copies` listens for recordings that are in several files.
     """
     report = Report(type(corpus).__name__, str(corpus.root))
     begun: list[Finding] = []
@@ -97,6 +99,7 @@ def examine(
         *_extra(corpus, table),
         *_broken(corpus, sounds),
         *_repeated(corpus, present),
+        *(_near_copies(corpus, begin) if near_copies else ()),
         *_splits(corpus, report),
     ]
     report.findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
@@ -202,6 +205,24 @@ def _repeated(corpus: RecordedCorpus, present: pd.DataFrame) -> Iterator[Finding
         advice = "See whether their labels agree; splits that share one are refused."
         words = "sounds that occur more than once"
         yield Finding("identical-sound", "warning", words, len(groups), tuple(groups[:SHOWN]), advice)
+
+
+def _near_copies(corpus: RecordedCorpus, begin: Callable[[int], Progress]) -> Iterator[Finding]:
+    try:
+        rows = complete(corpus.table(), corpus.card.name)
+    except (ValueError, OSError):
+        return  # which is told below
+    copies = copies_in(rows, corpus.root, corpus.waveform, progress=begin(len(rows)))
+    groups = [" = ".join(group["id"].head(3)) for _, group in rows.groupby(copies)]
+    if groups:
+        shared = shared_copies(rows.assign(split=corpus.assign(rows)), copies)
+        advice = (
+            f"Leave one of each: {'; '.join(shared)}."
+            if shared
+            else "Leave one of each: no two splits share any."
+        )
+        words = "recordings that are in several files, coded, louder or cut otherwise"
+        yield Finding("near-copy", "warning", words, len(groups), tuple(groups[:SHOWN]), advice)
 
 
 def _splits(corpus: RecordedCorpus, report: Report) -> Iterator[Finding]:

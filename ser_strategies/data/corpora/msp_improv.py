@@ -41,6 +41,7 @@ class MSPImprov(RecordedCorpus):
     card = load_card("msp_improv")
     label_sets: Mapping[str, Mapping[str, str]] = {"4-class": CLASSES, NO_CLASSES: {}}
     dimensions = ("activation", "valence", "dominance")
+    scale: tuple[float, float] | None = (1.0, 5.0)
 
     def __init__(
         self,

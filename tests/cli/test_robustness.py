@@ -1,0 +1,34 @@
+"""`test --robustness`: scores under disturbances beside the plain ones, which stay as they were."""
+
+import json
+
+from ser_strategies.cli import main
+from tests.cli.conftest import CPU, ENCODER
+
+DATA = ("--data=Synthetic", "--data.speakers=5", "--data.utterances_per_speaker=8")
+
+
+def test_disturbed_scores_stand_beside_the_plain_ones(tmp_path, capsys):
+    folder = tmp_path / "run"
+    words = ("--model=PartialFineTuning", f"--model.encoder={ENCODER}", *CPU, *DATA)
+    words += (f"--trainer.default_root_dir={folder}",)
+    main(["fit", *words, "--trainer.max_epochs=1"])
+    main(["test", *words])
+    plain = (folder / "test.json").read_text()
+    before = sorted(path.name for path in folder.iterdir())
+    main(["test", *words, "--robustness=quieter-20,first-25%"])
+    assert (folder / "test.json").read_text() == plain
+    assert sorted({path.name for path in folder.iterdir()} - {*before}) == [
+        "test-robustness.json",
+        "test-robustness.svg",
+    ]
+    found = json.loads((folder / "test-robustness.json").read_text())["scores"]
+    assert list(found) == ["clean", "quieter-20", "first-25%"]
+    metrics = json.loads(plain)["metrics"]
+    assert found["clean"] == {name: value for name, value in metrics.items() if value is not None}
+    # The encoder normalizes what it hears, so that a level changes nothing but rounding; a cut does.
+    assert abs(found["quieter-20"]["test/loss"] - found["clean"]["test/loss"]) < 1e-3
+    assert found["first-25%"]["test/loss"] != found["clean"]["test/loss"]
+    told = capsys.readouterr().out
+    assert "20 dB quieter" in told
+    assert "under disturbances of the test sounds" in told
