@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ser_strategies.fit.frame_cache import build_cache, estimate_cache
     from ser_strategies.fit.predicting import predict
     from ser_strategies.fit.shipped_model import Ensemble, load_ensemble
+    from ser_strategies.parts.annotator_objective import Annotators
     from ser_strategies.parts.density import DiffKDE
     from ser_strategies.parts.objectives import Classes, ClassesAndDimensions, Dimensions
     from ser_strategies.parts.pooling import (
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ser_strategies.strategies import (
         PTAPT,
         TAPT,
+        AnnotatorFineTuning,
         CachedFineTuning,
         LoRAFineTuning,
         MixedPrecisionFineTuning,
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
 
 # Where each public name lives. Importing on first use keeps `import ser_strategies` fast.
 _HOMES = {
+    "AnnotatorFineTuning": "strategies",
+    "Annotators": "parts.annotator_objective",
     "ASED": "data.corpora.acted",
     "AttentiveStatisticsPooling": "parts.pooling",
     "Augmentation": "data.augmentation",
@@ -118,6 +122,8 @@ __all__ = [
     "SUBESCO",
     "TAPT",
     "TESS",
+    "AnnotatorFineTuning",
+    "Annotators",
     "AttentiveStatisticsPooling",
     "Augmentation",
     "Batch",

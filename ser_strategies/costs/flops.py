@@ -21,6 +21,7 @@ from ser_strategies.parts.sharing import alone
 from ser_strategies.strategies import Pretraining, Recognizer, Strategy
 
 CLIPS, SECONDS = 2, 2.0
+RATERS = 5  # of each clip
 
 
 class Flops(NamedTuple):
@@ -137,14 +138,16 @@ def _made_up(model: Strategy) -> Batch:
     samples = round(SECONDS * SAMPLE_RATE)
     if model.encoder.max_samples is not None:
         samples = min(samples, model.encoder.max_samples)
-    classes = len(getattr(model, "labels", ()))
+    classes, dimensions = len(getattr(model, "labels", ())), len(getattr(model, "dimensions", ()))
     return Batch(
         waveforms=0.1 * torch.randn(CLIPS, samples),
         lengths=torch.full((CLIPS,), samples),
         ids=tuple(f"made up {number}" for number in range(CLIPS)),
         labels=torch.arange(CLIPS) % max(classes, 1),
         soft_labels=torch.full((CLIPS, classes), 1 / max(classes, 1)),
-        dimensions=torch.rand(CLIPS, len(getattr(model, "dimensions", ()))),
+        dimensions=torch.rand(CLIPS, dimensions),
+        raters=torch.zeros(CLIPS, RATERS, dtype=torch.int64),
+        ratings=torch.rand(CLIPS, RATERS, dimensions),
     )
 
 

@@ -36,7 +36,8 @@ from ser_strategies.fit.scored import ScoredTable
 from ser_strategies.fit.shorthand import completed, short_name
 from ser_strategies.fit.together import ending_as_one
 from ser_strategies.fit.trainer_options import EPOCHS, check_trainer, no_limit
-from ser_strategies.strategies import STRATEGIES, Strategy
+from ser_strategies.strategies import STRATEGIES, AnnotatorFineTuning, Strategy
+from ser_strategies.strategies.predicted import learns_raters
 
 COMMANDS = ("fit", "validate", "test", "predict")
 # What a model takes from the corpus, and what the option holds as long as nobody gives it.
@@ -156,6 +157,19 @@ class StrategyCLI(LightningCLI):
         )
         for name in LINKED:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+        # Of another corpus the raters are others; a trained model keeps its own.
+        parser.link_arguments(
+            "data.raters",
+            "model.init_args.raters",
+            compute_fn=lambda raters: self._trained_raters() or raters,
+            apply_on="instantiate",
+        )
+
+    def _trained_raters(self) -> tuple[str, ...] | None:
+        """The raters that the checkpoint at hand has learned; None where there is none."""
+        path = self.config[self.subcommand].ckpt_path
+        options = read_checkpoint(path)["hyper_parameters"] if path else {}
+        return None if options.get("raters") is None else tuple(options["raters"])
 
     def before_instantiate_classes(self) -> None:
         """Fills in what was left open, so that the saved configuration shows what was run."""
@@ -188,6 +202,11 @@ class StrategyCLI(LightningCLI):
                 msg = f"--model.{what} ({words}) comes from the corpus: choose with the options of --data."
                 raise ValueError(msg)
         name = config.model.class_path.rpartition(".")[2]
+        learns = name == AnnotatorFineTuning.__name__ or learns_raters(
+            config.model.init_args.get("objective")
+        )
+        if learns and "single_ratings" in config.data.init_args:
+            config.data.init_args.single_ratings = True
         if config.trainer.default_root_dir is None:
             config.trainer.default_root_dir = f"runs/{short_name(name)}"
         if config.trainer.enable_model_summary is None:

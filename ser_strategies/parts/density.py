@@ -172,11 +172,15 @@ def observe(ratings: Tensor, known: Tensor, draws: Draws) -> Tensor:
     values = ratings.masked_fill(~known.unsqueeze(2), 0.0)
     count = known.sum(1)
     size = (1 + (draws.size * count.unsqueeze(1)).floor()).clamp(max=count.clamp(min=1).unsqueeze(1))
-    chosen: Tensor = known.unsqueeze(1)
+    choosing = known.unsqueeze(1)
+    if len(draws.size) == 1 and bool((known == known[:1]).all()):
+        # The same numbers choose among the same raters, who may be all of a corpus, thousands: once for all.
+        size, choosing = size[:1], choosing[:1]
+    chosen: Tensor = choosing
     if ratings.shape[1] > 1:
-        keys = draws.keys.masked_fill(~known.unsqueeze(1), 2.0)
+        keys = draws.keys.masked_fill(~choosing, 2.0)
         last = keys.sort(2).values.gather(2, size.long().unsqueeze(2) - 1)
-        chosen = (keys <= last) & known.unsqueeze(1)
+        chosen = (keys <= last) & choosing
     means = (chosen.to(values.dtype) / size.unsqueeze(2)) @ values
     centre = values.sum(1, keepdim=True) / count.clamp(min=1)[:, None, None]
     apart = (values - centre).masked_fill(~known.unsqueeze(2), 0.0)

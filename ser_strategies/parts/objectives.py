@@ -1,7 +1,7 @@
 """Objectives of prediction: the number of outputs of the head, their loss, their scores, their reading."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -28,14 +28,20 @@ class Objective(nn.Module, ABC):
     Attributes:
         name: What messages call it.
         size: Number of outputs of the head.
-        monitor: The score by which the best checkpoint is chosen; higher is better.
+        monitor: The score by which the best checkpoint is chosen.
+        monitor_mode: Whether its highest or its lowest value is best.
         uses_class_counts: Whether `set_class_counts` must be called before training.
+        uses_ratings: Whether it learns what each rater said, and is to `meet` the corpus' raters.
+        starts_warm: Whether it is to `take_consensus` of the checkpoint that training starts from.
     """
 
     name: str
     size: int
     monitor: str
+    monitor_mode: Literal["min", "max"] = "max"
     uses_class_counts: bool = False
+    uses_ratings: bool = False
+    starts_warm: bool = False
 
     @abstractmethod
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
@@ -56,6 +62,12 @@ class Objective(nn.Module, ABC):
     def set_class_counts(self, counts: Tensor | Sequence[int]) -> None:
         """Takes the number of training utterances of each class, (classes,), for class weights."""
         raise ValueError(f"The objective '{self.name}' has no classes to weigh, got counts {counts}.")
+
+    def meet(self, raters: Sequence[str] | None, *, learning: bool) -> None:
+        """Hears of a corpus' raters, in the order of the numbers in its batches, before any batch."""
+
+    def take_consensus(self, state: Mapping[str, Tensor]) -> None:
+        """Begins with the consensus that another objective has learned, from its state."""
 
     @abstractmethod
     def check(self, batch: Batch) -> None:

@@ -33,6 +33,7 @@ ADDED: dict[str, dict[str, Any]] = {
     "model": {
         "class_loss": "cross-entropy",
         "dimension_loss": "ccc",
+        "raters": None,
         "conditions": [],
         "conditions_withheld": 0.2,
         "gender_enters": "joined",

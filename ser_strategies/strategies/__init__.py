@@ -6,6 +6,7 @@ from typing import Any
 import ser_strategies.common.torch_checked  # noqa: F401 - before anything that imports torch
 from ser_strategies.common.class_paths import OURS, find_path, import_trusted
 from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
+from ser_strategies.strategies.annotators import AnnotatorFineTuning as AnnotatorFineTuning
 from ser_strategies.strategies.base import Strategy as Strategy
 from ser_strategies.strategies.cached import CachedFineTuning as CachedFineTuning
 from ser_strategies.strategies.lora import LoRAFineTuning as LoRAFineTuning
@@ -26,6 +27,7 @@ STRATEGIES: tuple[type[Strategy], ...] = (
     LoRAFineTuning,
     MixedPrecisionFineTuning,
     CachedFineTuning,
+    AnnotatorFineTuning,
     TAPT,
     PTAPT,
     Vesper,

@@ -78,8 +78,6 @@ class Strategy(Checkpointed):
 
     # Options of the trainer that take their value from the strategy's option of this name, unless given.
     trainer_options: ClassVar[tuple[str, ...]] = ()
-    # Whether the best checkpoint has the highest or the lowest `monitor`.
-    monitor_mode: ClassVar[Literal["min", "max"]] = "min"
 
     def __init__(
         self,
@@ -189,6 +187,11 @@ class Strategy(Checkpointed):
     def monitor(self) -> str:
         """The name of the logged validation score that chooses the best checkpoint."""
         return "val/loss"
+
+    @property
+    def monitor_mode(self) -> Literal["min", "max"]:
+        """Whether the best checkpoint has the highest or the lowest `monitor`."""
+        return "min"
 
     def sources(self) -> list[str]:
         """The checkpoints that training starts from."""

@@ -71,6 +71,7 @@ class RecognizerOptions(ConditionOptions, total=False):
     num_classes: int | None
     labels: tuple[str, ...] | None
     dimensions: tuple[str, ...]
+    raters: tuple[str, ...] | None
     class_weights: Part
     class_counts: tuple[int, ...] | None
     label_smoothing: float

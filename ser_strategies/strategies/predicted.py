@@ -1,14 +1,25 @@
 """Predictions of a recognizer: the names of classes and dimensions, and the objective that learns them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import nn
+
+from ser_strategies.common.class_paths import path_of
 from ser_strategies.common.errors import check_range
+from ser_strategies.encoder.checkpoints import read_checkpoint
+from ser_strategies.parts.annotator_objective import Annotators
 from ser_strategies.parts.choice import Part, as_plain, build_part, chosen_path
 from ser_strategies.parts.objectives import Classes, ClassesAndDimensions, Dimensions, Objective
 
 # Our own objectives, and whether they need classes and dimensions.
-NEEDS = {"classes": (True, False), "dimensions": (False, True), "both": (True, True)}
+NEEDS = {
+    "classes": (True, False),
+    "dimensions": (False, True),
+    "both": (True, True),
+    "annotators": (False, True),
+}
+ANNOTATORS = path_of(Annotators)
 
 
 def class_names(
@@ -76,6 +87,7 @@ def build_objective(
     dimension_loss: Part,
     dimension_weight: float,
     class_loss: Part,
+    raters: tuple[str, ...],
     **of_classes: Any,
 ) -> Objective:
     """The objective of this name or import path; a stranger's is made from labels and dimensions.
@@ -83,6 +95,12 @@ def build_objective(
     `of_classes` are further options of `Classes`.
     """
     check_range("label_smoothing", of_classes["label_smoothing"], 0, 1)
+    if learns_raters(objective):
+        named = {"annotators": Annotators}
+        of_raters: Objective = build_part(
+            "objective", objective, named, Objective, dimensions=dimensions, raters=raters
+        )
+        return of_raters
     if _needs(objective) == (None, None):
         made: Objective = build_part(
             "objective", objective, {}, Objective, labels=labels, dimensions=dimensions
@@ -101,5 +119,53 @@ def _needs(objective: Part) -> tuple[bool | None, bool | None]:
     plain = as_plain("objective", objective)
     if isinstance(plain, str) and plain in NEEDS:
         return NEEDS[plain]
-    chosen_path("objective", plain, NEEDS)
-    return None, None
+    path, _ = chosen_path("objective", plain, NEEDS)
+    return NEEDS["annotators"] if path == ANNOTATORS else (None, None)
+
+
+def learns_raters(objective: Part | None) -> bool:
+    """Whether an objective, by its name or its import path, is ours that learns single raters."""
+    plain = as_plain("objective", objective)
+    return (plain.get("class_path") if isinstance(plain, Mapping) else plain) in {"annotators", ANNOTATORS}
+
+
+def check_trained(trained: Mapping[str, Any], mine: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuses the record of a checkpoint that predicts other names, of each kind, than mine."""
+    for what, names in mine.items():
+        theirs = tuple(trained.get(what, names))
+        if theirs != names:
+            msg = (
+                f"the checkpoint was trained on the {what} {', '.join(theirs) or 'none'}, in this order; "
+                f"here they are {', '.join(names) or 'none'}: choose the same for the corpus, and the "
+                "options it was trained with."
+            )
+            raise ValueError(msg)
+
+
+def introduce(model: Any, raters: Sequence[str] | None, *, learning: bool) -> None:
+    """Tells the objective of a recognizer of a corpus' raters, and where it is to begin."""
+    if model.objective.uses_ratings:
+        model.objective.meet(raters, learning=learning)
+    if learning and model.objective.starts_warm:
+        start_warm(model.objective, model.head, model.encoder.identity.source)
+
+
+def start_warm(objective: Objective, head: nn.Module, source: str) -> None:
+    """Begins with the head and the consensus in the checkpoint that the encoder comes from."""
+    state = read_checkpoint(source)["state_dict"] if source.endswith(".ckpt") else {}
+    parts = {
+        part: {name.removeprefix(f"{part}."): each for name, each in state.items() if name.startswith(part)}
+        for part in ("head", "objective")
+    }
+    if not any(name.startswith("model.consensus.") for name in parts["objective"]):
+        msg = (
+            f"warm_start begins with a consensus that was learned before, and {source} has none: give as "
+            "encoder a checkpoint of an objective with predicts consensus."
+        )
+        raise ValueError(msg)
+    try:
+        head.load_state_dict(parts["head"])
+        objective.take_consensus(parts["objective"])
+    except RuntimeError as error:
+        msg = f"warm_start: the head of {source} is of another shape: give the options it was trained with."
+        raise ValueError(msg) from error

@@ -23,8 +23,10 @@ from ser_strategies.strategies.predicted import (
     build_objective,
     check_names,
     check_several_classes,
+    check_trained,
     class_names,
     dimension_names,
+    introduce,
 )
 
 
@@ -50,11 +52,12 @@ class Recognizer(Conditioned):
 
     Args:
         encoder: Where to start: a hub id, a folder, an earlier checkpoint, `starter` or `random:<size>`.
-        objective: What is predicted: classes, dimensions (activation, valence, ...) or both; or the import
-            path of your own, as for all parts below.
+        objective: What is predicted: classes, dimensions (activation, valence, ...), both, or annotators
+            (what each rater says); or the import path of your own, as for all parts below.
         num_classes: Number of classes; follows from `labels` where those are given.
         labels: Names of the classes, in the order of the corpus.
         dimensions: Names of the dimensions, in the order of the corpus.
+        raters: Names of the raters, for the objective that learns each of them.
         class_weights: How classes weigh in the loss: all the same; "sum-to-one", N/n normalised to sum 1;
             "inverse-frequency", N/(C·n); or "balanced", scikit-learn's name for the latter; or the import
             path of a function of the counts. They are "none" at first.
@@ -87,6 +90,7 @@ class Recognizer(Conditioned):
         num_classes: int | None = None,
         labels: tuple[str, ...] | None = None,
         dimensions: tuple[str, ...] = ("activation", "valence", "dominance"),
+        raters: tuple[str, ...] | None = None,
         class_weights: Part = "none",
         class_counts: tuple[int, ...] | None = None,
         label_smoothing: float = 0.0,
@@ -116,15 +120,14 @@ class Recognizer(Conditioned):
             class_weighting=class_weights,
             label_smoothing=label_smoothing,
             soft_labels=soft_labels,
+            raters=tuple(raters or ()),
         )
         states = self.encoder.block_count + 1
         self.mix = LayerMix(states) if layer_mix else None
         self.pool = build_pooling(pooling, self.encoder.size, states)
-        # Whether all hidden states of the encoder are needed, not only the last.
-        self.reads_layers = layer_mix or takes_layers(pooling)
+        self.reads_layers = layer_mix or takes_layers(pooling)  # all hidden states, not only the last
         if layer_mix and takes_layers(pooling):
-            msg = f"pooling {pooling!r} weighs the hidden states itself: leave layer_mix off."
-            raise ValueError(msg)
+            raise ValueError(f"pooling {pooling!r} weighs the hidden states itself: leave layer_mix off.")
         shape: dict[str, Any] = {"hidden": head_size, "dropout": head_dropout}
         self.head = build_head(head, self.condition(self.pool.size), self.objective.size, **shape)
         check_range("frame_loss_weight", frame_loss_weight, 0)
@@ -146,13 +149,17 @@ class Recognizer(Conditioned):
         self.dropped: dict[str, dict[str, float]] = {}  # scores of the test split by row, then by name
         self.sums = ClipSums()
 
-    monitor_mode = "max"
     part_options = ("objective", "class_weights", "class_loss", "dimension_loss", "pooling", "head")
 
     @property
     def monitor(self) -> str:
-        """The validation score by which the best checkpoint is chosen; higher is better."""
+        """The validation score by which the best checkpoint is chosen."""
         return f"val/{self.objective.monitor}"
+
+    @property
+    def monitor_mode(self) -> Literal["min", "max"]:
+        """Whether its highest or its lowest value is best."""
+        return self.objective.monitor_mode
 
     def forward(
         self,
@@ -236,6 +243,7 @@ class Recognizer(Conditioned):
             raise ValueError(msg)
         check_names("labels", theirs, self.labels if self._names_given else ())
         check_names("dimensions", self._ask_datamodule("dimensions"), self.dimensions)
+        introduce(self, self._ask_datamodule("raters"), learning=stage == "fit")
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Checks lengths and targets while they are on the CPU, where looking at them costs nothing."""
@@ -298,16 +306,7 @@ class Recognizer(Conditioned):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses, beside what `Strategy` does, a checkpoint that predicts something else."""
-        names = {"labels": self.labels, "dimensions": self.dimensions}
-        for what, mine in names.items():
-            theirs = tuple(checkpoint.get(RECORD, names).get(what, mine))
-            if theirs != mine:
-                msg = (
-                    f"the checkpoint was trained on the {what} {', '.join(theirs) or 'none'}, in this order; "
-                    f"here they are {', '.join(mine) or 'none'}: choose the same for the corpus, and the "
-                    "options it was trained with."
-                )
-                raise ValueError(msg)
+        check_trained(checkpoint.get(RECORD, {}), {"labels": self.labels, "dimensions": self.dimensions})
         super().on_load_checkpoint(checkpoint)
 
     def record(self) -> dict[str, Any]:

@@ -55,6 +55,15 @@ RUNS: dict[str, tuple[str, ...]] = {
         "--model.lora_dropout=0.1",
         "--model.label_smoothing=0.1",
     ),
+    "annotators": (
+        "--model=AnnotatorFineTuning",
+        "--model.encoder=random:wav2vec2-tiny",
+        "--model.top_blocks=1",
+        "--model.width=16",
+        "--model.consensus_weight=0.5",
+        "--model.variance_weight=0.1",
+        "--data.dimensions=[activation,valence]",
+    ),
     "mixed-precision": (
         "--model=MixedPrecisionFineTuning",
         "--model.encoder=random:wav2vec2-tiny",
@@ -104,7 +113,7 @@ def curve(name: str) -> Curve:
     if not Path(name, "fit.json").exists():
         if name in AFTER:
             curve(AFTER[name])
-        main(["fit", *RUNS[name], *SHORT, f"--trainer.default_root_dir={name}"])
+        main(["fit", SHORT[0], *RUNS[name], *SHORT[1:], f"--trainer.default_root_dir={name}"])
     with Path(name, "logs", "version_0", "metrics.csv").open(encoding="utf-8") as lines:
         steps = [row["train/loss_step"] for row in csv.DictReader(lines)]
     scores = json.loads(Path(name, "fit.json").read_text("utf-8"))["metrics"]

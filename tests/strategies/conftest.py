@@ -28,6 +28,7 @@ from ser_strategies.strategies import (
     PTAPT,
     STRATEGIES,
     TAPT,
+    AnnotatorFineTuning,
     CachedFineTuning,
     LoRAFineTuning,
     MixedPrecisionFineTuning,
@@ -43,6 +44,7 @@ KINDS = [
     f"{family}-{shape}" for family in ("wav2vec2", "wavlm", "hubert") for shape in ("tiny", "tiny-prenorm")
 ]
 CLASSES = 4
+WIDTH, RATERS = 16, 3  # of the model of raters
 TOLERANCE = 1e-5
 SEED = 1
 
@@ -140,6 +142,12 @@ def contrast(config: Any) -> int:
     return codebooks + picks + (config.hidden_size + config.codevector_dim + 2) * projected
 
 
+def raters_on(config: Any) -> int:
+    """A layer that all share, two branches of two layers, and a unit for each rater and dimension."""
+    layer = WIDTH * WIDTH + WIDTH
+    return config.hidden_size * WIDTH + WIDTH + 2 * 2 * layer + RATERS * 2 * (WIDTH + 1)
+
+
 def unit_heads(config: Any) -> int:
     """For each clustering a layer of 256 and a layer that names the unit."""
     return sum(config.hidden_size * 256 + 256 + 256 * count + count for count in CLUSTERS)
@@ -187,6 +195,11 @@ CLUSTERS = (4, 8)
 UNITS: dict[str, Any] = {"clusters": CLUSTERS, "kmeans_passes": 3, "mask_time_length": 4}
 FRESH: dict[str, Any] = UNITS | {"fresh_quantiser": True, "negatives": 8}
 SHORT_SPANS: dict[str, Any] = {"blocks": 3, "mask_time_length": 2, "large_length": 4}
+RATED: dict[str, Any] = {
+    "raters": tuple(f"Synthetic/r{number:03d}" for number in range(RATERS)),
+    "dimensions": ("activation", "valence"),
+    "width": WIDTH,
+}
 BLOCKS = 4  # of every tiny encoder
 AFTER_CNN = -1
 ROWS: dict[type, Row] = {
@@ -197,6 +210,9 @@ ROWS: dict[type, Row] = {
         lambda c: top(c, 1), BLOCKS - 1, options={"top_blocks": 1}, precision="bf16-mixed"
     ),
     CachedFineTuning: Row(lambda c: top(c, 2), BLOCKS - 2, options={"top_blocks": 2}),
+    AnnotatorFineTuning: Row(
+        lambda c: top(c, 1), BLOCKS - 1, options=RATED | {"top_blocks": 1}, head=raters_on
+    ),
     TAPT: Row(
         lambda c: above_cnn(c) + mask_vector(c),
         AFTER_CNN,
@@ -397,6 +413,8 @@ def every_one_of(strategies: Sequence[type]) -> pytest.MarkDecorator:
 
 every_strategy = every_one_of(STRATEGIES)
 every_recognizer = every_one_of(RECOGNIZERS)  # for what only makes sense where emotion is predicted
+# What learns raters has an objective of its own; `test_annotators.py` looks at it.
+every_classifier = every_one_of([each for each in RECOGNIZERS if each is not AnnotatorFineTuning])
 every_pretraining = every_one_of(PRETRAININGS)  # for what takes its place where it is not
 every_kind = pytest.mark.parametrize("kind", KINDS)
 two_kinds = pytest.mark.parametrize("kind", TWO_KINDS)
@@ -449,6 +467,16 @@ def corpus() -> Synthetic:
     return Synthetic(speakers=3, utterances_per_speaker=4, batch_size=2)
 
 
+def heard_by(strategy: type, corpus: Synthetic) -> Synthetic:
+    """The corpus, or for a strategy that learns raters, one of the same sounds with three of them."""
+    if strategy is not AnnotatorFineTuning:
+        return corpus
+    known = {"dimensions": ("activation", "valence"), "raters": RATERS, "rater_pool": RATERS}
+    made = Synthetic(**(corpus.arguments | known | {"single_ratings": True}))
+    made._sounds = corpus._sounds
+    return made
+
+
 def noise(samples: int, seed: int = 0) -> Tensor:
     return torch.randn(samples, generator=torch.Generator().manual_seed(seed)) * 0.1
 
@@ -463,6 +491,9 @@ def batch(*samples: int, seed: int = 0, **fields: Any) -> Batch:
         labels=torch.arange(len(samples)) % CLASSES,
         genders=tuple(("female", "unknown", "male")[number % 3] for number in range(len(samples))),
         texts=tuple(("said", "")[number % 2] for number in range(len(samples))),
+        raters=torch.arange(3).expand(len(samples), 3) - (torch.arange(len(samples)) % 2).unsqueeze(1),
+        ratings=torch.rand(len(samples), 1, 2, generator=torch.Generator().manual_seed(seed)) * 1.4
+        + torch.tensor([-1.0, -0.7, -0.4]).view(1, 3, 1),
     )
     return made._replace(**fields)
 

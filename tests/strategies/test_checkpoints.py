@@ -25,6 +25,7 @@ from tests.strategies.conftest import (
     WARNINGS,
     batch,
     build,
+    every_classifier,
     every_pretraining,
     every_recognizer,
     every_strategy,
@@ -52,7 +53,7 @@ def read(path):
 # Contents ---------------------------------------------------------------------------------------------------
 
 
-@every_recognizer
+@every_classifier
 def test_a_checkpoint_says_what_it_is_in_plain_data(strategy, tmp_path):
     model = build(strategy, KIND, labels=NAMES, head_lr=0.02, class_counts=(3, 3, 1, 1))
     checkpoint = read(saved(model, tmp_path / "a.ckpt"))

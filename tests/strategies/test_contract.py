@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, seed_everything
 
 from ser_strategies.strategies import (
     STRATEGIES,
+    AnnotatorFineTuning,
     Pretraining,
     Recognizer,
     Strategy,
@@ -42,6 +43,7 @@ from tests.strategies.conftest import (
     every_strategy,
     fit,
     frames,
+    heard_by,
     logits,
     stir,
     trainable,
@@ -67,7 +69,7 @@ def test_a_strategy_predicts_emotion_or_adapts_an_encoder():
 @every_recognizer
 @two_kinds
 def test_a_strategy_fits_and_tests(strategy, kind, corpus):
-    model = build(strategy, kind)
+    model, corpus = build(strategy, kind), heard_by(strategy, corpus)
     trainer = trainer_for(model)
     trainer.fit(model, datamodule=corpus)
     fitted = trainer.callback_metrics
@@ -75,6 +77,9 @@ def test_a_strategy_fits_and_tests(strategy, kind, corpus):
     assert trainer.global_step == 2
     (tested,) = trainer.test(model, datamodule=corpus, verbose=False)
     assert all(math.isfinite(value) for value in [*fitted.values(), *tested.values()])
+    if strategy is AnnotatorFineTuning:
+        assert 0 <= tested["test/tvd"] <= 1
+        return
     assert 0 <= tested["test/ua"] <= 1
     assert model.confusion("test").sum() == len(corpus.split("test"))
 
@@ -178,6 +183,10 @@ def test_as_many_weights_train_as_on_paper(strategy, row, kind):
 def test_eight_utterances_can_be_learned_by_heart(strategy, kind):
     model, eight = build(strategy, kind, **EAGER), batch(*[4_800] * 8)
     fit(model, *[eight] * 30)
+    if strategy is AnnotatorFineTuning:
+        said = model.objective.read(logits(model, eight)).each.float()[::2]  # who knows all three raters
+        assert torch.corrcoef(torch.stack([said.flatten(), eight.ratings[::2].flatten()]))[0, 1] > 0.9
+        return
     assert (logits(model, eight).argmax(1) == eight.labels).sum() >= 7
 
 
@@ -288,7 +297,9 @@ def test_a_checkpoint_holds_what_trained_and_all_of_the_encoder_only_if_it_is_wh
     if isinstance(model, Pretraining):
         beside = {name for name in trainable(model) if name.startswith("adaptation.")}
     else:
-        beside = {"head.1.weight", "head.1.bias", "objective.class_weights"}
+        of_objective = {name for name in names if name.startswith("objective.")}
+        beside = {"head.1.weight", "head.1.bias"} | of_objective
+        assert ("objective.class_weights" in beside) == (type(model) is not AnnotatorFineTuning)
     assert found - of_encoder == beside | set(kept.row.beside)
 
 
@@ -333,6 +344,8 @@ def test_every_option_has_help(strategy):
     helped = {action.dest: action.help for action in parser._actions}
     typed = RecognizerOptions if issubclass(strategy, Recognizer) else PretrainingOptions
     shared = {*StrategyOptions.__annotations__, *typed.__annotations__}
+    if strategy is AnnotatorFineTuning:
+        shared.remove("objective")  # which it is all about
     own = set(inspect.signature(strategy).parameters) - {"options"}
     assert own | shared <= set(helped)
     assert [name for name, text in helped.items() if not (text or "").strip()] == []

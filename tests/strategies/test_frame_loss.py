@@ -15,7 +15,7 @@ from tests.strategies.conftest import (
     batch,
     build,
     copied,
-    every_recognizer,
+    every_classifier,
     fit,
     frames,
     logits,
@@ -136,7 +136,7 @@ def test_the_loss_of_the_val_split_has_the_frames_in_it():
     )
 
 
-@every_recognizer
+@every_classifier
 def test_the_head_of_the_frames_gets_a_gradient_and_moves(strategy):
     model = build(strategy, KIND, frame_loss_weight=1.0, **MOVES)
     added = {name for name in trainable(model) if name.startswith("frame_head.")}

@@ -20,6 +20,7 @@ from tests.strategies.conftest import (
     Rates,
     batch,
     build,
+    every_classifier,
     every_recognizer,
     fit,
     loader,
@@ -63,7 +64,7 @@ def with_labels(made: Any, *labels: int) -> Any:
         ("both", 7, "val/mean", {"ua", "ccc", "mean", "recall/sadness", "ccc_dominance"}),
     ],
 )
-@every_recognizer
+@every_classifier
 def test_an_objective_trains_tests_and_predicts(strategy, objective, outputs, monitor, scores, corpus):
     labels = None if objective == "dimensions" else LABELS
     model = build(strategy, KIND, objective=objective, labels=labels)
@@ -472,9 +473,8 @@ def test_the_encoder_and_all_else_have_a_rate_each(strategy):
     groups = {group["name"]: group for group in optimizer.param_groups}
     assert (groups["encoder"]["lr"], groups["head"]["lr"]) == (0.5, 0.25)
     inside = {id(parameter) for parameter in model.encoder.parameters() if parameter.requires_grad}
-    outside = {
-        id(parameter) for part in (model.head, model.pool, model.mix) for parameter in part.parameters()
-    }
+    parts = (model.head, model.pool, model.mix, model.objective)
+    outside = {id(parameter) for part in parts for parameter in part.parameters()}
     assert {id(parameter) for parameter in groups["encoder"]["params"]} == inside
     assert {id(parameter) for parameter in groups["head"]["params"]} == outside
 

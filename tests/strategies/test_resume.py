@@ -26,6 +26,7 @@ from tests.strategies.conftest import (
     every_recognizer,
     every_strategy,
     fit,
+    heard_by,
     loader,
     trainer,
     trainer_for,
@@ -95,7 +96,8 @@ def run(
         callbacks=[seen, *callbacks],
         enable_checkpointing=any(isinstance(it, ModelCheckpoint) for it in callbacks),
     )
-    made.fit(model, datamodule=small(utterances=utterances, workers=workers), ckpt_path=ckpt_path)
+    data = heard_by(strategy, small(utterances=utterances, workers=workers))
+    made.fit(model, datamodule=data, ckpt_path=ckpt_path)
     return model, made, seen
 
 
