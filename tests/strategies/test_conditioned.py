@@ -5,11 +5,13 @@ from functools import cache
 
 import pandas as pd
 import pytest
+import soundfile
 import torch
 
 from ser_strategies.data.synthetic import Synthetic
 from ser_strategies.data.transcripts import Transcripts
 from ser_strategies.encoder.checkpoints import RECORD
+from ser_strategies.fit.predicting import predict
 from ser_strategies.parts.conditions import Known, Told
 from ser_strategies.runs.fingerprints import without_ignored
 from ser_strategies.strategies import PartialFineTuning, load_strategy
@@ -147,6 +149,21 @@ def test_a_checkpoint_knows_its_encoder_of_text_and_answers_without_knowing_anyt
     again.sentences._computed.clear()
     with pytest.raises(ValueError, match="is not the one that the checkpoint was trained with"):
         again.known_of(sounds)
+
+
+def test_predicting_plain_files_goes_by_the_sound_and_says_so(tmp_path, capsys):
+    model, made = trained(gender_at_test="unknown")
+    path = tmp_path / "told.ckpt"
+    made.save_checkpoint(path)
+    sound = batch(8_000).waveforms[0]
+    soundfile.write(tmp_path / "said.wav", sound.numpy(), 16_000, subtype="FLOAT")
+    table = predict(path, tmp_path / "said.wav", tmp_path / "said.csv", accelerator="cpu")
+    out = capsys.readouterr().out
+    assert out.count("note: nobody's gender is known, so that all count as unknown") == 1
+    assert out.count("note: no text is known, so that the model goes by the sound alone") == 1
+    expected = model.eval()(sound[None], torch.tensor([8_000])).softmax(1)[0].tolist()
+    found = [table[name].iloc[0] for name in table if name.startswith("probability/")]
+    assert found == pytest.approx(expected, abs=1e-5)
 
 
 def test_without_conditions_nothing_is_kept_drawn_or_named_otherwise():
