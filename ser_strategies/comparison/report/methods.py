@@ -24,8 +24,13 @@ OPTIONS = (
     *("layer_mix", "head", "head_size", "head_dropout", "encoder_dropout", "layerdrop", "class_weights"),
     *("label_smoothing", "soft_labels", "frame_loss_weight", "max_seconds", "mask_time_probability"),
     *("mask_time_length", "mask_channel_probability", "mask_channel_length", "objective"),
+    *("conditions", "conditions_withheld", "gender_enters", "gender_at_test", "text_encoder"),
 )
-DEPENDS = {"mask_time_length": "mask_time_probability", "mask_channel_length": "mask_channel_probability"}
+DEPENDS = {
+    "mask_time_length": "mask_time_probability",
+    "mask_channel_length": "mask_channel_probability",
+    **dict.fromkeys(("conditions_withheld", "gender_enters", "gender_at_test"), "conditions"),
+}
 LIBRARIES = ("torch", "lightning", "transformers", "peft")
 
 
