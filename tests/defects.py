@@ -53,6 +53,27 @@ DEFECTS = (
         (f"{CONTRACT}::test_everything_that_trains_moves_and_nothing_else",),
     ),
     Defect(
+        "a true gender told in tests of an unknown one",
+        "parts/conditions.py",
+        'if known.genders is None or not (self.training or told.gender == "given"):',
+        "if known.genders is None:",
+        ("tests/parts/test_conditions.py",),
+    ),
+    Defect(
+        "a condition that is never withheld",
+        "parts/conditions.py",
+        "return (torch.rand(2, batch) >= self.withheld).to(device)",
+        "return (torch.rand(2, batch) >= 0).to(device)",
+        ("tests/parts/test_conditions.py",),
+    ),
+    Defect(
+        "vectors of texts from another encoder",
+        "cache/sentences.py",
+        "fingerprint=self.encoder.fingerprint,",
+        'fingerprint="",',
+        ("tests/cache/test_sentences.py",),
+    ),
+    Defect(
         "a mask that falls on padding",
         "encoder/masking.py",
         "valid_mask(counts - length + 1, total)",
