@@ -248,6 +248,9 @@ def _write(
     first = rows.iloc[0]
     outputs = {"labels": list(first["labels"]), "dimensions": list(first["dimensions"])}
     facts = {"checkpoint": None, **outputs, "data": data, "metrics": weighed["test"][WEIGHTED]}
+    # Whatever a member was told at test that a machine alone would not know, the ensemble was told, too.
+    oracles = [each for each in rows.get("oracles", ()) if isinstance(each, tuple)]
+    facts["oracles"] = list(dict.fromkeys(oracle for several in oracles for oracle in several))
     write_json(cell / "test.json", facts)
     write_json(cell / "costs.json", costs_together([ledger.costs(each) for each in rows["hash"]]))
     write_json(cell / "environment.json", ledger.environment(first["hash"]))

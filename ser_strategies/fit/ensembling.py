@@ -58,6 +58,15 @@ class _Member(NamedTuple):
     checkpoint: Path
 
 
+class _Told(NamedTuple):
+    """What is to be written beside the predictions."""
+
+    score: str
+    copy: bool
+    brands: list[str]
+    oracles: list[str]  # what members are told at test that a machine alone would not know
+
+
 def ensemble(
     members: Sequence[str | Path],
     data: Corpus,
@@ -107,12 +116,13 @@ def ensemble(
     score_named(name, labels, dimensions)
     brands = _check_heard(named, data)
     frames: dict[Split, dict[str, pd.DataFrame]] = {"val": {}, "test": {}}
+    oracles: list[str] = []
     for member in named:
-        for split, table in _tables(member, data, accelerator, trust).items():
+        for split, table in _tables(member, data, accelerator, trust, oracles).items():
             frames[split][member.name] = table
     outputs = line_up(frames["val"], "val"), line_up(frames["test"], "test")
     blends = blend(*outputs, WeighingRule(by, class_wise, seed), name)
-    return _written(named, data, blends, out, (name, copy, [*data.brands(), *brands]))
+    return _written(named, data, blends, out, _Told(name, copy, [*data.brands(), *brands], oracles))
 
 
 def _named(members: Sequence[str | Path]) -> list[_Member]:
@@ -203,11 +213,16 @@ def _check_split(member: _Member, data: Corpus, digest: str, origin: Mapping[str
 
 
 def _tables(
-    member: _Member, data: Corpus, accelerator: str, trust: str | tuple[str, ...]
+    member: _Member, data: Corpus, accelerator: str, trust: str | tuple[str, ...], oracles: list[str]
 ) -> dict[Split, pd.DataFrame]:
-    """What a member says of both splits: as its folder has it, if that is true of it, else anew."""
+    """What a member says of both splits: as its folder has it, if that is true of it, else anew.
+
+    Adds to `oracles` what it was told at test that a machine alone would not know.
+    """
     stored = {split: _stored(member, data, split) for split in FILES}
     found = {split: table for split, table in stored.items() if table is not None}
+    if "test" in found:
+        oracles += _json(member.checkpoint.with_name("test.json")).get("oracles") or ()
     if len(found) == len(FILES):
         return found
     strategy = load_strategy(member.checkpoint, trust=trust)
@@ -216,6 +231,7 @@ def _tables(
         if split not in found:
             print(f"predicting the {split} split with {member.name}", flush=True)
             found[split] = _predicted(strategy, data, split, accelerator)
+            oracles += strategy.oracles("test") if split == "test" else ()
     return found
 
 
@@ -254,10 +270,10 @@ def _written(
     data: Corpus,
     blends: Blends,
     out: Path,
-    told: tuple[str, bool, list[str]],
+    told: _Told,
 ) -> MadeEnsemble:
     """Writes the folder, whole or not at all."""
-    score, copy, brands = told
+    score = told.score
     facts = blends.as_dict(score)
     gain = gain_on_test(blends, score)
     costs = costs_together([[_json(each.checkpoint.with_name("costs.json"))] for each in members])
@@ -273,17 +289,18 @@ def _written(
         optimism=blends.optimism(score),
         costs=costs,
     )
-    about = data.facts() | {"brands": list(dict.fromkeys(brands))}
+    about = data.facts() | {"brands": list(dict.fromkeys(told.brands))}
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
     try:
         write_table(unfinished / VALIDATED, blends.val[WEIGHTED])
         write_table(unfinished / PREDICTIONS, blends.test[WEIGHTED])
         outputs = {"labels": list(blends.labels), "dimensions": list(blends.dimensions)}
-        metrics = metrics_of(blends.test[WEIGHTED], "test")
-        write_json(
-            unfinished / "test.json", {"checkpoint": None, **outputs, "data": about, "metrics": metrics}
-        )
+        scored = {
+            "metrics": metrics_of(blends.test[WEIGHTED], "test"),
+            "oracles": list(dict.fromkeys(told.oracles)),
+        }
+        write_json(unfinished / "test.json", {"checkpoint": None, **outputs, "data": about, **scored})
         write_json(unfinished / "costs.json", costs)
         write_json(unfinished / "environment.json", environment())
         extra = {
@@ -297,7 +314,7 @@ def _written(
             {each.name: each.checkpoint for each in members},
             blends.weights,
             outputs | facts | extra,
-            copy=copy,
+            copy=told.copy,
             final=out,
         )
         shutil.rmtree(out, ignore_errors=True)

@@ -106,6 +106,15 @@ def test_a_row_costs_what_its_members_cost_together(made):
         assert row["digest"] == members["digest"].iloc[0]
 
 
+def test_what_a_member_was_told_the_ensemble_was_told(copied):
+    path = cells(copied, "lora")[1, 1] / "test.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"oracles": ["the true gender: an oracle"]}))
+    refresh_ensembles(copied, wanted_ensembles(["both: lora, partial"], WeighingRule()))
+    runs = Comparison.load(copied).runs.set_index(["name", "fold", "seed"])
+    assert runs.loc[("both", 1, 1), "oracles"] == ("the true gender: an oracle",)
+    assert pd.isna(runs.loc[("both", 1, 0), "oracles"])
+
+
 def test_speeds_add_up_as_times_and_what_one_member_does_not_know_nobody_does():
     members = [{"inference_bytes": 8, "single_audio_seconds_per_second": speed} for speed in (20.0, 5.0)]
     found = costs_together([[members[0]], [members[1] | {"inference_peak_memory_bytes": 7}]])
