@@ -26,9 +26,8 @@ from ser_strategies.comparison.stats.differences import Difference, difference_o
 from ser_strategies.comparison.stats.differences import differences as all_pairs
 from ser_strategies.comparison.stats.groups import by_group, calibration, confusion, recalls
 from ser_strategies.comparison.stats.intervals import interval, interval_of
-from ser_strategies.comparison.stats.resampling import Scatter, bootstrap, scatter_of_difference
+from ser_strategies.comparison.stats.resampling import Scatter, bootstrap, scatter_of_difference, upper_tail
 from ser_strategies.comparison.stats.scores import Score, score_named
-from ser_strategies.comparison.stats.student import upper_tail
 from ser_strategies.comparison.stats.sums import Sums
 
 REPLICATES = 1_000

@@ -16,7 +16,7 @@ from torch import Tensor
 from ser_strategies.cache.shard import Stored
 from ser_strategies.cache.store import FrameStore
 from ser_strategies.cache.trunk import FORMATS, Trunk
-from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.encoder.encoder import Encoder, Frames
 from ser_strategies.encoder.spectrum import Spectrum
 from ser_strategies.encoder.tuning import restored_modes

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ser_strategies.cache.reader import StoredFrames, stored_bytes
+from ser_strategies.cache.shard import StoredFrames, stored_bytes
 from ser_strategies.cache.store import FrameStore, default_folder
 from ser_strategies.cache.targets import StoredTargets, TargetSource
 from ser_strategies.cache.training import compare, fill, request_plain

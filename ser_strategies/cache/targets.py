@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ser_strategies.cache.build import compute
-from ser_strategies.cache.reader import stored_bytes
+from ser_strategies.cache.shard import stored_bytes
 from ser_strategies.cache.store import FrameStore
 from ser_strategies.cache.training import FrameCaching, compare, fill, request_plain
 from ser_strategies.cache.trunk import Trunk
-from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.encoder import Encoder, EncoderIdentity, compression_of, freeze
 
 

@@ -19,7 +19,7 @@ from lightning.pytorch import Trainer
 from rich.progress import Progress, TimeRemainingColumn
 
 from ser_strategies.cache.build import FrameMaker, Sounds, build, compute, device_of
-from ser_strategies.cache.reader import StoredFrames
+from ser_strategies.cache.shard import StoredFrames
 from ser_strategies.cache.store import FrameStore, as_folder, default_folder
 from ser_strategies.cache.trunk import FORMATS, StoredFormat, Trunk, describe_trunk
 from ser_strategies.encoder import Encoder, restored_modes

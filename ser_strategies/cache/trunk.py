@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.encoder.encoder import AFTER_CNN, Encoder, Frames
 from ser_strategies.encoder.identity import COMPUTED_BY
 from ser_strategies.encoder.spectrum import Spectrum

@@ -13,10 +13,10 @@ from ser_strategies.common.errors import PROGRAM, MistypedError, did_you_mean, o
 
 # Command -> what it does, and the function that does it, as module:function.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "fit": ("train a strategy on a corpus", "fit:run"),
+    "fit": ("train a strategy on a corpus", ".fit.lightning_cli:run"),
     "estimate": ("tell what a fit would take, by a few steps: memory, time, disk", "estimate:run"),
-    "validate": ("score a checkpoint on the validation split", "fit:run"),
-    "test": ("score a checkpoint on the test split", "fit:run"),
+    "validate": ("score a checkpoint on the validation split", ".fit.lightning_cli:run"),
+    "test": ("score a checkpoint on the test split", ".fit.lightning_cli:run"),
     "ensemble": ("weigh checkpoints on validation, score them together, ship them", "ensemble:run"),
     "predict": ("write what a checkpoint says of files, folders or a corpus", "predict:run"),
     "doctor": ("tell what is there of a corpus, what is wrong with it and what to do", "doctor:run"),
@@ -75,7 +75,7 @@ def _command(name: str) -> Callable[[str, list[str]], None]:
     if name not in WITHOUT_TORCH:
         check_torch()
     module, function = COMMANDS[name][1].split(":")
-    command: Callable[[str, list[str]], None] = getattr(import_module(f"{__name__}.{module}"), function)
+    command: Callable[[str, list[str]], None] = getattr(import_module(f".{module}", __name__), function)
     return command
 
 

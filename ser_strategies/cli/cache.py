@@ -4,8 +4,17 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ser_strategies.cache.catalogue import ForeignFolder, caches, days_unused, look, remove, remove_damaged
-from ser_strategies.cache.store import FrameStore, as_folder, default_folder
+from ser_strategies.cache.store import (
+    ForeignFolder,
+    FrameStore,
+    as_folder,
+    caches,
+    days_unused,
+    default_folder,
+    look,
+    remove,
+    remove_damaged,
+)
 from ser_strategies.common.errors import PROGRAM, CommandParser, MistypedError
 
 ACTIONS = {
@@ -33,8 +42,7 @@ def run(command: str, arguments: list[str]) -> None:
 
 
 def _estimate(words: list[str]) -> None:
-    from ser_strategies.fit.configured import configured
-    from ser_strategies.fit.frame_cache import estimate_with
+    from ser_strategies.fit.frame_cache import configured, estimate_with
 
     made = configured(words)
     found = estimate_with(made.trainer, made.model, made.datamodule)
@@ -55,8 +63,7 @@ def _estimate(words: list[str]) -> None:
 
 def _build(words: list[str]) -> None:
     from ser_strategies.costs.meter import CostMeter
-    from ser_strategies.fit.configured import configured
-    from ser_strategies.fit.frame_cache import build_with
+    from ser_strategies.fit.frame_cache import build_with, configured
     from ser_strategies.fit.outcome import unreadable_told
     from ser_strategies.fit.record import RunRecord
 

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from ser_strategies.cli.corpus_option import corpus_parser, parse_corpus
 from ser_strategies.common.files import write_text
-from ser_strategies.data.checkup.examination import Report, examine
+from ser_strategies.data.examination import Report, examine
 from ser_strategies.data.manifest.writing import write_manifest
 
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}

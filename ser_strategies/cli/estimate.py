@@ -6,7 +6,7 @@ import sys
 from ser_strategies.common.errors import PROGRAM
 from ser_strategies.estimates.dry_run import PlannedRun
 from ser_strategies.estimates.estimating import estimate_run
-from ser_strategies.fit.configured import configured
+from ser_strategies.fit.frame_cache import configured
 
 JSON = "--json"
 

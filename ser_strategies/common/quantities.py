@@ -1,8 +1,11 @@
-"""Scores, costs and other numbers as people read them. What is missing is "—", never 0."""
+"""The sample rate; scores, costs and other numbers as people read them. What is missing is "—", never 0."""
 
 import math
 from collections.abc import Callable
 from typing import NamedTuple, TypeGuard
+
+SAMPLE_RATE = 16_000  # samples a second, of one channel, as all encoders here were pre-trained with
+
 
 MISSING = "—"
 MINUS = "\N{MINUS SIGN}"

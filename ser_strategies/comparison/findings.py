@@ -30,7 +30,7 @@ from ser_strategies.comparison.stats.groups import (
     recalls,
 )
 from ser_strategies.comparison.stats.intervals import LEVEL, Interval
-from ser_strategies.comparison.stats.student import exceeded_by
+from ser_strategies.comparison.stats.resampling import exceeded_by
 
 FRONTS = (
     *("cost/fit_seconds", "cost/peak_memory_bytes", "cost/trainable_parameters"),

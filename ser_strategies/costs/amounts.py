@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.costs.flops import Flops, count_flops
 from ser_strategies.costs.machine import peak_memory
 from ser_strategies.costs.movement import Movement, Print, movement, prints_of

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 from torch.utils.module_tracker import ModuleTracker
 
 from ser_strategies.batch import Batch
-from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.costs.inference import as_shipped
 from ser_strategies.encoder import Encoder, compression_of, restored_modes
 from ser_strategies.parts.adaptation import UNKNOWN

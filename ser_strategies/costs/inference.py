@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ser_strategies.batch import Batch
-from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.costs.machine import device_name, forget_peak, peak_memory
 from ser_strategies.encoder import compression_of
 from ser_strategies.strategies import Recognizer, Strategy

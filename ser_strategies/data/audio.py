@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torchaudio.transforms import Resample
 
-from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.common.quantities import SAMPLE_RATE
 
 Samples: TypeAlias = NDArray[np.float32]
 # From (channels, samples) to (samples,).

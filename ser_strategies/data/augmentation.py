@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import from_numpy
 from torchaudio.functional import resample
 
-from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.common.quantities import SAMPLE_RATE
 
 _Samples: TypeAlias = NDArray[np.float32]
 _Range: TypeAlias = tuple[float, float]

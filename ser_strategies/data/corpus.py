@@ -18,14 +18,13 @@ from ser_strategies.data.batching import BatchPlan, PlannedBatch
 from ser_strategies.data.corpus_options import check_options
 from ser_strategies.data.disturbance import Disturbance
 from ser_strategies.data.facts import shown
-from ser_strategies.data.heard import NEEDED, HeardGuard, Hearing
 from ser_strategies.data.label_map import LabelMap
 from ser_strategies.data.leakage import Leak
 from ser_strategies.data.loading import Batches, FrameSource, Loader, Sound, collate, hash_sound
 from ser_strategies.data.protocol import OWN, Protocol
 from ser_strategies.data.ratings import RATED, RatingTable
 from ser_strategies.data.rules import SPLITS, Split
-from ser_strategies.data.splits import Splits
+from ser_strategies.data.splits import NEEDED, HeardGuard, Hearing, Splits
 from ser_strategies.data.transcripts import Transcripts
 
 

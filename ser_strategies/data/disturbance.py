@@ -13,7 +13,7 @@ from torch import from_numpy
 from torchaudio.functional import resample
 
 from ser_strategies.common.errors import did_you_mean
-from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.data.augmentation import Augmentation
 from ser_strategies.data.loading import Sound
 

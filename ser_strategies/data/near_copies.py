@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ser_strategies.common.files import write_json
-from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.data.leakage import find_leaks
 from ser_strategies.data.table import TEXT
 

@@ -20,7 +20,7 @@ import torch
 from torchaudio.functional import resample
 
 from ser_strategies.common.files import UNFINISHED, whole_file
-from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.data.audio import ChannelRule, Samples
 
 _AT_ONCE = 4  # clips a process takes at a time: a twentieth of a second, and what an interrupt waits for

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.encoder.adapters import Adapter, as_record
 from ser_strategies.encoder.attention import use_attention, use_gated_attention
 from ser_strategies.encoder.families import SpeechModel

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from transformers import Wav2Vec2FeatureExtractor
 
-from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.encoder.families import has_final_norm
 from ser_strategies.encoder.identity import EncoderIdentity
 from ser_strategies.encoder.sources import load_encoder, quiet_transformers

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import logging as transformers_logging
 
-from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.encoder.adapters import Adapter, from_record
 from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
 from ser_strategies.encoder.families import (

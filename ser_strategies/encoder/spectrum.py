@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchaudio.functional import create_dct, melscale_fbanks
 
 from ser_strategies.common.errors import check_choice
-from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.encoder.encoder import Encoder, Frames
 from ser_strategies.encoder.frames import normalise_waveforms, valid_mask
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from ser_strategies.costs.machine import Peak, forget_peak, peak_memory
 from ser_strategies.data.batching import PlannedBatch
-from ser_strategies.estimates.workload import Programme
+from ser_strategies.estimates.stand_ins import Programme
 from ser_strategies.fit.lightning_cli import in_plain_words
 from ser_strategies.strategies import Strategy
 

@@ -18,7 +18,7 @@ from ser_strategies.comparison.ledger_cell import PREDICTIONS, VALIDATED
 from ser_strategies.comparison.stats.differences import Difference
 from ser_strategies.comparison.stats.scores import score_named
 from ser_strategies.data.corpus import Corpus
-from ser_strategies.data.heard import HeardGuard
+from ser_strategies.data.splits import HeardGuard
 from ser_strategies.encoder.checkpoints import RECORD, hash_of_weights, read_checkpoint, stamp_of
 from ser_strategies.ensembles.blends import WEIGHTED, Blends, blend, gain_on_test, metrics_of
 from ser_strategies.ensembles.members import line_up
@@ -30,7 +30,7 @@ from ser_strategies.fit.record import environment
 from ser_strategies.fit.scored import ScoredTable
 from ser_strategies.fit.shorthand import best_of
 from ser_strategies.strategies import Recognizer, load_strategy
-from ser_strategies.strategies.provenance import origins_of
+from ser_strategies.strategies.checkpointed import origins_of
 
 Split = Literal["val", "test"]
 LEARNED: tuple[Literal["train", "val"], ...] = ("train", "val")

@@ -1,6 +1,6 @@
-"""The cache that a strategy would read on a corpus: what building it would cost, and building it."""
+"""What a configuration of `fit` would use; the cache that its strategy would read, estimated and built."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy, deepcopy
 from typing import Any, NamedTuple
 
@@ -10,10 +10,31 @@ from ser_strategies.cache.build import Estimate
 from ser_strategies.cache.build import estimate as estimate_build
 from ser_strategies.cache.store import Damage, FrameStore
 from ser_strategies.cache.training import FrameCaching, request
+from ser_strategies.data.corpora import CORPORA
 from ser_strategies.data.corpus import Corpus
+from ser_strategies.fit.lightning_cli import StrategyCLI, quiet
+from ser_strategies.fit.mistakes import check_configs, explained
+from ser_strategies.fit.shorthand import with_full_names
 from ser_strategies.fit.together import ending_as_one
 from ser_strategies.fit.trainer_options import planned_trainer
-from ser_strategies.strategies import Recognizer, Strategy
+from ser_strategies.strategies import STRATEGIES, Recognizer, Strategy
+
+
+class Configured(StrategyCLI):
+    """Model, corpus and trainer of a configuration of `fit`."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        del subcommand
+
+
+def configured(words: Sequence[str]) -> Configured:
+    """Model, corpus and trainer for the words of `fit`; a mistake in them raises `MistypedError`."""
+    quiet()
+    words = with_full_names(words)
+    check_configs(words)
+    with explained(STRATEGIES, CORPORA, words):
+        # No run is started, so a finished one in the same folder is not in the way.
+        return Configured(["fit", *words, "--overwrite"])
 
 
 class CacheEstimate(NamedTuple):

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.data.audio import audio_seconds, average_channels, read_audio, to_sample_rate
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.finding import find_audio

@@ -11,8 +11,7 @@ from ser_strategies.comparison.ledger import CELLS
 from ser_strategies.runs.arguments import ONE, CompareArguments, Folds, RunArguments
 from ser_strategies.runs.arms import Arm, chain_arm, find_arms
 from ser_strategies.runs.fingerprints import DataPrint, DataPrints, digest, hash_of, without_ignored
-from ser_strategies.runs.links import Link, find_links, moved, real, texts
-from ser_strategies.runs.stages import Stage, about, resolve
+from ser_strategies.runs.stages import Link, Stage, about, find_links, moved, real, resolve, texts
 
 ONLY_STAGE = "run"
 CACHES = "cache"

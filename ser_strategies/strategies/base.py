@@ -22,9 +22,8 @@ from ser_strategies.encoder import Encoder, SpecAugment
 from ser_strategies.fast.heap import keep_few_kernels, keep_freed_memory, return_freed_memory
 from ser_strategies.fast.optimizer import fused_choices, restore_fused, use_fused
 from ser_strategies.parts.schedules import FlatThenDecay
-from ser_strategies.strategies.checkpointed import Checkpointed
+from ser_strategies.strategies.checkpointed import Checkpointed, origins_of
 from ser_strategies.strategies.guards import GradientGuard, LossWatch, checked_groups
-from ser_strategies.strategies.provenance import origins_of
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Checkpointed: a module around an encoder, and a checkpoint of whatever of it may train."""
+"""Checkpointed: a module around an encoder, a checkpoint of what of it may train, and what that has heard."""
 
 import copy
 import inspect
@@ -19,6 +19,7 @@ from ser_strategies.encoder.adapters import Adapter, as_record
 from ser_strategies.encoder.checkpoints import FORMAT, RECORD, read_checkpoint
 from ser_strategies.encoder.identity import EncoderIdentity
 from ser_strategies.encoder.sources import check_same
+from ser_strategies.encoder.starter import STARTER
 from ser_strategies.parts.choice import as_plain
 
 # Where a checkpoint has weights. With WeightAveraging the first are averages, the second what trains on.
@@ -240,3 +241,27 @@ def _class_paths(values: Iterable[Any]) -> Iterator[str]:
             yield from _class_paths(value.values())
         elif isinstance(value, (list, tuple)):
             yield from _class_paths(value)
+
+
+def origins_of(checkpoint: str | Path) -> list[dict[str, Any]]:
+    """For each training behind a checkpoint, its utterances, as its corpus noted them."""
+    origins: list[dict[str, Any]] = []
+    for state in read_checkpoint(checkpoint).values():
+        # Lightning keeps what a corpus says of itself under the name of its class.
+        if isinstance(state, dict) and "heard" in state:
+            known = {name: state[name] for name in ("splits", "heard", "content") if name in state}
+            origins += [known, *state.get("origins", ())]
+    return origins
+
+
+def check_teacher(teacher: str) -> None:
+    """Refuses a teacher that never learned emotion, as far as can be known."""
+    learned = bool(teacher) and teacher != STARTER and not teacher.startswith("random:")
+    if teacher.endswith(".ckpt"):
+        learned = "labels" in read_checkpoint(teacher)[RECORD]
+    if not learned:
+        msg = (
+            f"teacher must be a checkpoint of a strategy that predicts emotion, such as "
+            f"runs/ptapt/1-teacher/best.ckpt, got {teacher!r}."
+        )
+        raise ValueError(msg)

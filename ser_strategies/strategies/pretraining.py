@@ -8,7 +8,7 @@ from torch import Tensor
 from torchmetrics import Metric, SumMetric
 
 from ser_strategies.batch import Batch
-from ser_strategies.cache.reader import stored_bytes
+from ser_strategies.cache.shard import stored_bytes
 from ser_strategies.cache.spectrum_targets import AnyTargetSource
 from ser_strategies.cache.targets import LiveTargets, StoredTargets, Targets
 from ser_strategies.common.errors import check_range
@@ -17,6 +17,7 @@ from ser_strategies.parts.adaptation import UNKNOWN, Adaptation, Learnt, MaskedV
 from ser_strategies.parts.energy_masking import EnergyMasking
 from ser_strategies.parts.mixing import mix_utterances
 from ser_strategies.strategies.base import Strategy
+from ser_strategies.strategies.checkpointed import check_teacher
 from ser_strategies.strategies.masks import (
     MaskedBatch,
     draw_by_energy,
@@ -26,7 +27,6 @@ from ser_strategies.strategies.masks import (
     seeded,
 )
 from ser_strategies.strategies.options import SharedOptions
-from ser_strategies.strategies.provenance import check_teacher
 from ser_strategies.units.source import UnitSource, UnitTable
 
 

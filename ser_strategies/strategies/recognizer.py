@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, Unpack
 from torch import Tensor, nn
 
 from ser_strategies.batch import Batch
-from ser_strategies.cache.reader import stored_bytes
+from ser_strategies.cache.shard import stored_bytes
 from ser_strategies.cache.training import FrameCaching, train_from_cache
 from ser_strategies.common.errors import check_range
 from ser_strategies.encoder import Frames

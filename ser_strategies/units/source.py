@@ -18,19 +18,16 @@ from rich.progress import Progress
 from torch import Tensor
 
 from ser_strategies.cache.build import FrameMaker
-from ser_strategies.cache.reader import StoredFrames
-from ser_strategies.cache.shard import Stored
+from ser_strategies.cache.shard import Stored, StoredFrames
 from ser_strategies.cache.store import FrameStore, ShardStore
 from ser_strategies.cache.training import Request, fill, request_plain
 from ser_strategies.cache.trunk import Trunk, describe_spectrum, describe_trunk
 from ser_strategies.common.files import write_json
 from ser_strategies.encoder import Encoder, EncoderIdentity, Spectrum, SpectrumName, freeze
 from ser_strategies.units import kmeans as clustering
-from ser_strategies.units import nearest
 from ser_strategies.units import stream as framestream
-from ser_strategies.units.clusterings import describe_clusterings, describe_units
-from ser_strategies.units.kmeans import fit_kmeans
-from ser_strategies.units.nearest import Nearest
+from ser_strategies.units.kmeans import describe_clusterings, describe_units, fit_kmeans
+from ser_strategies.units.stream import Nearest
 
 REPORT = "units.json"
 STATES = "states"
@@ -296,6 +293,6 @@ def unit_format(clusters: tuple[int, ...]) -> torch.dtype:
 def _code() -> str:
     """Hash of the source of what clusters: another one may make other units."""
     digest = hashlib.sha256()
-    for module in (clustering, framestream, nearest):
+    for module in (clustering, framestream):
         digest.update(getsource(module).encode())
     return digest.hexdigest()[:16]

@@ -14,9 +14,8 @@ from lightning.pytorch import Callback
 from safetensors.torch import save_file
 
 from ser_strategies.cache import build as building
-from ser_strategies.cache.catalogue import caches, look, remove, remove_damaged
 from ser_strategies.cache.shard import DamagedShardError, Stored, read_header, write_shard
-from ser_strategies.cache.store import FACTS, FrameStore
+from ser_strategies.cache.store import FACTS, FrameStore, caches, look, remove, remove_damaged
 from ser_strategies.cache.trunk import LAYOUT, Trunk
 from tests.cache.conftest import (
     KIND,

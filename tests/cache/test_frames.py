@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ser_strategies.cache import build as building
-from ser_strategies.cache import reader
+from ser_strategies.cache import shard as one_shard
 from ser_strategies.cache.build import estimate, expected_bytes, plan_shards
 from ser_strategies.cache.shard import DamagedShardError, Stored, checksum, read_header, write_shard
 from ser_strategies.cache.store import FrameStore
@@ -217,7 +217,7 @@ def forty_megabytes(root) -> tuple[FrameStore, list[str]]:
 
 @pytest.mark.parametrize("kept", [200_000, 10**12], ids=["forgetting", "keeping"])
 def test_reading_a_cache_bigger_than_what_is_kept_takes_no_more_memory(kept, forty_megabytes, monkeypatch):
-    monkeypatch.setattr(reader, "KEPT", kept)
+    monkeypatch.setattr(one_shard, "KEPT", kept)
     store, keys = forty_megabytes
     frames = store.frames([keys])
     order = torch.randperm(len(keys)).tolist()

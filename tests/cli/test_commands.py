@@ -13,7 +13,7 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score,
 
 from ser_strategies import Synthetic, load_strategy
 from ser_strategies.cli import COMMANDS, main
-from ser_strategies.fit.configured import configured
+from ser_strategies.fit.frame_cache import configured
 from tests.cli.conftest import (
     LABELS,
     LEARNING,

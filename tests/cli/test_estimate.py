@@ -11,8 +11,8 @@ from ser_strategies import Synthetic
 from ser_strategies.cli import main
 from ser_strategies.data.batching import BatchPlan
 from ser_strategies.estimates.dry_run import Watch
-from ser_strategies.estimates.figures import course_of
-from ser_strategies.estimates.workload import Workload, programme, used
+from ser_strategies.estimates.estimating import course_of
+from ser_strategies.estimates.stand_ins import Workload, programme, used
 from ser_strategies.strategies import Recognizer
 from tests.cli.conftest import CPU, ENCODER, SMALL, VANILLA, everything_in
 
@@ -237,7 +237,7 @@ def test_what_does_not_fit_says_so_and_ends_with_1(here, monkeypatch, capsys):
 
 
 def test_times_add_up_from_the_pace_of_what_was_timed():
-    from ser_strategies.estimates.figures import Course, times
+    from ser_strategies.estimates.estimating import Course, times
 
     load = Workload(plan_of([2.0] * 40), epochs=1, used=10, longest=None)
     todo = programme(load, load, accumulate=1, scaled=False)

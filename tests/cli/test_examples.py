@@ -16,7 +16,7 @@ from ser_strategies.encoder import Encoder
 from ser_strategies.fit.lightning_cli import quiet
 from ser_strategies.runs.presets import PRESETS, Start
 from ser_strategies.runs.stages import resolve
-from ser_strategies.strategies.provenance import origins_of
+from ser_strategies.strategies.checkpointed import origins_of
 from tests.cli.conftest import CPU, DEMO, EXAMPLES, everything_in
 
 pytestmark = pytest.mark.smoke

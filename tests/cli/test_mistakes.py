@@ -443,7 +443,7 @@ def test_an_interruption_exits_like_a_shell_expects(monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ser_strategies.cli.fit.run", interrupted)
+    monkeypatch.setattr("ser_strategies.fit.lightning_cli.run", interrupted)
     with pytest.raises(SystemExit) as stop:
         main([*FIT])
     assert stop.value.code == 130

@@ -3,7 +3,7 @@ import math
 import pytest
 from scipy import stats
 
-from ser_strategies.comparison.stats.student import exceeded_by, normal_below, upper_tail
+from ser_strategies.comparison.stats.resampling import exceeded_by, normal_below, upper_tail
 
 # Where each branch is at work: one, fractions, many, and beyond those that have a fraction.
 FREEDOMS = (1.0, 1.37, 24.6, 9_999.0, 3e6)

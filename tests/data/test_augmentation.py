@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.data.augmentation import Augmentation
 
 EFFECTS = {

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from ser_strategies.data import inspection
 from ser_strategies.data.audio import read_audio
-from ser_strategies.data.checkup import inspection
-from ser_strategies.data.checkup.inspection import PROBLEMS, inspect_all, inspect_audio
+from ser_strategies.data.inspection import PROBLEMS, inspect_all, inspect_audio
 
 RATE = 16_000
 PCM16 = struct.pack("<HHIIHH", 1, 1, RATE, 2 * RATE, 2, 16)

@@ -12,7 +12,7 @@ from scipy.signal import resample_poly
 
 from ser_strategies.data import near_copies
 from ser_strategies.data.audio import read_audio
-from ser_strategies.data.checkup.examination import examine
+from ser_strategies.data.examination import examine
 from ser_strategies.data.manifest import Manifest
 from ser_strategies.data.near_copies import alike, candidates, find_copies, look
 from ser_strategies.data.synthetic import Synthetic

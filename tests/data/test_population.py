@@ -3,7 +3,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.data.synthetic.population import (
     DIMENSIONS,
     LABELS,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.data.synthetic.voice import REFERENCE_TRACT, VOWELS, Delivery, Speaker, seconds_of, speak
 
 SENTENCE = ["'ba", "lo", ",", "she", "'na", "kum"]

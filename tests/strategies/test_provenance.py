@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ser_strategies.strategies import PTAPT, TAPT, LoRAFineTuning, VanillaFineTuning, Vesper, load_strategy
-from ser_strategies.strategies.provenance import origins_of
+from ser_strategies.strategies.checkpointed import origins_of
 from tests.strategies.conftest import (
     FRESH,
     SHORT_SPANS,

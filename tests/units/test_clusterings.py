@@ -9,12 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ser_strategies.cache.catalogue import caches
 from ser_strategies.cache.shard import DamagedShardError, Stored, read_header
-from ser_strategies.cache.store import FACTS, FrameStore, ShardStore
+from ser_strategies.cache.store import FACTS, FrameStore, ShardStore, caches
 from ser_strategies.cache.trunk import Trunk, describe_trunk
 from ser_strategies.encoder import Encoder
-from ser_strategies.units.clusterings import Clusterings, describe_clusterings
+from ser_strategies.units.kmeans import Clusterings, describe_clusterings
 from ser_strategies.units.source import unit_format
 from tests.cache.conftest import KIND, flip, lively
 

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from ser_strategies.units import kmeans as clustering
 from ser_strategies.units.kmeans import KMeans, fit_kmeans
-from ser_strategies.units.nearest import Nearest, assign
-from ser_strategies.units.stream import Chunks
+from ser_strategies.units.stream import Chunks, Nearest, assign
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

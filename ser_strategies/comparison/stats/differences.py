@@ -15,12 +15,13 @@ from ser_strategies.comparison.stats.resampling import (
     NOTHING,
     Scatter,
     Trainings,
+    exceeded_by,
     scatter,
     scatter_of_difference,
     trainings_of,
+    upper_tail,
 )
 from ser_strategies.comparison.stats.scores import score_named
-from ser_strategies.comparison.stats.student import exceeded_by, upper_tail
 from ser_strategies.comparison.stats.sums import Sums, sums_of
 
 POWER = 0.8

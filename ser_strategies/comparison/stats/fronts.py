@@ -9,7 +9,7 @@ import pandas as pd
 
 from ser_strategies.comparison.stats.differences import Difference
 from ser_strategies.comparison.stats.intervals import LEVEL
-from ser_strategies.comparison.stats.student import exceeded_by
+from ser_strategies.comparison.stats.resampling import exceeded_by
 
 ERRORS = 2.0  # standard errors beyond which one cost is more than another
 RUN = ["fold", "seed"]

@@ -9,9 +9,15 @@ import numpy as np
 
 from ser_strategies.common.errors import counted
 from ser_strategies.comparison.stats.aligned import Aligned, Clusters
-from ser_strategies.comparison.stats.resampling import NOTHING, Scatter, bootstrap, scatter
+from ser_strategies.comparison.stats.resampling import (
+    NOTHING,
+    Scatter,
+    bootstrap,
+    exceeded_by,
+    normal_below,
+    scatter,
+)
 from ser_strategies.comparison.stats.scores import Array, Score
-from ser_strategies.comparison.stats.student import exceeded_by, normal_below
 from ser_strategies.comparison.stats.sums import Sums, sums_of
 
 Method = Literal["jackknife", "bootstrap"]

@@ -9,8 +9,8 @@ import pandas as pd
 
 from ser_strategies.common.errors import listed
 from ser_strategies.data.corpus_options import RecordedOptions
+from ser_strategies.data.listing import check_columns, read_table, to_numbers
 from ser_strategies.data.protocol import load_card
-from ser_strategies.data.reading import check_columns, read_table, to_numbers
 from ser_strategies.data.recorded import NO_CLASSES, RecordedCorpus
 from ser_strategies.data.table import TEXT
 

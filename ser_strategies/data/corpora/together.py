@@ -16,10 +16,10 @@ from ser_strategies.data.batching import BatchPlan, PlannedBatch
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.corpus_options import CorpusOptions
 from ser_strategies.data.emotion_words import map_words, named_sets, suggested_map
-from ser_strategies.data.heard import Numberings, utterance_numbers
 from ser_strategies.data.loading import Batches, FrameSource, Loader, Sound
 from ser_strategies.data.protocol import OWN, Protocol
 from ser_strategies.data.rules import Split
+from ser_strategies.data.splits import Numberings, utterance_numbers
 from ser_strategies.data.table import TEXT, TIMES, WORDS
 
 # What is told apart by the corpus it belongs to.

@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 
 from ser_strategies.common.errors import listed
-from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.data.audio import read_audio
 from ser_strategies.data.corpus_options import RecordedOptions
-from ser_strategies.data.heard import Numberings, content_numbers
 from ser_strategies.data.leakage import Leak
 from ser_strategies.data.loading import Sound
 from ser_strategies.data.manifest.assigning import (
@@ -35,6 +34,7 @@ from ser_strategies.data.protocol import OWN, Card, Protocol
 from ser_strategies.data.ratings import RATED
 from ser_strategies.data.recorded import NO_CLASSES, RecordedCorpus
 from ser_strategies.data.rules import SPLITS
+from ser_strategies.data.splits import Numberings, content_numbers
 from ser_strategies.data.table import TEXT, VOTE
 
 # Seconds by which a part may end after its recording: annotations are seldom exact to the sample.

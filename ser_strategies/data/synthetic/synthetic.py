@@ -10,7 +10,7 @@ import pandas as pd
 import soundfile
 
 from ser_strategies.common.files import write_text
-from ser_strategies.common.sampling import SAMPLE_RATE
+from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.corpus_options import CorpusOptions, expanded
 from ser_strategies.data.loading import Sound

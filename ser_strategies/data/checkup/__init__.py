@@ -1,1 +1,0 @@
-"""Checks of a corpus on a disk: problems, and advice on each."""
