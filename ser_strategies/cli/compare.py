@@ -42,6 +42,7 @@ examples:
   {PROGRAM} compare examples/lora.yaml examples/tapt/ --data IEMOCAP --data.root ~/IEMOCAP --folds all
   {PROGRAM} compare --strategies vanilla cached --data CREMAD --data.root ~/CREMA-D \\
       --model.encoder facebook/wav2vec2-base --folds 1..5 --seeds 5 --epochs 20 --out runs/crema
+  {PROGRAM} compare --strategies partial --train-on a.yaml,b.yaml --test-on a.yaml,b.yaml,c.yaml
   {PROGRAM} compare --report runs/crema
   {PROGRAM} compare --report runs/crema --ensembles 'best of all: all'"""
 # What the engine takes as it is.
@@ -70,6 +71,11 @@ def run(command: str, arguments: list[str]) -> None:
         return
     print(f"planning the comparison in {asked.out} (loading torch takes some seconds) ...", flush=True)
     check_torch()
+    if asked.train_on:
+        from ser_strategies.runs.matrix import run_matrix
+
+        run_matrix(asked, verbose=True)
+        return
     from ser_strategies.runs.grid import run_grid
 
     failed = run_grid(asked, verbose=True).failed
@@ -102,8 +108,14 @@ def parse(command: str, words: Sequence[str]) -> tuple[bool, CompareArguments]:
         ensembles=wanted_ensembles(
             options.ensembles or (), WeighingRule(options.ensemble_by, options.ensemble_class_wise)
         ),
+        train_on=_files(options.train_on),
+        test_on=_files(options.test_on),
         **{name: getattr(options, name) for name in PASSED},
     )
+
+
+def _files(text: str | None) -> tuple[Path, ...]:
+    return tuple(Path(part.strip()).expanduser() for part in (text or "").split(",") if part.strip())
 
 
 def _check(options: argparse.Namespace, defaults: argparse.Namespace, of_fit: Sequence[str]) -> None:
@@ -150,6 +162,8 @@ def _parser(command: str) -> CommandParser:
     )
     add("--strategies", nargs="+", metavar="NAME", help=f"some of {', '.join(PRESETS)}")
     add_folds_and_seeds(parser, " (default: that of the configurations)", " (default: 3)")
+    add("--train-on", metavar="FILES", help="corpora to train on, each by itself: files with a section data")
+    add("--test-on", metavar="FILES", help="corpora to test each of these on: the cross-corpus matrix")
     add("--out", default="runs/compare", help="folder of the comparison (default: runs/compare)")
     add("--epochs", type=int, help="budget: epochs of each fine-tuning")
     add("--steps", type=int, help="budget: optimizer steps of each fine-tuning")

@@ -231,7 +231,7 @@ def _source(name: str, given: Strategy | str | Path | Options) -> str | Path | t
     if isinstance(given, Strategy):
         return _model(name, given)
     if isinstance(given, Mapping):
-        return _described("model", given)
+        return described("model", given)
     return given if isinstance(given, str) and given in PRESETS else Path(given).expanduser()
 
 
@@ -254,7 +254,7 @@ def _data(data: Data) -> tuple[str, ...]:
         return ()
     if isinstance(data, Corpus):
         return _of_class("data", type(data), data.arguments, known=CORPORA)
-    return _described("data", {"class_path": data} if isinstance(data, str) else data)
+    return described("data", {"class_path": data} if isinstance(data, str) else data)
 
 
 def _of_class(group: str, kind: type, given: Options, known: Iterable[type]) -> tuple[str, ...]:
@@ -268,10 +268,10 @@ def _of_class(group: str, kind: type, given: Options, known: Iterable[type]) -> 
         if name in defaults and (defaults[name] is not value and defaults[name] != value)
     }
     path = kind.__name__ if kind in known else _path_of(kind)
-    return _described(group, {"class_path": path, "init_args": chosen})
+    return described(group, {"class_path": path, "init_args": chosen})
 
 
-def _described(group: str, config: Options) -> tuple[str, ...]:
+def described(group: str, config: Options) -> tuple[str, ...]:
     """Words of `fit` for plain data with class_path and init_args."""
     if "class_path" not in config or not set(config) <= {"class_path", "init_args"}:
         got = ", ".join(config)

@@ -90,8 +90,14 @@ class CompareArguments:
     executor: Executor | None = None  # where runs go; None is this machine
     ensembles: tuple[WantedEnsemble, ...] = ()  # rows that are made of the others, from the ledger
     options: FitOptions = field(default_factory=FitOptions)
+    # Files that describe corpora, for the cross-corpus matrix: each is trained on, and each is tested on.
+    train_on: tuple[Path, ...] = ()
+    test_on: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
+        if bool(self.train_on) != bool(self.test_on):
+            msg = "--train-on and --test-on go together, as in --train-on a.yaml --test-on a.yaml,b.yaml."
+            raise MistypedError(msg)
         if self.jobs is not None and self.executor is not None:
             msg = "--jobs is of this machine: leave it out, and say what a run needs, as in --ray.cores 2."
             raise MistypedError(msg)

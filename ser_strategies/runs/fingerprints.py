@@ -94,11 +94,12 @@ class DataPrints:
         described = {**config, "init_args": options}
         key = json.dumps(described, sort_keys=True)
         if key not in self._known:
-            self._known[key] = _fingerprint(_build(described))
+            self._known[key] = _fingerprint(build(described))
         return self._known[key]
 
 
-def _build(config: Mapping[str, Any]) -> Corpus:
+def build(config: Mapping[str, Any]) -> Corpus:
+    """The corpus of a configuration's section data."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(Corpus, "data", required=True, fail_untyped=False)
     with explained((), CORPORA):

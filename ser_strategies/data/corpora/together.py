@@ -58,7 +58,7 @@ class Together(Corpus):
         self.shared = classes == "common"
         self.balance = balance
         self.skips_damaged = all(member.skips_damaged for member in self.members.values())
-        self.learn_classes(_shared_classes(self.members, common=self.shared))
+        self.learn_classes(shared_classes(self.members, common=self.shared))
 
     def table(self) -> pd.DataFrame:
         """The utterances of all corpora with classes of the same names."""
@@ -262,7 +262,8 @@ def _kinds(kind: Any) -> Iterable[type[Corpus]]:
         yield from _kinds(each)
 
 
-def _shared_classes(members: Mapping[str, Corpus], *, common: bool) -> tuple[str, ...]:
+def shared_classes(members: Mapping[str, Corpus], *, common: bool) -> tuple[str, ...]:
+    """The classes that all corpora have, or any; ValueError, with a map that may help, for fewer than two."""
     sets = {name: member.labels for name, member in members.items()}
     every = dict.fromkeys(label for labels in sets.values() for label in labels)
     shared = [label for label in every if not common or all(label in labels for labels in sets.values())]
@@ -272,7 +273,7 @@ def _shared_classes(members: Mapping[str, Corpus], *, common: bool) -> tuple[str
         hints = [f"for {name} label_map: {map_words(each)}" for name, each in maps.items() if each]
         advice = listed(hints, "and") or "a label_map for each corpus, with the names of one of them"
         only = f"share {', '.join(shared)} alone" if shared else "have no class in common"
-        msg = f"the corpora of --data.of {only}: {named_sets(sets)}; expected two or more. Try {advice}."
+        msg = f"the corpora {only}: {named_sets(sets)}; expected two or more. Try {advice}."
         raise ValueError(msg)
     return tuple(sorted(shared))
 
