@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ser_strategies.data.corpora.msp_podcast import MSPPodcast
     from ser_strategies.data.corpora.together import Together
     from ser_strategies.data.corpus import Corpus
-    from ser_strategies.data.manifest import Folder, Manifest
+    from ser_strategies.data.manifest import EmoBox, Folder, Kaldi, Manifest
     from ser_strategies.data.recorded import RecordedCorpus
     from ser_strategies.data.synthetic import Synthetic
     from ser_strategies.encoder import Encoder
@@ -68,10 +68,12 @@ _HOMES = {
     "DiffKDE": "parts.density",
     "Dimensions": "parts.objectives",
     "EMODB": "data.corpora.acted",
+    "EmoBox": "data.manifest",
     "Encoder": "encoder",
     "Ensemble": "fit.shipped_model",
     "Folder": "data.manifest",
     "IEMOCAP": "data.corpora.iemocap",
+    "Kaldi": "data.manifest",
     "LayerMix": "parts.pooling",
     "LoRAFineTuning": "strategies",
     "LocalExecutor": "runs.executors",
@@ -134,9 +136,11 @@ __all__ = [
     "Corpus",
     "DiffKDE",
     "Dimensions",
+    "EmoBox",
     "Encoder",
     "Ensemble",
     "Folder",
+    "Kaldi",
     "LayerMix",
     "LoRAFineTuning",
     "LocalExecutor",

@@ -69,6 +69,8 @@ READ_ALIKE = {
     **dict.fromkeys(("RAVDESS", "EMODB", "TESS", "SAVEE", "NEMO", "ASED", "SUBESCO", "MSPImprov"), "IEMOCAP"),
     "Folder": "Manifest",
     "Together": "Synthetic",
+    "EmoBox": "Manifest",
+    "Kaldi": "Manifest",
 }
 
 

@@ -8,7 +8,7 @@ from ser_strategies.data.corpora.msp_improv import MSPImprov
 from ser_strategies.data.corpora.msp_podcast import MSPPodcast
 from ser_strategies.data.corpora.together import Together
 from ser_strategies.data.corpus import Corpus
-from ser_strategies.data.manifest import Folder, Manifest
+from ser_strategies.data.manifest import EmoBox, Folder, Kaldi, Manifest
 from ser_strategies.data.synthetic import Synthetic
 
 CORPORA: tuple[type[Corpus], ...] = (
@@ -26,6 +26,8 @@ CORPORA: tuple[type[Corpus], ...] = (
     MSPImprov,
     Manifest,
     Folder,
+    EmoBox,
+    Kaldi,
     Together,
     Synthetic,
 )
