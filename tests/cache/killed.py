@@ -1,7 +1,7 @@
 """Builds that are killed, and builds side by side, each in a process of its own.
 
-`python -m tests.cache.killed <folder>` writes found.json there, which says what came of them. Everything is
-imported once and each build is a fork of that, so that all of them take little longer than one.
+`main` writes found.json, which says what came of them. It runs in a process that has computed nothing, and
+each build is a fork of that.
 """
 
 import json
@@ -129,7 +129,3 @@ def main(place: Path) -> None:
     (folder,) = (place / "together").iterdir()
     found["together"] = contents(folder)
     (place / "found.json").write_text(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

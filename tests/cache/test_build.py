@@ -4,8 +4,6 @@ import errno
 import json
 import os
 import re
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +17,7 @@ from ser_strategies.cache.build import RESERVE, check_disk
 from ser_strategies.cache.store import FrameStore
 from ser_strategies.cache.training import fill
 from ser_strategies.strategies import CachedFineTuning, PartialFineTuning, VanillaFineTuning
+from tests.cache import killed as builds
 from tests.cache.conftest import (
     KIND,
     WARNINGS,
@@ -36,6 +35,7 @@ from tests.cache.conftest import (
     store_of,
     trainer,
 )
+from tests.programs import Program
 from tests.strategies.conftest import batch, loader
 
 pytestmark = WARNINGS
@@ -47,16 +47,8 @@ pytestmark = WARNINGS
 def killed(tmp_path_factory) -> dict[str, Any]:
     """What came of builds that were killed, and of three at once."""
     place = tmp_path_factory.mktemp("killed")
-    ran = subprocess.run(
-        [sys.executable, "-m", "tests.cache.killed", str(place)],
-        cwd=Path(__file__).parents[2],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
+    ran = Program(builds.main, place).wait()
+    assert ran.code == 0, ran.err
     return json.loads((place / "found.json").read_text())
 
 

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from ser_strategies.runs import chain, processes
 from ser_strategies.runs.stage_run import BUSY, LOCK
 from tests.cli.conftest import everything_in, only_error
 from tests.cli.test_chain_plan import write_chain
+from tests.programs import Program
 
 EPOCHS = 4
 RUN = ("run", "mine", "--fold", "2", "--seed", "3")
@@ -46,23 +46,32 @@ def manifest(folder: Path) -> dict:
     return {"class_path": "Manifest", "init_args": options}
 
 
+def stage_here(words, lock):
+    """Runs a stage in this process, which spares it the start of one."""
+    try:
+        main(list(words))
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def in_one_process(words):
+    chain.run_in_terminal = stage_here
+    main(words)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, sounds):
-    """A folder with a chain that was run for the second fold and one seed, and what it said."""
+    """A folder with a chain that was run for the second fold and one seed, and what it said.
+
+    Look, do not touch. Its stages run in its own process; in the tests of Ctrl-C and of a kill they have one.
+    """
     folder = tmp_path_factory.mktemp("chain")
     with contextlib.chdir(folder):
         write_chain("mine", data=manifest(sounds), trainer={"max_epochs": EPOCHS})
-    ran = subprocess.run(
-        [sys.executable, "-m", "ser_strategies", *RUN],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-        timeout=300,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return folder, ran.stdout, ran.stderr
+    ran = Program(in_one_process, list(RUN), folder=folder, environment={"COLUMNS": "200"}).wait()
+    assert ran.code == 0, ran.err
+    return folder, ran.out, ran.err
 
 
 @pytest.fixture
@@ -74,16 +83,12 @@ def copy(finished, here):
 
 @pytest.fixture
 def within(monkeypatch):
-    """Runs stages in this process, which spares them the start of one; gives the words of each."""
+    """Runs stages in this process; gives the words of each."""
     calls = []
 
     def launch(words, lock):
         calls.append(list(words))
-        try:
-            main(list(words))
-        except SystemExit as stop:
-            return int(stop.code or 0)
-        return 0
+        return stage_here(words, lock)
 
     monkeypatch.setattr(chain, "run_in_terminal", launch)
     return calls
@@ -289,12 +294,12 @@ def test_a_stage_that_is_killed_goes_on_and_ends_like_one_that_was_not(
     copy, here, monkeypatch, capsys, request
 ):
     def killed(words, lock):
-        """A real process, killed as soon as it has written a checkpoint."""
-        child = subprocess.Popen([sys.executable, "-m", "ser_strategies", *words], pass_fds=(lock,))
-        while not (place / "1-adapt/last.ckpt").exists() and child.poll() is None:
+        """A process of its own, killed as soon as it has written a checkpoint."""
+        stage = Program(main, list(words))
+        while not (place / "1-adapt/last.ckpt").exists() and stage.running():
             time.sleep(0.001)
-        child.kill()
-        return child.wait()
+        stage.send_signal(signal.SIGKILL)
+        return stage.wait().code
 
     place = here / "killed/fold-2/seed-3"
     monkeypatch.setattr(chain, "run_in_terminal", killed)
@@ -355,7 +360,7 @@ def test_a_run_of_ones_own_is_not_overwritten(copy, within, refused):
     assert facts(copy / "2-finetune/stage.json")["state"] == "finished"
 
 
-def test_ctrl_c_ends_the_stage_and_the_chain_goes_on_later(copy, here, monkeypatch, capsys, request):
+def test_ctrl_c_ends_the_stage_and_the_chain_goes_on_later(copy, here, monkeypatch, capfd, request):
     words = (*RUN, "--out", "stopped", "--1-adapt.trainer.max_epochs=8")
     last = here / "stopped/fold-2/seed-3/1-adapt/last.ckpt"
     real = subprocess.Popen
@@ -378,9 +383,9 @@ def test_ctrl_c_ends_the_stage_and_the_chain_goes_on_later(copy, here, monkeypat
     assert stop.value.code == 130
     assert facts(last.parent / "stage.json")["state"] == "started"
     assert not list((here / "stopped").rglob("*.lock"))
-    capsys.readouterr()
+    assert "PartialFineTuning trains" in capfd.readouterr().out, "a stage speaks for itself"
 
     request.getfixturevalue("within")
     main(list(words))
-    assert actions(capsys)[0] == f"{NAMES[0]} goes on: it was stopped"
+    assert actions(capfd)[0] == f"{NAMES[0]} goes on: it was stopped"
     assert facts(last.parent / "fit.json")["epochs"] == 8

@@ -24,6 +24,7 @@ from ser_strategies.cli import main
 from ser_strategies.comparison import Comparison
 from ser_strategies.runs import grid
 from tests.cli.conftest import DEMO, ENCODER, EXAMPLES, contained, everything_in, only_error
+from tests.programs import Program
 
 SMALL = (
     "--data=Synthetic",
@@ -41,13 +42,8 @@ def cells(out="out"):
     return {(each["name"], each["seed"]): (folder, each) for folder, each in facts.items()}
 
 
-def started(*words):
-    return subprocess.Popen(
-        [sys.executable, "-m", "ser_strategies", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def started(*words, alone=True):
+    return Program(main, list(words), alone=alone)
 
 
 class Compared(NamedTuple):
@@ -214,7 +210,7 @@ def test_a_grid_that_was_killed_goes_on(here, no_report):
     for each in hanging:
         each.suspend()
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.wait()
     assert hanging
     gone, alive = psutil.wait_procs(runs, timeout=30)
     assert gone
@@ -238,9 +234,9 @@ def test_ctrl_c_ends_what_trains_and_leaves_what_can_go_on(here):
         time.sleep(0.05)
     runs = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "Traceback" not in said
+    ended = process.wait(60)
+    assert ended.code == 130, ended
+    assert "Traceback" not in ended.out + ended.err
     _, alive = psutil.wait_procs(runs, timeout=30)
     assert not alive
     assert [each["status"] for _, each in cells().values()] == ["running"]
@@ -248,10 +244,10 @@ def test_ctrl_c_ends_what_trains_and_leaves_what_can_go_on(here):
 
 
 def test_two_grids_share_the_runs_of_one_folder(here):
-    both = [started(*GRID), started(*GRID)]
-    said = [each.communicate(timeout=300)[0] for each in both]
-    assert [each.returncode for each in both] == [0, 0], said
-    ran = sorted(found[1] for each in said for found in re.finditer(r"^\[\d/\d\] (.+?):", each, re.MULTILINE))
+    both = [each.wait() for each in (started(*GRID, alone=False), started(*GRID, alone=False))]
+    assert [each.code for each in both] == [0, 0], both
+    said = "".join(each.out for each in both)
+    ran = sorted(found[1] for found in re.finditer(r"^\[\d/\d\] (.+?):", said, re.MULTILINE))
     assert ran == ["frozen, seed 0", "vanilla, seed 0"]
     assert {each["status"] for _, each in cells().values()} == {"finished"}
 

@@ -5,12 +5,15 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.strategies.launchers import subprocess_script
 from safetensors import safe_open
 
 from ser_strategies import Synthetic
@@ -20,6 +23,7 @@ from ser_strategies.data.corpora.crema_d import CREMAD
 from tests.cli.conftest import CPU, ENCODER, VANILLA, only_error
 from tests.contained import contained
 from tests.data import test_crema_d
+from tests.programs import Program, end_after
 
 # 8 speakers train, 3 validate and 3 test: 24 utterances are 3 steps of 8, and 9 cannot be halved.
 SPEAKERS, EACH = 14, 3
@@ -58,6 +62,11 @@ MASKED = (
 )
 UNITS = ("--model=PTAPT", "--model.clusters=[4,8]", "--model.kmeans_passes=3", *MASKED)
 CONTRAST = ("--model=TAPT", "--model.fresh_quantiser=true", "--model.negatives=20", *MASKED)
+# A student; masks of a clip are its own whatever its batch is, so that two processes train what one does.
+TARGETS = (
+    *("--model=Vesper", "--model.large_length=12", "--model.cache=stored", "--model.stored=float32"),
+    *("--model.encoder_dropout=0", "--model.optimizer=SGD", "--model.encoder_lr=1e-2", *MASKED),
+)
 # A corpus on the disk, of which sounds can be spoilt.
 SOUNDS = (
     *("--model=PartialFineTuning", f"--model.encoder={ENCODER}", *CPU),
@@ -67,10 +76,12 @@ SOUNDS = (
 CACHED = ("--model=CachedFineTuning", *SOUNDS[1:], "--data.damaged=skip", "--model.cache=frames")
 
 
-def launched(folder: Path, *command: str, code: int = 0) -> str:
+LIGHTNING = ("PL_", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_")
+
+
+def launched(folder: Path, *command: str) -> str:
     """What a command says on stderr, run by a fresh interpreter, all of whose processes must end."""
-    lightning = ("PL_", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(lightning)}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(LIGHTNING)}
     ran = subprocess.run(
         [sys.executable, *command],
         cwd=folder,
@@ -80,8 +91,58 @@ def launched(folder: Path, *command: str, code: int = 0) -> str:
         timeout=900,  # against processes that wait for each other for ever
         check=False,
     )
-    assert ran.returncode == code, ran.stderr
+    assert ran.returncode == 0, ran.stderr
     return ran.stderr
+
+
+class Fork:
+    """The second process of Lightning's launcher: a fork of the first, which spares it the imports."""
+
+    def __init__(self, words: list[str], environment: dict[str, str]) -> None:
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.environ.clear()
+            os.environ.update(environment)
+            end_after(main, words)
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if ended else None
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+def two_forks(words: list[str]) -> None:
+    """A command whose second process is a fork."""
+    start = SimpleNamespace(Popen=lambda command, env, cwd: Fork(words, env))
+    subprocess_script.subprocess = start
+    main(words)
+
+
+def is_there(group: int) -> bool:
+    """Whether any process of a group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def refused_by_two(folder: Path, *words: str) -> str:
+    """The one sentence of a command of two processes that ends with a mistake, and all of them with it."""
+    unset = {name: None for name in os.environ if name.startswith(LIGHTNING)}
+    ended = Program(two_forks, list(words), folder=folder, environment=unset).wait()
+    assert ended.code == 1, ended
+    deadline = time.monotonic() + 30
+    while is_there(ended.pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not is_there(ended.pid)
+    return only_error(ended.err)
 
 
 class Ran(NamedTuple):
@@ -102,7 +163,8 @@ class Ran(NamedTuple):
 
 def kinds(folder: Path) -> dict[str, tuple[str, ...]]:
     """The words of what adapts an encoder, once there is a teacher in a folder."""
-    return {"units": (*UNITS, f"--model.teacher={folder / 'teacher/best.ckpt'}"), "contrast": CONTRAST}
+    teacher = f"--model.teacher={folder / 'teacher/best.ckpt'}"
+    return {"units": (*UNITS, teacher), "contrast": CONTRAST, "targets": TARGETS}
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +292,7 @@ def stored(folder: Path) -> tuple[str, dict[str, list[list[int]]], dict]:
     return store.name, units, score_of(store / "units.json")
 
 
-@pytest.mark.parametrize("kind", ["units", "contrast"])
+@pytest.mark.parametrize("kind", ["units", "contrast", "targets"])
 def test_two_processes_validate_like_one_and_on_the_same_units(kind, ran, here):
     shutil.copy(ran.two / kind / "best.ckpt", here / "best.ckpt")
     words = [*kinds(ran.two)[kind], *ONE, "--ckpt_path=best.ckpt", "--trainer.default_root_dir=one"]
@@ -253,6 +315,22 @@ def test_two_processes_train_on_every_masked_frame_together(ran):
         assert found["steps"] == 3
         assert found["metrics"]["train/masked_frames"] > 500  # a half has less
         assert 0 < found["metrics"]["train/loss"] < 10
+
+
+def test_two_processes_train_the_student_of_one_with_twice_the_batch(ran, here):
+    main(["fit", *TARGETS, *ONE, "--trainer.default_root_dir=one"])
+    main(["fit", *TARGETS, *ONE, "--trainer.default_root_dir=still", "--model.encoder_lr=0"])
+    one, still, two = (
+        torch.load(path / "last.ckpt", weights_only=True)["state_dict"]
+        for path in (here / "one", here / "still", ran.two / "targets")
+    )
+    moved = 0.0
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, atol=2e-6, rtol=1e-4, msg=name)
+        moved = max(moved, (weight - still[name]).abs().max().item())
+    assert moved > 1e-3, "weights that never move are the same in any number of processes"
+    keys, alone = ([path.name for path in (folder / "stored").iterdir()] for folder in (ran.two, here))
+    assert keys == alone
 
 
 # What goes wrong --------------------------------------------------------------------------------------------
@@ -278,13 +356,13 @@ def test_a_corrupt_clip_ends_all_processes_with_one_message_whoever_meets_it(ran
     root = test_crema_d.write(tmp_path / "crema")
     path = heard_by(rank, root)
     spoil(path)
-    said = launched(tmp_path, "-m", "ser_strategies", "fit", *SOUNDS, code=1)
-    assert f"utterance {path.stem!r} of CREMAD cannot be used" in only_error(said)
+    said = refused_by_two(tmp_path, "fit", *SOUNDS)
+    assert f"utterance {path.stem!r} of CREMAD cannot be used" in said
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_mistake_that_all_processes_make_is_told_once(tmp_path):
     root = test_crema_d.write(tmp_path / "crema")
     next((root / "AudioWAV").glob("*.wav")).unlink()
-    said = launched(tmp_path, "-m", "ser_strategies", "fit", *SOUNDS, code=1)
-    assert "1 of the 59 sounds that CREMAD needs are missing" in only_error(said)
+    said = refused_by_two(tmp_path, "fit", *SOUNDS)
+    assert "1 of the 59 sounds that CREMAD needs are missing" in said

@@ -1,15 +1,16 @@
 """Fast paths are exact: each strategy comes to the same weights with them and by the plain formulas."""
 
 import os
-import subprocess
 import sys
 from typing import Any
 
 import pytest
 import torch
 
+from ser_strategies.costs.machine import resident_peak
 from ser_strategies.fast import heap
 from ser_strategies.strategies import LoRAFineTuning, PartialFineTuning, VanillaFineTuning
+from tests.programs import Program
 from tests.strategies.conftest import (
     MOVES,
     SEED,
@@ -125,34 +126,28 @@ def test_freed_memory_stays_while_a_run_lasts_and_goes_back_after_it(monkeypatch
     assert called == []
 
 
-GROWTH = """
-import sys, torch
-from ser_strategies.costs.machine import resident_peak
-from ser_strategies.strategies import VanillaFineTuning
-from ser_strategies.fast import heap
-if sys.argv[1] == "few":
-    heap.keep_few_kernels()
-model = VanillaFineTuning("random:wav2vec2-tiny", num_classes=2)
-for samples in range(16_000, 16_000 + 120 * 320, 320):
-    with torch.no_grad():
-        model(torch.randn(2, samples), torch.full((2,), samples))
-    if samples == 16_000 + 20 * 320:
-        before = resident_peak()
-print(resident_peak() - before)
-"""
+def growth(few: bool) -> None:
+    """Writes by how many bytes a process grows that meets a hundred more lengths."""
+    if few:
+        heap.keep_few_kernels()
+    model = VanillaFineTuning("random:wav2vec2-tiny", num_classes=2)
+    before = 0
+    for samples in range(16_000, 16_000 + 120 * 320, 320):
+        with torch.no_grad():
+            model(torch.randn(2, samples), torch.full((2,), samples))
+        if samples == 16_000 + 20 * 320:
+            before = resident_peak()
+    sys.stdout.write(str(resident_peak() - before))
 
 
 def test_a_process_does_not_grow_with_the_number_of_lengths_it_has_seen():
-    environment = {name: value for name, value in os.environ.items() if name != heap.KERNELS_KEPT[0]}
+    def grown(*, few: bool) -> int:
+        return int(Program(growth, few, environment={heap.KERNELS_KEPT[0]: None}).wait().out)
 
-    def grown(how: str) -> int:
-        command = [sys.executable, "-c", GROWTH, how]
-        return int(subprocess.run(command, env=environment, check=True, capture_output=True).stdout)
-
-    many = grown("many")
+    many = grown(few=False)
     if many < 20e6:
         pytest.skip(f"this torch keeps little of its own accord: {many / 1e6:.0f} MB")
-    assert grown("few") < 0.5 * many
+    assert grown(few=True) < 0.5 * many
 
 
 def test_a_user_who_has_said_how_many_kernels_to_keep_is_heard(monkeypatch):
