@@ -14,8 +14,10 @@ from tests.processor import roundings
 WRITTEN = json.loads(CURVES.read_text("utf-8"))
 # How far losses may be apart, as a part of them, where another torch or processor rounds otherwise. With the
 # instructions of AVX2 and of SSE they came to 3e-6 of those of AVX-512. Brain floats have three digits, and a
-# processor either has their arithmetic or not: 1.4e-3 there.
-ELSEWHERE = {name: 1e-2 if name == "mixed-precision" else 1e-4 for name in RUNS}
+# processor either has their arithmetic or not: 1.4e-3 there. A frame
+# between two clusters of P-TAPT's teacher may fall to the other one: 1.1e-3.
+ROUGH = {"mixed-precision", "ptapt"}
+ELSEWHERE = {name: 1e-2 if name in ROUGH else 1e-4 for name in RUNS}
 CHANGED = (
     "learning has changed: if that was meant, docs/changelog.md says what and why, and "
     "`python -m tests.losses.write` writes the curves anew"
