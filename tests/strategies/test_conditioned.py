@@ -79,7 +79,9 @@ def test_every_recognizer_learns_from_what_it_is_told_and_from_nothing_else(stra
     heard = model(made[0].waveforms, made[0].lengths)
     assert torch.equal(heard, model(made[0].waveforms, made[0].lengths, *Known()))
     said = model(made[0].waveforms, made[0].lengths, *known)
-    assert said.argmax(1).tolist() == [0, 1, 2, 3]
+    assert len({tuple(row) for row in said.tolist()}) == 4
+    if model.labels:
+        assert said.argmax(1).tolist() == [0, 1, 2, 3]
     assert len({tuple(row) for row in heard.tolist()}) == 1, "without them all sounds are alike"
 
 
