@@ -20,9 +20,21 @@ TITLES = {
     "ece": "calibration error (ECE)",
     "brier": "Brier score",
     "loss": "loss",
+    "tvd": "total variation distance (TVD)",
+    "jsd": "Jensen-Shannon divergence (JSD), base 2",
+    "ccc_individual": "concordance (CCC) of single ratings",
     "gender_accuracy": "gender predicted rightly",
 }
-SHORT = {"ua": "UA", "wa": "WA", "f1_macro": "F1", "f1_weighted": "weighted F1", "ccc": "CCC", "ece": "ECE"}
+SHORT = {
+    "ua": "UA",
+    "wa": "WA",
+    "f1_macro": "F1",
+    "f1_weighted": "weighted F1",
+    "ccc": "CCC",
+    "ece": "ECE",
+    "tvd": "TVD",
+    "jsd": "JSD",
+}
 SHARES = ("ua", "wa", "f1_macro", "f1_weighted", "ece", "gender_accuracy")
 
 

@@ -31,6 +31,7 @@ from ser_strategies.comparison.stats.groups import (
 )
 from ser_strategies.comparison.stats.intervals import LEVEL, Interval
 from ser_strategies.comparison.stats.resampling import exceeded_by
+from ser_strategies.comparison.stats.scores import DISTANCES
 
 FRONTS = (
     *("cost/fit_seconds", "cost/peak_memory_bytes", "cost/trainable_parameters"),
@@ -46,6 +47,10 @@ PARTS = {
 AS_TESTED = "as tested"
 
 Found = TypeVar("Found")
+
+
+# Ends of the names of scores by which the lowest epoch is chosen.
+LOWER = ("loss", *DISTANCES)
 
 
 @dataclass(frozen=True)
@@ -288,7 +293,7 @@ def _curves(chosen: ComparedRuns, names: list[str]) -> dict[str, Curve]:
             known = [(row["seconds"], number(row.get(monitor))) for row in trace]
             known = [pair for pair in known if not any(map(math.isnan, pair))]
             seconds, scores = np.array(known, dtype=np.float64).reshape(-1, 2).T
-            best = np.minimum if str(monitor).endswith("loss") else np.maximum
+            best = np.minimum if str(monitor).endswith(LOWER) else np.maximum
             runs.append((seconds, best.accumulate(scores)))
         if all(len(seconds) for seconds, _ in runs):
             found[name] = _mean_curve(runs)

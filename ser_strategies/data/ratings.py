@@ -45,14 +45,18 @@ class RatingTable:
 
     def added_to(self, batch: Batch, rows: pd.DataFrame) -> Batch:
         """A batch with the ratings of its rows."""
+        raters, values = self.of(rows)
+        return batch._replace(raters=torch.from_numpy(raters), ratings=torch.from_numpy(values))
+
+    def of(self, rows: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Raters of rows, (rows, most), -1 for nobody, and ratings (rows, most, dimensions), then NaN."""
         places = rows[PLACE].to_numpy(dtype=np.int64)
         starts, counts = self.starts[places], self.starts[places + 1] - self.starts[places]
         steps = np.arange(counts.max(initial=1))
         there = steps < counts[:, None]
         found = np.where(there, starts[:, None] + steps, 0)
         raters = np.where(there, self.who[found], -1).astype(np.int64)
-        values = np.where(there[:, :, None], self.values[found], np.float32("nan"))
-        return batch._replace(raters=torch.from_numpy(raters), ratings=torch.from_numpy(values))
+        return raters, np.where(there[:, :, None], self.values[found], np.float32("nan"))
 
 
 def take_ratings(corpus: Rateable, table: pd.DataFrame) -> tuple[pd.DataFrame, RatingTable, dict[str, int]]:

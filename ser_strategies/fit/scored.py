@@ -16,6 +16,7 @@ from ser_strategies.data.table import TEXT
 from ser_strategies.encoder.checkpoints import read_checkpoint, stamp_of
 from ser_strategies.fit.callbacks import BEST, RunCheckpoint
 from ser_strategies.fit.outcome import result_name, score_words
+from ser_strategies.fit.rated import with_ratings
 from ser_strategies.strategies import Recognizer
 
 # What is told of an utterance beside its true label and what was said of it.
@@ -111,6 +112,8 @@ class ScoredTable(Callback):
             ids = [each for part, _ in parts for each in part]
             outputs = torch.cat([part for _, part in parts])
             table = scored_table(model, ids, outputs, corpus.split(split))  # type: ignore[union-attr]
+            if isinstance(corpus, Corpus):
+                table = with_ratings(table, model, corpus, corpus.split(split))
             facts = corpus.facts() if isinstance(corpus, Corpus) else None
             table.attrs = _whose(trainer, facts)
             self.rows = table

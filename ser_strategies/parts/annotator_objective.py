@@ -14,7 +14,7 @@ from ser_strategies.parts.density import DIMENSIONS, DiffKDE
 from ser_strategies.parts.losses import ccc_loss
 from ser_strategies.parts.objectives import Objective
 from ser_strategies.parts.rater_model import Predicts, RaterModel, Reading
-from ser_strategies.parts.rater_units import gaussian_divergence
+from ser_strategies.parts.rater_units import gaussian_divergence, mixed_cells
 
 SelectBy = Literal["tvd", "jsd", "ccc", "ccc_individual"]
 LOWER_IS_BETTER = ("tvd", "jsd")
@@ -41,7 +41,8 @@ class Annotators(Objective):
         distribution_weight: Weight of the cross-entropy of the distribution; 0 goes without.
         consensus_weight: Weight of a head of its own for the consensus; 0 has none.
         variance_weight: Weight of a second unit for each rater and dimension, which learns how widely an
-            utterance's ratings are spread; 0 has none.
+            utterance's ratings are spread, so that the distribution is the mean of raters' Gaussians and not
+            an estimate from their ratings alone; 0 has none.
         cells: Cells along each dimension.
         observations: Observations that `DiffKDE` draws of each utterance.
         temperature: How steep the borders of its grid points are in training.
@@ -190,8 +191,20 @@ class Annotators(Objective):
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Mean and spread of each dimension, the share of each cell, and, if asked, each rater's ratings."""
-        found = self.read(outputs)
-        return dict(self._columns(found))
+        # Tables are made where the outputs are, which need not be where the weights are.
+        found = self.read(outputs.to(next(self.parameters()).device))
+        return {name: values.to(outputs.device) for name, values in self._columns(found)}
+
+    def rated(self, ratings: Tensor) -> dict[str, Tensor]:
+        """Shares of cells and spreads of dimensions in ratings (batch, raters, 2), by column."""
+        cells = zip(cell_names(self.cells), self.targets(ratings).flatten(1).unbind(1), strict=True)
+        known = ~ratings.isnan()
+        apart = (ratings - ratings.nanmean(1, keepdim=True)).masked_fill(~known, 0)
+        spreads = (apart.square().sum(1) / (known.sum(1) - 1).clamp(min=1)).sqrt()
+        columns = {f"rated/{name}": share.float() for name, share in cells}
+        for index, name in enumerate(self.dimensions):
+            columns[f"rated/spread/{name}"] = spreads[:, index].float()
+        return columns
 
     def _columns(self, found: Reading) -> Iterator[tuple[str, Tensor]]:
         for index, name in enumerate(self.dimensions):
@@ -283,6 +296,14 @@ class Annotators(Objective):
         """Fresh `AnnotatorScores` of (outputs, batch)."""
         return AnnotatorScores(self.dimensions, self.cells, by_rater=self.by_rater, judge=self.judge)
 
+    def _known_cells(self, outputs: Tensor, said: Tensor, who: Tensor) -> Tensor:
+        """The distribution that raters (batch, most) make who are known, and of others NaN is said."""
+        if not self.weights["variance_weight"]:
+            cells: Tensor = self.exact(said)
+            return cells
+        spreads = self.model.variances(self.model.branches(outputs), who).double().exp().sqrt()
+        return mixed_cells(said, spreads, self.cells)
+
     @torch.no_grad()
     def judge(self, outputs: Tensor, batch: Batch) -> Scored:
         """What there is to score of a batch: predicted and rated, in float64."""
@@ -295,8 +316,8 @@ class Annotators(Objective):
         if self.by_rater:
             with torch.autocast(outputs.device.type, enabled=False):
                 single = self.model.said(outputs, who).double()
-            several = single.masked_fill(~known.unsqueeze(2), torch.nan)
-            distribution = self.exact(several)
+                several = single.masked_fill(~known.unsqueeze(2), torch.nan)
+                distribution = self._known_cells(outputs, several, who)
             ratings_of_known = ratings.masked_fill(~known.unsqueeze(2), torch.nan)
         else:
             ratings_of_known = ratings

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ser_strategies.parts.density import DiffKDE
-from ser_strategies.parts.rater_units import Branches, Units, gaussian_cells, spread_of
+from ser_strategies.parts.rater_units import Branches, Units, gaussian_cells, mixed_cells, spread_of
 
 Predicts = Literal["raters", "one-hot", "cells", "votes", "consensus"]
 # Utterances, or raters, that are looked at together: there may be 13,000 raters.
@@ -103,10 +103,11 @@ class RaterModel(nn.Module):
                 consensus = self.consensus.alone(self.branches(outputs)).double()
             if self.by_rater:
                 each = self._everyone(outputs)
-                spreads = spread_of(each)
                 if self.has_variance:
-                    spreads = self.variances(self.branches(outputs)).double().exp().mean(1).sqrt()
-                return Reading(each.mean(1), spreads, density(each), each, consensus)
+                    spreads = self.variances(self.branches(outputs)).double().exp().sqrt()
+                    cells = mixed_cells(each, spreads, self.cells)
+                    return Reading(each.mean(1), spreads.square().mean(1).sqrt(), cells, each, consensus)
+                return Reading(each.mean(1), spread_of(each), density(each), each, consensus)
             if consensus is not None:
                 spreads = self.log_spreads.double().exp().expand_as(consensus)
                 return Reading(consensus, spreads, gaussian_cells(consensus, spreads, self.cells), None, None)

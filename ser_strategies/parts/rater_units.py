@@ -82,6 +82,12 @@ def gaussian_divergence(ratings: Tensor, means: Tensor, logarithms: Tensor) -> T
     return (bounded - variance.log() + (variance + (means - centre).square()) / bounded.exp() - 1) / 2
 
 
+def mixed_cells(means: Tensor, spreads: Tensor, cells: int) -> Tensor:
+    """The mean over raters of their Gaussians (batch, raters, 2) over cells; raters of NaN are absent."""
+    shares = gaussian_cells(means.flatten(0, 1), spreads.flatten(0, 1), cells)
+    return shares.view(*means.shape[:2], cells, cells).nanmean(1)
+
+
 def gaussian_cells(means: Tensor, spreads: Tensor, cells: int) -> Tensor:
     """A Gaussian of independent dimensions (batch, 2) over cells from -1 to 1, the outer ones unbounded."""
     edges = torch.linspace(-1, 1, cells + 1, dtype=means.dtype, device=means.device)

@@ -65,6 +65,10 @@ def test_scored_and_predicted_tables_say_the_same(runs, monkeypatch):
     cells = [name for name in scored if name.startswith("cell/")]
     assert len(cells) == 16
     assert np.allclose(scored[cells].sum(axis=1), 1, atol=1e-5)
+    kept = facts(runs / "raters" / "test.json")["metrics"]
+    assert scored["tvd"].mean() == pytest.approx(kept["test/tvd"], abs=1e-5)
+    assert scored["jsd"].mean() == pytest.approx(kept["test/jsd"], abs=1e-5)
+    assert np.allclose(scored[[f"rated/{name}" for name in cells]].sum(axis=1), 1, atol=1e-5)
     main(["predict", "--config=raters/config.yaml", "--model.rater_columns=true", *CPU, "--output=said.csv"])
     said = pd.read_csv("said.csv").set_index("id").loc[scored["id"]]
     for name in ("activation", "spread/valence", "cell/2-3"):

@@ -220,7 +220,25 @@ def test_heads_beside_the_raters_cost_what_the_formulas_say() -> None:
         costs.append(torch.distributions.kl_divergence(target, of_rater).sum().item())
     assert model.loss(outputs, batch).item() == pytest.approx(np.mean(costs), rel=1e-4)
     all_of_them = model.model.variances(model.model.branches(outputs)).exp().mean(1).sqrt()
-    assert model.read(outputs).spreads.numpy() == pytest.approx(all_of_them.detach().numpy(), rel=1e-5)
+    reading = model.read(outputs)
+    assert reading.spreads.numpy() == pytest.approx(all_of_them.detach().numpy(), rel=1e-5)
+    # Then the distribution is the mean of all raters' Gaussians, or of those who are known.
+    sizes = (model.model.variances(model.model.branches(outputs)) / 2).exp().detach().numpy()
+    row = int(known.sum(1).argmax())
+
+    def mixed(raters: list[int]) -> np.ndarray:
+        shares = []
+        for rater in raters:
+            sides = [
+                np.diff(norm.cdf([-np.inf, -0.5, 0, 0.5, np.inf], mean, size))
+                for mean, size in zip(reading.each[row, rater].numpy(), sizes[row, rater], strict=True)
+            ]
+            shares.append(np.outer(*sides))
+        return np.mean(shares, axis=0)
+
+    assert reading.cells[row].numpy() == pytest.approx(mixed([0, 1, 2, 3, 4]), abs=1e-6)
+    heard = batch.raters[row][known[row]].tolist()
+    assert model.judge(outputs, batch).known_cells[row].numpy() == pytest.approx(mixed(heard), abs=1e-6)
 
 
 def test_baselines_cost_and_say_what_the_formulas_say() -> None:

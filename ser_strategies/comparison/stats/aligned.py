@@ -4,8 +4,8 @@ Utterances of one speaker resemble each other, and those of one dialogue answer 
 therefore counted in speakers; in sessions, dialogues or utterances where nothing better is known.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ser_strategies.common.errors import counted
-from ser_strategies.comparison.stats.scores import Array
+from ser_strategies.comparison.stats.scores import DISTANCES, Array
 
 Codes = npt.NDArray[np.intp]
 
@@ -101,6 +101,8 @@ class Aligned:
     targets: Array  # (utterances, dimensions), NaN unknown
     estimates: Array  # (seeds, utterances, dimensions)
     notes: tuple[str, ...] = ()  # on what was left out, and why
+    # How far each distribution is from the rated one, by name: (seeds, utterances)
+    distances: Mapping[str, Array] = field(default_factory=dict)
 
     @cached_property
     def predicted(self) -> npt.NDArray[np.int64]:
@@ -124,6 +126,7 @@ class Aligned:
             probabilities=self.probabilities[:, chosen],
             targets=self.targets[chosen],
             estimates=self.estimates[:, chosen],
+            distances={name: each[:, chosen] for name, each in self.distances.items()},
         )
 
     def of_seeds(self, seeds: Sequence[int]) -> "Aligned":
@@ -134,6 +137,7 @@ class Aligned:
             seeds=tuple(seeds),
             probabilities=self.probabilities[rows],
             estimates=self.estimates[rows],
+            distances={name: each[rows] for name, each in self.distances.items()},
         )
 
 
@@ -165,6 +169,7 @@ def align(runs: Iterable[Run], name: str = "the strategy") -> Aligned:
         raise ValueError(msg)
     wanted = [PROBABILITY + label for label in labels]
     truths, targets, probabilities, estimates = [], [], [], []
+    distances: dict[str, list[Array]] = {each: [] for each in DISTANCES if each in columns}
     for seed, rows in whole.items():
         who = f"{name}, seed {seed}"
         _check_columns(rows, first, who)
@@ -172,6 +177,8 @@ def align(runs: Iterable[Run], name: str = "the strategy") -> Aligned:
         targets.append(_numbers(rows, [TRUE + each for each in dimensions], who, known=False))
         probabilities.append(_numbers(rows, wanted, who))
         estimates.append(_numbers(rows, list(dimensions), who))
+        for each, values in distances.items():
+            values.append(_numbers(rows, [each], who)[:, 0])
     for seed, truth, target in zip(seeds, truths, targets, strict=True):
         if (truth != truths[0]).any() or not np.array_equal(target, targets[0], equal_nan=True):
             msg = (
@@ -190,6 +197,7 @@ def align(runs: Iterable[Run], name: str = "the strategy") -> Aligned:
         targets=targets[0],
         estimates=np.stack(estimates),
         notes=notes,
+        distances={each: np.stack(values) for each, values in distances.items()},
     )
 
 

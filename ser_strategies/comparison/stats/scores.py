@@ -17,6 +17,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 BINS = 15
+DISTANCES = ("tvd", "jsd")  # of distributions, an utterance at a time
 MOMENTS = 6  # n, Σx, Σy, Σx², Σy², Σxy; x predicted, y true
 # A variance this small beside the second moment is rounding: constant values have none.
 ROUNDING = 1e-13
@@ -29,7 +30,7 @@ class Score:
     name: str  # as `test` prints it, without "test/"
     # The score of sums (..., sums): one value for each index before the last axis.
     of: Callable[[Array], Array]
-    kind: str  # of sums: margins, recall, moments, brier or calibration
+    kind: str  # of sums: margins, recall, moments, brier, calibration or distances
     index: int | None = None  # of the class or dimension; None is all
     lowest: float = 0.0
     highest: float = 1.0
@@ -41,7 +42,7 @@ def score_named(name: str, labels: Sequence[str], dimensions: Sequence[str]) -> 
 
     Args:
         name: ua, wa, f1_macro, f1_weighted, recall/<label>, brier or ece for classes; ccc, ccc_<dimension>,
-            pearson_<dimension> or rmse_<dimension> for dimensions.
+            pearson_<dimension> or rmse_<dimension> for dimensions, and for their distributions tvd or jsd.
         labels: The classes there are.
         dimensions: The dimensions there are.
 
@@ -140,6 +141,7 @@ def _of_classes(labels: Sequence[str]) -> list[Score]:
 def _of_dimensions(dimensions: Sequence[str]) -> list[Score]:
     agreement = partial(Score, kind="moments", lowest=-1.0)
     scores = [agreement("ccc", ccc)] if dimensions else []
+    scores += [Score(each, share, "distances", higher_is_better=False) for each in DISTANCES if dimensions]
     for index, name in enumerate(dimensions):
         scores += [
             agreement(f"ccc_{name}", ccc, index=index),

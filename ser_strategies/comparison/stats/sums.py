@@ -49,7 +49,7 @@ def sums_of(aligned: Aligned, name: str, clusters: Clusters | None = None) -> Su
     score = score_named(name, aligned.labels, aligned.dimensions)
     of_use = _of_use(aligned, score)
     if not of_use.any():
-        what = "target" if score.kind == "moments" else "label"
+        what = {"moments": "target", "distances": "distribution"}.get(score.kind, "label")
         whose = " of that class" if score.kind == "recall" else ""
         many = f"{len(aligned):,}"
         msg = f"{aligned.name}: {name} needs utterances{whose} with a known {what}, got none of {many}."
@@ -87,6 +87,8 @@ class _Adder:
 
 
 def _of_use(aligned: Aligned, score: Score) -> Chosen:
+    if score.kind == "distances":
+        return np.full(len(aligned), score.name in aligned.distances)
     if score.kind == "moments":
         known = ~np.isnan(aligned.targets)
         return np.asarray(known.any(axis=1) if score.index is None else known[:, score.index])
@@ -121,6 +123,10 @@ def _calibration(aligned: Aligned, score: Score, of_use: Chosen, add: _Adder) ->
     )
 
 
+def _distances(aligned: Aligned, score: Score, of_use: Chosen, add: _Adder) -> Array:
+    return np.concatenate([add(aligned.distances[score.name][:, of_use]), add(None)], axis=-1)
+
+
 def _moments(aligned: Aligned, score: Score, of_use: Chosen, add: _Adder) -> Array:
     dimensions = range(len(aligned.dimensions)) if score.index is None else [score.index]
     sums = []
@@ -141,4 +147,5 @@ SUMMED: Final[Mapping[str, Callable[[Aligned, Score, Chosen, _Adder], Array]]] =
     "brier": _brier,
     "calibration": _calibration,
     "moments": _moments,
+    "distances": _distances,
 }
