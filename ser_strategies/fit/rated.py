@@ -7,7 +7,6 @@ import pandas as pd
 import torch
 
 from ser_strategies.data.corpus import Corpus
-from ser_strategies.data.table import TEXT
 
 AT_ONCE = 256
 CELL, RATED = "cell/", "rated/"
@@ -27,7 +26,7 @@ def with_ratings(table: pd.DataFrame, model: Any, corpus: Corpus, rows: pd.DataF
         columns = model.objective.rated(torch.from_numpy(ratings).double().to(model.device))
         parts.append(pd.DataFrame({name: values.cpu().numpy() for name, values in columns.items()}))
     said = pd.concat(parts, ignore_index=True)
-    said.insert(0, "id", pd.array(rows["id"], TEXT))
+    said.insert(0, "id", rows["id"].reset_index(drop=True))
     whole = table.merge(said, on="id")
     names = [name for name in table if str(name).startswith(CELL)]
     p = whole[names].to_numpy("float64")
