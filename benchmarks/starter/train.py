@@ -21,7 +21,6 @@ COMMON = (
     "--model.scheduler.start_factor=1.0",
     "--model.scheduler.end_factor=0.1",
     "--model.scheduler_interval=step",
-    "--data=Manifest",
     "--trainer.precision=bf16-mixed",
     "--trainer.accelerator=cpu",
     "--trainer.gradient_clip_val=1.0",
@@ -32,7 +31,7 @@ COMMON = (
 def spectrum(start: Path, corpus: Path) -> list[str]:
     """Round 1: what stands behind the masks, in mel bands and pitch.
 
-    Units of the same features, as HuBERT begins with, taught the shape nothing in as many steps.
+    Units of such features, as HuBERT begins with, taught it next to nothing in so few steps.
     """
     return [
         "--model=TAPT",
@@ -43,14 +42,14 @@ def spectrum(start: Path, corpus: Path) -> list[str]:
         "--model.mixing=0.2",
         "--model.encoder_lr=1e-3",
         "--model.warmup_steps=50",
-        f"--model.scheduler.total_iters={5 * STEPS_AN_EPOCH[16]}",
+        "--data=Manifest",
         f"--data.path={corpus / 'manifest.csv'}",
         "--data.batch_size=16",
         "--trainer.max_epochs=3",
     ]
 
 
-def manner(start: Path, corpus: Path, epochs: int = 2) -> list[str]:
+def manner(start: Path, corpus: Path) -> list[str]:
     """Round 2: how it is said, whoever says it.
 
     The synthesisers were told pitch, range, pace and loudness, as far as each can; to hear them in 93 voices
@@ -65,20 +64,21 @@ def manner(start: Path, corpus: Path, epochs: int = 2) -> list[str]:
         "--model.encoder_lr=5e-4",
         "--model.head_lr=1e-3",
         "--model.warmup_steps=30",
-        f"--model.scheduler.total_iters={epochs * STEPS_AN_EPOCH[32]}",
+        "--data=Manifest",
         f"--data.path={corpus / 'manifest.csv'}",
         f"--data.dimensions={dimensions}",
         "--data.batch_size=32",
-        f"--trainer.max_epochs={epochs}",
+        "--trainer.max_epochs=2",
     ]
 
 
-def fit(words: list[str], folder: Path) -> Path:
-    """Fits, or goes on; the best checkpoint."""
+def fit(words: list[str], folder: Path, *, falling: int) -> Path:
+    """Fits, or goes on; the best checkpoint. The rates fall over so many steps."""
     best, last, done = (folder / name for name in ("best.ckpt", "last.ckpt", "fit.json"))
     if not done.exists():
         again = [f"--ckpt_path={last}"] if last.exists() else []
-        command = [sys.executable, "-m", "ser_strategies", "fit", *COMMON, *words, *again]
+        command = [sys.executable, "-m", "ser_strategies", "fit", *words, *COMMON, *again]
+        command += [f"--model.scheduler.total_iters={falling}"]
         subprocess.run([*command, f"--trainer.default_root_dir={folder}"], check=True, env=os.environ)
     return best
 
@@ -89,8 +89,10 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, default=Path("runs/starter/corpus"))
     parser.add_argument("--out", type=Path, default=Path("runs/starter"))
     chosen = parser.parse_args()
-    first = fit(spectrum(draw(chosen.out / "drawn"), chosen.corpus), chosen.out / "1-spectrum")
-    print(fit(manner(first, chosen.corpus), chosen.out / "2-manner"))
+    words = spectrum(draw(chosen.out / "drawn"), chosen.corpus)
+    # It was meant to have five epochs, and stopped after three.
+    first = fit(words, chosen.out / "1-spectrum", falling=5 * STEPS_AN_EPOCH[16])
+    print(fit(manner(first, chosen.corpus), chosen.out / "2-manner", falling=2 * STEPS_AN_EPOCH[32]))
 
 
 if __name__ == "__main__":
