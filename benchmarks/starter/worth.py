@@ -99,7 +99,7 @@ def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--corpora", nargs="+", default=list(FOLDS))
+    parser.add_argument("--corpora", nargs="*", default=list(FOLDS))
     parser.add_argument("--random", default="runs/starter/drawn", help="the shape with random weights")
     parser.add_argument("--tuned", nargs="*", default=[], help="name=folder of a comparison")
     chosen = parser.parse_args()
@@ -109,20 +109,19 @@ def main() -> None:
         "random, frozen": chosen.random,
         "starter, frozen": "starter",
     }
+    arms = [arm for words in chosen.tuned for arm in tuned(*words.split("=", 1))]
+    if arms:
+        print(f"## fine-tuned, speakers not heard\n\n{table(arms, arms[0].name)}\n", flush=True)
     for name in chosen.corpora:
         source = read(name, chosen.data, kinds)
         arms = [shallow(each, source) for each in kinds]
-        if name == chosen.corpora[0]:
-            for words in chosen.tuned:
-                prefix, folder = words.split("=", 1)
-                arms += tuned(prefix, Path(folder))
         print(f"## {name}: speakers not heard\n\n{table(arms, 'starter, frozen')}\n", flush=True)
         if name in SENTENCES:
             arms = [shallow(each, source, SENTENCES[name]) for each in kinds]
             print(f"## {name}: speakers and sentences not heard\n\n{table(arms, 'starter, frozen')}\n")
 
 
-def tuned(prefix: str, folder: Path) -> list[Aligned]:
+def tuned(prefix: str, folder: str) -> list[Aligned]:
     """The strategies of a comparison on the same folds."""
     ledger = Ledger.read(folder)
     finished = ledger.runs[ledger.runs["status"] == "finished"]
