@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     )
     from ser_strategies.runs.api import compare, run
     from ser_strategies.runs.executors import LocalExecutor
+    from ser_strategies.runs.ray_engine import RayExecutor
+    from ser_strategies.runs.slurm_engine import SlurmExecutor
     from ser_strategies.strategies import (
         PTAPT,
         TAPT,
@@ -88,9 +90,11 @@ _HOMES = {
     "PTAPT": "strategies",
     "PartialFineTuning": "strategies",
     "RAVDESS": "data.corpora.acted",
+    "RayExecutor": "runs.ray_engine",
     "RecordedCorpus": "data.recorded",
     "SAVEE": "data.corpora.acted",
     "SUBESCO": "data.corpora.acted",
+    "SlurmExecutor": "runs.slurm_engine",
     "StdPooling": "parts.pooling",
     "Synthetic": "data.synthetic",
     "TAPT": "strategies",
@@ -151,7 +155,9 @@ __all__ = [
     "MeanStdPooling",
     "MixedPrecisionFineTuning",
     "PartialFineTuning",
+    "RayExecutor",
     "RecordedCorpus",
+    "SlurmExecutor",
     "StdPooling",
     "Synthetic",
     "Together",

@@ -1,7 +1,8 @@
 """`compare`: strategies on the same folds with the same seeds, and a report of accuracy against cost."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -20,6 +21,9 @@ from ser_strategies.runs.arguments import (
 )
 from ser_strategies.runs.presets import PRESETS
 
+# Where runs go, and with which options.
+Engine = tuple[str, list[str]]
+ENGINES = ("local", "ray", "slurm")
 AS_THEY_ARE = "give configuration files as they are, as in `compare examples/lora.yaml`"
 REASONS = REFUSED | {
     "--config": AS_THEY_ARE,
@@ -33,6 +37,13 @@ EXAMPLES = f"""more options are those of `{PROGRAM} fit`:
   --data... --trainer... --model...   for every strategy (--model... for what predicts emotion)
   --lora.model.rank 4                 for the strategy lora alone, where it prevails
   --tapt.1-adapt.trainer.max_epochs 5 for one stage of a chain
+
+  --local.memory 8                    gigabytes that a run may take here; one that takes more has failed
+  --on ray                            --ray.cores, --ray.gpus (0.5 lets two runs share one), --ray.memory,
+                                      --ray.retries (of runs whose node was lost), --ray.address
+  --on slurm                          --slurm.partition, --slurm.time (minutes), --slurm.cores, --slurm.gpus,
+                                      --slurm.memory, --slurm.at_once, --slurm.requeues, --slurm.account,
+                                      --slurm.qos
 
 Runs that are finished are not done again, and one that was stopped goes on: the same command may be given
 any number of times, also on several machines that share --out.
@@ -58,7 +69,7 @@ OF_REPORT = (
 
 def run(command: str, arguments: list[str]) -> None:
     """Runs a grid and reports it; exits with 1 where a run has failed."""
-    report, asked = parse(command, arguments)
+    report, asked, place = parse(command, arguments)
     # A report needs neither torch nor Lightning, which take seconds and much memory to import.
     if report:
         from ser_strategies.runs.reporting import refresh, write_report
@@ -71,6 +82,9 @@ def run(command: str, arguments: list[str]) -> None:
         return
     print(f"planning the comparison in {asked.out} (loading torch takes some seconds) ...", flush=True)
     check_torch()
+    from ser_strategies.runs.engines import engine
+
+    asked = replace(asked, executor=engine(*place)) if place else asked
     if asked.train_on:
         from ser_strategies.runs.matrix import run_matrix
 
@@ -83,13 +97,20 @@ def run(command: str, arguments: list[str]) -> None:
         raise ValueError(failed)
 
 
-def parse(command: str, words: Sequence[str]) -> tuple[bool, CompareArguments]:
-    """Understands the words of the command: whether they ask for a report alone, and for what."""
+def parse(command: str, words: Sequence[str]) -> tuple[bool, CompareArguments, Engine | None]:
+    """Understands the words of the command: whether they ask for a report alone, for what, and where.
+
+    The last is None where nothing is said about it.
+    """
     own, options_of_fit = share_out(words, lambda group: group not in GROUPS)
+    engines = {name: options_of_fit.special.get(name, ()) for name in ENGINES}
+    special = {name: each for name, each in options_of_fit.special.items() if name not in ENGINES}
+    options_of_fit = replace(options_of_fit, special=special)
     refuse(command, [*own, *options_of_fit.all()], REASONS)
     parser = _parser(command)
     options = parser.parse_intermixed_args(own)
     _check(options, parser.parse_args([]), options_of_fit.all())
+    place = _engine(options, engines)
     report = options.report is not None
     out = Path(options.report or options.out).expanduser()
     if out.exists() and not out.is_dir():
@@ -97,7 +118,7 @@ def parse(command: str, words: Sequence[str]) -> tuple[bool, CompareArguments]:
         raise MistypedError(msg)
     paths = [Path(path).expanduser() for path in options.configurations]
     budgets = [(name, getattr(options, name)) for name in BUDGETS if getattr(options, name) is not None]
-    return report, CompareArguments(
+    asked = CompareArguments(
         strategies=(*((name, name) for name in options.strategies or ()), *(("", path) for path in paths)),
         out=out,
         words=(command, *words),
@@ -112,6 +133,25 @@ def parse(command: str, words: Sequence[str]) -> tuple[bool, CompareArguments]:
         test_on=_files(options.test_on),
         **{name: getattr(options, name) for name in PASSED},
     )
+    return report, asked, place
+
+
+def _engine(options: argparse.Namespace, engines: Mapping[str, Sequence[str]]) -> Engine | None:
+    """Where runs go, and the options of that place; MistypedError for those of another."""
+    on = options.on
+    other = next((name for name, words in engines.items() if words and name != on), None)
+    if other is not None:
+        word = f"--{other}.{engines[other][0].removeprefix('--').partition('=')[0]}"
+        msg = f"{word} is for --on {other}, and this is --on {on}: leave it out, or give --on {other}."
+        raise MistypedError(msg)
+    if options.jobs is not None and on != "local":
+        msg = f"--jobs is for --on local: leave it out, and say what a run needs, as in --{on}.cores 2."
+        raise MistypedError(msg)
+    words = list(engines[on])
+    if words and options.jobs is not None:
+        words.append(f"--jobs={options.jobs}")
+        options.jobs = None
+    return (on, words) if words or on != "local" else None
 
 
 def _files(text: str | None) -> tuple[Path, ...]:
@@ -170,7 +210,8 @@ def _parser(command: str) -> CommandParser:
     add("--seconds", type=int, help="budget: seconds of each fine-tuning, its start-up and cache left out")
     add("--patience", type=int, help="stop a fine-tuning after so many validations without a better score")
     add("--deadline", type=float, metavar="MINUTES", help="end a run that takes longer; it has failed then")
-    add("--jobs", type=int, help="runs at once (default: one for each GPU, or one)")
+    add("--on", choices=ENGINES, default="local", help="where runs go (default: local, this machine)")
+    add("--jobs", type=int, help="runs at once on this machine (default: one for each GPU, or one)")
     add("--retry", action="store_true", help="run again what has failed")
     add("--keep_checkpoints", action="store_true", help="keep the weights of finished runs")
     add("--dry_run", action="store_true", help="say what would be run")

@@ -15,6 +15,8 @@ from ser_strategies.strategies import Strategy
 
 # Of a fit that is told no limit, as `compare` has from a published encoder; Lightning would go on for 1,000.
 EPOCHS = 15
+# Parts of the names of strategies that leave each process with a share of the weights.
+SHARDING = ("fsdp", "deepspeed", "modelparallel", "model_parallel", "tensor_parallel")
 
 
 def planned_trainer(strategy: Strategy, options: Mapping[str, Any]) -> tuple[Trainer, dict[str, Any]]:
@@ -50,6 +52,14 @@ def check_trainer(command: str, options: Mapping[str, Any]) -> None:
         raise MistypedError(msg)
 
 
+def strategy_named(given: object) -> str:
+    """What a trainer's strategy is called, which may be a name, a class path or an object."""
+    if isinstance(given, str) or given is None:
+        return given or "auto"
+    path = getattr(given, "class_path", None) or type(given).__name__
+    return str(path).rpartition(".")[2]
+
+
 def _check_fit(options: Mapping[str, Any]) -> None:
     given = options.get
     if given("overfit_batches"):
@@ -64,6 +74,14 @@ def _check_fit(options: Mapping[str, Any]) -> None:
         raise MistypedError(msg)
     if "spawn" in str(given("strategy")):
         msg = f"--trainer.strategy {given('strategy')} cannot hand a model to its processes: use ddp."
+        raise MistypedError(msg)
+    kind = strategy_named(given("strategy"))
+    if any(each in kind.lower() for each in SHARDING):
+        msg = (
+            f"--trainer.strategy {kind} shares the weights of one model out between GPUs, and checkpoints, "
+            "the gradient guard and the costs here are made from whole ones: use ddp, and see with "
+            "`estimate` what --model.recompute, bf16-mixed or another strategy saves."
+        )
         raise MistypedError(msg)
     _check_devices(options)
     for name in ("accumulate_grad_batches", "val_check_interval", "check_val_every_n_epoch"):

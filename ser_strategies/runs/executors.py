@@ -137,7 +137,7 @@ class LocalExecutor(CellExecutor):
             self._places.put(place)
 
 
-def when_all(futures: Sequence["Future[Any]"], call: Callable[[], None]) -> None:
+def when_all(futures: Sequence["Future[Any]"], call: Callable[[], object]) -> None:
     """Calls `call` once all have ended, however they did; at once if they have."""
     waited = [future for future in futures if not future.done()]
     if not waited:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -52,12 +52,18 @@ class Processes:
     """Starts commands, each in a process of its own that writes to a file, from any thread.
 
     Each process gets `threads` threads of torch; None leaves the number to torch. With `forks` they are
-    forked from a process that has imported everything.
+    forked from a process that has imported everything. None of them gets a signal of `deaf_to`.
     """
 
-    def __init__(self, threads: int | None = None, *, forks: bool = FORKS) -> None:
+    def __init__(
+        self,
+        threads: int | None = None,
+        *,
+        forks: bool = FORKS,
+        deaf_to: Collection[signal.Signals] = (),
+    ) -> None:
         self._threads = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
-        self._forkserver = _Forkserver(self._threads) if forks else None
+        self._forkserver = _Forkserver(self._threads, deaf_to) if forks else None
         self._running: set[_Child] = set()
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -118,7 +124,8 @@ class Processes:
 class _Forkserver:
     """The process that others are forked from."""
 
-    def __init__(self, threads: Mapping[str, str]) -> None:
+    def __init__(self, threads: Mapping[str, str], deaf_to: Collection[signal.Signals]) -> None:
+        self._deaf_to = deaf_to
         os.environ.update(threads)  # read where torch is imported
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(PRELOADED))
@@ -135,10 +142,24 @@ class _Forkserver:
             main = sys.modules["__main__"]
             sys.modules["__main__"] = front
             try:
-                process.start()
+                with _blocked(self._deaf_to):
+                    process.start()
             finally:
                 sys.modules["__main__"] = main
         return _Forked(process, self._lock)
+
+
+@contextmanager
+def _blocked(signals: Collection[signal.Signals]) -> Iterator[None]:
+    """Blocks signals for this thread, and for good for the processes that it starts meanwhile."""
+    if not signals:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Forked:

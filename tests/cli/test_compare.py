@@ -3,12 +3,9 @@
 import contextlib
 import io
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +20,7 @@ from ser_strategies import PartialFineTuning, Synthetic, compare
 from ser_strategies.cli import main
 from ser_strategies.comparison import Comparison
 from ser_strategies.runs import grid
-from tests.cli.conftest import DEMO, ENCODER, EXAMPLES, contained, everything_in, only_error
+from tests.cli.conftest import DEMO, ENCODER, contained, everything_in, only_error
 from tests.programs import Program
 
 SMALL = (
@@ -302,30 +299,3 @@ def test_a_report_of_what_is_no_comparison_is_refused(files, expected, refused):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text("{}")
     assert expected in refused("compare", "--report", "out")
-
-
-def test_the_example_for_slurm_shares_a_grid(copy):
-    pytest.importorskip("submitit")
-    shutil.rmtree(cells()["frozen", 0][0])
-    script = EXAMPLES / "slurm.py"
-    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}
-    ran = subprocess.run(
-        [
-            sys.executable,
-            str(script),
-            "--jobs=2",
-            "--cluster=local",
-            "--gpus=0",
-            "--logs=jobs",
-            "--",
-            *GRID[1:],
-        ],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert {cells()[name, 0][1]["status"] for name in ("frozen", "vanilla")} == {"finished"}
-    assert "report: out/report.html" in ran.stdout

@@ -69,6 +69,11 @@ class Watcher:
     def __init__(self):
         self.said = []
 
+    @property
+    def ends(self):
+        """What was said but that runs have begun, which is looked at now and then."""
+        return [each for each in self.said if each[0] != "started"]
+
     def started(self, cell, where):
         self.said.append(("started", cell.hash))
 
@@ -101,9 +106,7 @@ def test_all_are_run_once_and_in_order(here):
     cells = [cell(name, seed) for seed in (0, 1) for name in ("a", "b")]
     work = ran(cells, runner)
     assert runner.ran == ["a-0", "b-0", "a-1", "b-1"]
-    assert [said for said in work.watcher.said if said[0] != "started"] == [
-        ("finished", each) for each in runner.ran
-    ]
+    assert work.watcher.ends == [("finished", each) for each in runner.ran]
     assert not list(here.rglob(LEASE))
     again = Runner()
     ran(cells, again)
@@ -196,7 +199,7 @@ def test_what_others_have_done_meanwhile_is_not_done_again(here):
     found = GridWork([(given, Needs())], LocalExecutor(jobs=1), Watcher(), cells)
     found.run()
     assert runner.ran == []
-    assert found.watcher.said == [("left", "b-0")]
+    assert found.watcher.ends == [("left", "b-0")]
     assert found.elsewhere == []
     assert work(given) == ((FAILED, "theirs"), 0.0, False)
 
@@ -267,7 +270,7 @@ def test_what_an_engine_loses_has_failed_with_its_reason(here):
     assert [read_json(each.folder / "cell.json")["error"] for each in cells] == [
         "its node was lost 3 times"
     ] * 2
-    assert sorted(work.watcher.said) == [(FAILED, "a-0"), (FAILED, "b-0")]
+    assert sorted(work.watcher.ends) == [(FAILED, "a-0"), (FAILED, "b-0")]
 
 
 class TakenOver:

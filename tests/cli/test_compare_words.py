@@ -1,13 +1,17 @@
 """The words of `compare`: what it understands, and what it says of slips."""
 
+import re
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from ser_strategies.cli.compare import parse
+from ser_strategies.cli.compare import EXAMPLES, parse
 from ser_strategies.common.errors import MistypedError
 from ser_strategies.comparison.ledger import write_comparison
 from ser_strategies.comparison.stats.scores import score_named
+from ser_strategies.runs import engines
 from ser_strategies.runs.arguments import SCORES, SCORES_OF
 from ser_strategies.runs.arms import find_arms
 
@@ -218,3 +222,69 @@ def test_the_scores_that_may_be_asked_for_are_those_there_are():
     named = [*SCORES, "recall/a", *(f"{each}x" for each in SCORES_OF[1:])]
     for name in named:
         assert score_named(name, ("a", "b"), ("x",)).name == name
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--on=ray",), ("ray", [])),
+        (("--on=ray", "--ray.gpus=0.5", "--ray.retries", "5"), ("ray", ["--gpus=0.5", "--retries", "5"])),
+        (("--on", "slurm", "--slurm.partition", "gpu"), ("slurm", ["--partition", "gpu"])),
+        (("--local.memory=8", "--jobs=2"), ("local", ["--memory=8", "--jobs=2"])),
+        (("--jobs=2",), None),
+    ],
+)
+def test_where_runs_go_is_said_with_options_of_its_own(words, expected):
+    assert parse("compare", ["--strategies", "frozen", "--lora.model.rank=4", *words])[2] == expected
+    assert parse("compare", ["--strategies", "frozen", *words])[1].options.special == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ("--on=ray", "--slurm.time=3"),
+            "--slurm.time is for --on slurm, and this is --on ray: leave it out",
+        ),
+        (("--on=slurm", "--jobs=3"), "--jobs is for --on local"),
+        (("--on=dask",), "argument --on"),
+    ],
+)
+def test_options_of_another_place_are_refused(words, expected):
+    with pytest.raises(MistypedError, match=expected):
+        parse("compare", ["--strategies", "frozen", *words])
+
+
+def test_the_help_names_every_option_of_every_place():
+    for name, home in engines.HOMES.items():
+        module, _, kind = home.rpartition(".")
+        for option in set(engines.options_of(getattr(import_module(module), kind))) - {"jobs"}:
+            assert f"--{name}.{option}" in EXAMPLES, (name, option)
+
+
+def test_an_engine_is_imported_on_request_alone_and_named_where_it_is_missing(monkeypatch):
+    package = Path(engines.__file__).parents[1]
+    imports = re.compile(r"^(import|from) (ray|submitit)\b", re.MULTILINE)
+    assert not [path for path in package.rglob("*.py") if imports.search(path.read_text(encoding="utf-8"))]
+    for name, missing in (("ray", "ray"), ("slurm", "submitit")):
+        monkeypatch.setitem(sys.modules, missing, None)
+        with pytest.raises(MistypedError, match=rf'is not installed: pip install "ser-strategies\[{name}\]"'):
+            engines.engine(name, [])
+    assert engines.engine("local", ["--memory=8"]).needs.memory == 8.0
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--memroy=8"], "--local.memroy is not known; did you mean --local.memory?"),
+        (["--jobs=two"], "--local.jobs takes a whole number, got 'two'"),
+        (["--memory"], "--local.memory needs a value"),
+        (["--memory", "--jobs=2"], "--local.memory needs a value"),
+        (["--memory=8", "9"], "'9' belongs to no option"),
+        (["--memory=-1"], "memory must be more than 0, got -1"),
+        (["--jobs=0"], "jobs must be 1 or more, got 0"),
+    ],
+)
+def test_a_slip_in_an_option_of_a_place_is_one_sentence(words, expected):
+    with pytest.raises(MistypedError, match=re.escape(expected)):
+        engines.engine("local", words)

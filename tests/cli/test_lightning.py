@@ -203,6 +203,12 @@ def test_a_score_that_nobody_logs_is_named_and_nothing_is_left(name, refused):
     ("words", "expected"),
     [
         (["strategy=ddp_spawn", "devices=2"], "use ddp"),
+        (
+            ["strategy=fsdp", "accelerator=auto"],
+            "strategy fsdp shares the weights of one model out between GPUs",
+        ),
+        (["strategy=ModelParallelStrategy"], "ModelParallelStrategy shares the weights of one model out"),
+        (["strategy=deepspeed_stage_2"], "deepspeed_stage_2 shares the weights of one model out"),
         (["barebones=true"], "leave it out"),
         (["devices=999"], "give fewer"),
         (["max_steps=0"], "nothing would train"),
