@@ -27,6 +27,8 @@ IGNORED = {
     ),
     "data": ("workers", "near_copies"),
 }
+# Options of `test` alone, which stand in a configuration of `fit` without a meaning there.
+OF_TEST = ("robustness",)
 # Options that have been added since 2026-11, and the value at which they leave things as they were: what ran
 # without them is the same run. Those of one class stand under its name.
 ADDED: dict[str, dict[str, Any]] = {
@@ -146,6 +148,8 @@ def _sounds(corpus: Corpus) -> Iterator[str]:
 def without_ignored(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration less what does not change what is learned."""
     plain: dict[str, Any] = json.loads(json.dumps(config))
+    for name in OF_TEST:
+        plain.pop(name, None)
     for group, names in IGNORED.items():
         for name in names:
             plain[group].get("init_args", plain[group]).pop(name, None)
