@@ -103,12 +103,13 @@ class Faulty(Corpus):
 
     Args:
         how: What happens then: hangs, dies or eats.
+        order_seed: Of the order of training.
     """
 
     dimensions = ()
 
-    def __init__(self, *, how: str = "hangs") -> None:
-        super().__init__(batch_size=4)
+    def __init__(self, *, how: str = "hangs", order_seed: int = 0) -> None:
+        super().__init__(batch_size=4, order_seed=order_seed)
         self.labels, self.how = ("anger", "neutral"), how
 
     def table(self):
