@@ -29,6 +29,7 @@ OPTIONS = {
     "--print_config": "print the resolved configuration, and run nothing",
 }
 WIDTH = 30
+SHOWN = 10  # options of a strategy where all strategies are listed
 
 
 def short_help(command: str, words: Sequence[str]) -> str:
@@ -44,7 +45,7 @@ def short_help(command: str, words: Sequence[str]) -> str:
         doc = parse(inspect.getdoc(kind) or "")
         parts.append(f"options of {kind.__name__}: {doc.short_description}\n" + _table(_options(group, kind)))
     if not chosen:
-        own = [(f"{short_name(k.__name__)}", ", ".join(_own_options(k)) or "—") for k in STRATEGIES]
+        own = [(short_name(kind.__name__), _some(list(_own_options(kind)))) for kind in STRATEGIES]
         parts.append("strategies, and the options that only they have:\n" + _table(own))
     names = {
         "strategies": ", ".join(FULL_NAMES),
@@ -63,6 +64,12 @@ def short_help(command: str, words: Sequence[str]) -> str:
         )
     )
     return "\n\n".join(parts)
+
+
+def _some(options: Sequence[str]) -> str:
+    """As many as fit beside others on a screen; the help of the strategy alone has the rest."""
+    left = len(options) - SHOWN
+    return ", ".join(options[:SHOWN]) + (f", and {left} more" if left > 0 else "") or "—"
 
 
 def _options(group: str, kind: type) -> list[tuple[str, str]]:
