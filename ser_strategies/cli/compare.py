@@ -1,7 +1,7 @@
 """`compare`: strategies on the same folds with the same seeds, and a report of accuracy against cost."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -215,6 +215,12 @@ def _parser(command: str) -> CommandParser:
     add("--retry", action="store_true", help="run again what has failed")
     add("--keep_checkpoints", action="store_true", help="keep the weights of finished runs")
     add("--dry_run", action="store_true", help="say what would be run")
+    _add_options_of_report(add)
+    return parser
+
+
+def _add_options_of_report(add: Callable[..., object]) -> None:
+    """Adds the options that choose what the report says."""
     add("--report", metavar="FOLDER", help="run nothing: write the report of this folder again")
     add(
         "--public",
@@ -246,4 +252,3 @@ def _parser(command: str) -> CommandParser:
         action="store_true",
         help="put strategies in one table that differ in more, and mark them",
     )
-    return parser

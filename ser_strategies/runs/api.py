@@ -90,32 +90,29 @@ def compare(
         epochs: Budget of each fine-tuning, or else `steps` or `seconds`.
         steps: Optimizer steps of each fine-tuning.
         seconds: Seconds of each fine-tuning.
-        ensembles: Rows made of others, from their predictions, by name: {"both": ["lora", "partial"]}, or
-            {"best of all": "all"}; see docs/ensembles.md.
+        ensembles: Rows made of others, by name: {"both": ["lora", "partial"], "best of all": "all"}.
         verbose: Show progress on the terminal.
         **rules: patience (validations without a better score after which a fine-tuning stops), deadline
             (minutes after which a run has failed), jobs (runs at once, else one for each GPU, or one),
-            executor (where runs go, such as RayExecutor(gpus=0.5); else this machine),
-            keep_checkpoints (of finished runs), retry (of failed runs), score (that decides, else the one
-            that chooses epochs), cost (of the report's first picture, else fit_seconds), baseline (the
-            strategy that all others are compared with), margin (points that a strategy may be worse and
-            still pass for as good, 2 if not given), allow_unfair (compare strategies that differ in more,
-            and mark them), and of ensembles ensemble_by (log_loss, f1_macro, ua or ccc) and
-            ensemble_class_wise (weights for each class or dimension).
+            executor (where runs go, such as RayExecutor(gpus=0.5); else this machine), keep_checkpoints (of
+            finished runs), retry (of failed runs), score (that decides, else the one that chooses epochs),
+            cost (of the first picture, else fit_seconds), baseline (that all others are compared with),
+            margin (points that a strategy may be worse and still pass for as good, else 2), allow_unfair
+            (compare strategies that differ in more, and mark them), and of ensembles ensemble_by (log_loss,
+            f1_macro, ua or ccc) and ensemble_class_wise (weights for each class or dimension).
     """
     for name in set(rules) - set(CompareRules.__annotations__):
         msg = f"compare() got an unexpected keyword argument {name!r}"
         raise TypeError(msg)
     with _mistakes_as_value_errors():
-        budget = _budget(epochs=epochs, steps=steps, seconds=seconds)
-        options = FitOptions((*_data(data), *_options("model", model), *_options("trainer", trainer)))
+        words = (*_data(data), *_options("model", model), *_options("trainer", trainer))
         others: dict[str, Any] = dict(rules)
         rule = WeighingRule(others.pop("ensemble_by", None), others.pop("ensemble_class_wise", False))
         folder, places = Path(out).expanduser(), (_folds(folds), _seeds(seeds))
         asked = CompareArguments(
             *(_named(strategies), folder, (), *places),
-            budget=budget,
-            options=options,
+            budget=_budget(epochs=epochs, steps=steps, seconds=seconds),
+            options=FitOptions(words),
             ensembles=wanted_ensembles(ensembles, rule),
             **others,
         )

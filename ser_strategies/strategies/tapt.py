@@ -94,26 +94,16 @@ class TAPT(Pretraining):
         check_range("kmeans_passes", kmeans_passes, 1)
         train_mask_vector(self.encoder)
         family = self.encoder.identity.family
-        if objective == "own":
-            objective = "contrastive" if family == "wav2vec2" else "units"
+        objective = ("contrastive" if family == "wav2vec2" else "units") if objective == "own" else objective
         if objective == "units":
-            source = UnitSource(
-                None,
-                units_layer,
-                tuple(clusters),
-                kmeans_passes,
-                spectrum=None if units_of == "encoder" else units_of,
-            )
+            spectrum = None if units_of == "encoder" else units_of
+            source = UnitSource(None, units_layer, tuple(clusters), kmeans_passes, spectrum=spectrum)
             source.check_clusters()
             source.check_layer(self.encoder)
             self.learn(UnitPrediction(self.encoder.size, tuple(clusters)), source)
             return
         if objective == "spectrum":
-            spectrum = SpectrumSource("mel-pitch")
-            features = spectrum.shape(self.encoder)[0]
-            self.learn(
-                SpectrumPrediction(self.encoder.size, features, seen_weight=seen_weight), targets=spectrum
-            )
+            self._learn_spectrum(seen_weight)
             return
         if family != "wav2vec2":
             msg = f"{encoder} is of the family {family}, which has no contrastive pre-training: use 'units'."
@@ -122,6 +112,12 @@ class TAPT(Pretraining):
         if not fresh_quantiser:
             _load(loss, load_quantiser(encoder, self.encoder.identity.revision), encoder)
         self.learn(Contrast(loss, negatives=negatives, gumbel=(gumbel_start, gumbel_end, gumbel_decay)))
+
+    def _learn_spectrum(self, seen_weight: float) -> None:
+        targets = SpectrumSource("mel-pitch")
+        features = targets.shape(self.encoder)[0]
+        adaptation = SpectrumPrediction(self.encoder.size, features, seen_weight=seen_weight)
+        self.learn(adaptation, targets=targets)
 
 
 def _contrastive(
