@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -283,6 +284,5 @@ def test_patience_ends_a_fit_that_gets_no_better(here):
 def test_every_command_has_a_function():
     for name, (what, where) in COMMANDS.items():
         module, function = where.split(":")
-        imported = __import__(f"ser_strategies.cli.{module}", fromlist=[function])
-        assert callable(getattr(imported, function)), name
+        assert callable(getattr(import_module(f".{module}", "ser_strategies.cli"), function)), name
         assert what

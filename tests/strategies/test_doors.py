@@ -380,7 +380,7 @@ def test_a_loss_of_dimensions_and_an_objective_of_ones_own(tmp_path, package):
     [
         (
             {"pooling": "meen"},
-            r"pooling must be one of mean, .*mhfa, got 'meen' \(did you mean mean\?\)",
+            r"pooling must be one of mean, .*mhfa, projected, got 'meen' \(did you mean mean\?\)",
         ),
         ({"pooling": "my_package.parts.MinPooling"}, r"pooling: my_package\.parts has no 'MinPooling'"),
         ({"pooling": "your_package.Pooling"}, r"pooling: cannot import 'your_package\.Pooling'"),
