@@ -119,19 +119,22 @@ def find_copies(
 def copies_in(
     rows: pd.DataFrame,
     root: Path,
-    read: Callable[[Any], Sound],
+    read: Callable[[Any], Sound] | None,
     *,
     progress: Callable[[int], None] = lambda done: None,
 ) -> pd.Series:
     """For each row of a corpus a name that all rows of one recording share; empty where there is but one.
 
-    The answer is remembered, and stays true until a file changes.
+    The answer is remembered, and stays true until a file changes. Without `read` it is known only if it is
+    remembered, and there are no copies otherwise.
     """
     place = _memory() / f"{_key(rows, root)}.json"
     try:
         pairs = [tuple(pair) for pair in json.loads(place.read_text(encoding="utf-8"))["pairs"]]
     except (OSError, ValueError, LookupError, TypeError):
         listed = rows.to_dict("records")
+        if read is None:
+            return pd.Series(pd.NA, rows.index, TEXT)
         found = find_copies(len(listed), lambda number: read(listed[number]), progress=progress)
         ids = rows["id"].tolist()
         pairs = [(ids[one], ids[other]) for one, other in found]

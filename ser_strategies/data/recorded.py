@@ -255,17 +255,21 @@ class RecordedCorpus(Corpus):
             return hashlib.file_digest(file, "blake2b").hexdigest()
 
     def setup(self, stage: str) -> None:
-        """Looks, before the first training on these sounds, for recordings that are in several splits."""
+        """Looks, before the first training on these sounds, for recordings that are in several splits.
+
+        What was found then brands whatever is scored later.
+        """
         super().setup(stage)
-        if stage != "fit" or not self.near_copies or self.trainer is None or not self.trainer.is_global_zero:
+        if not self.near_copies or self.trainer is None or not self.trainer.is_global_zero:
             return
         rows = self.everything()
         rows = rows[rows["split"].notna() & rows["path"].notna()].reset_index(drop=True)
+        listens = stage == "fit"
         if len(rows) >= MOST_CLIPS:
             words = f"whether splits share recordings in several files ({len(rows):,} clips; `doctor` looks)"
             self.unchecked = [*self.unchecked, words]
             return
-        self._copied = shared_copies(rows, copies_in(rows, self.root, self.waveform))
+        self._copied = shared_copies(rows, copies_in(rows, self.root, self.waveform if listens else None))
 
     def brands(self) -> list[str]:
         """As for every corpus, and recordings that splits share in several files."""

@@ -54,6 +54,8 @@ def _words(hint: Any) -> str | None:
         return "names with the name or null that each becomes, as in '{excitement: happiness, fear: null}'"
     if origin is dict and parts == (str, str):
         return "pairs of names in braces, as in '{label: mood}'"
+    if origin is list and parts == (dict[str, Any],):
+        return "a list of sections with class_path and init_args"
     if is_dataclass(hint):
         return f"null, or given by its options ({', '.join(each.name for each in fields(hint))})"
     return None

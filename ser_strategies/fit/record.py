@@ -110,7 +110,7 @@ class RunRecord(SaveConfigCallback):
             mistake = isinstance(exception, (ValueError, OSError)) or is_mistake(exception)
             mistake = mistake or told_elsewhere() is not None
             if mistake and not list(root.glob("*.ckpt")):
-                for name in ("config.yaml", "environment.json"):
+                for name in ("config.yaml", "environment.json", "val.parquet"):
                     (root / name).unlink(missing_ok=True)
                 for logger in trainer.loggers:
                     if isinstance(logger, CSVLogger):

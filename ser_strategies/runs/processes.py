@@ -78,9 +78,9 @@ class Processes:
     ) -> int:
         """Runs a command, its output appended to `log`; returns its exit code, negative for a signal.
 
-        `environment` adds to the variables of this process. `check` is called every second with the number of
-        the process; what it raises ends the command. So does, even if this process is suspended, that others
-        take over the `lease`. StoppedError if all were told to end.
+        `environment` adds to the variables of this process. `check` is called at once and every second, with
+        the number of the process; what it raises ends the command. So does, even if this process is
+        suspended, that others take over the `lease`. StoppedError if all were told to end.
         """
         variables = {**os.environ, **self._threads, **environment}
         with self._lock:
@@ -93,9 +93,11 @@ class Processes:
                 child = _Spawned(words, log, variables)
             self._running.add(child)
         try:
-            while (code := child.wait(BETWEEN)) is None:
+            code = None
+            while code is None:
                 if check is not None:
                     check(child.pid)
+                code = child.wait(BETWEEN)
         except BaseException:
             _end(child, signal.SIGTERM)
             if child.wait(PATIENCE) is None:

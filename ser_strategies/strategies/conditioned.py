@@ -195,8 +195,9 @@ class Conditioned(Strategy):
     def on_fit_start(self) -> None:
         """Stores the vectors of all texts."""
         super().on_fit_start()
-        with self.preparation.timed():
-            self._store_texts(SPLITS["fit"])
+        if self.sentences is not None:
+            with self.preparation.timed():
+                self._store_texts(SPLITS["fit"])
 
     def _store_texts(self, splits: tuple[str, ...]) -> None:
         corpus: Any = getattr(self.trainer, "datamodule", None)
