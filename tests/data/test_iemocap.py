@@ -582,7 +582,10 @@ def test_a_fit_without_validation_leaves_the_last_epoch_as_the_best(root, tmp_pa
     assert fit["best"] == {"monitor": None, "score": None, "epoch": None}
     main(["test", *run])
     result = json.loads((tmp_path / "run" / "test.json").read_text())
-    assert result["data"]["brands"] == ["nobody validates: the last epoch is tested"]
+    blind, copied = result["data"]["brands"]
+    assert blind == "nobody validates: the last epoch is tested"
+    assert copied.startswith("train and test share 6 recordings in several files")  # as they were laid out
+    assert fit["data"]["brands"] == [blind, copied]
     assert sum(map(sum, result["confusion"])) == 6
     with pytest.raises(SystemExit):
         main(["fit", *run, "--patience", "2", "--overwrite"])
