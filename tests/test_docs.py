@@ -14,6 +14,16 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\(([^)#\s]+)")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def still_there(tmp_path_factory):
+    """Leaves what pages define importable: in later tests, too, jsonargparse asks for every strategy."""
+    folder = tmp_path_factory.mktemp("pages")
+    write_files(ROOT / "docs" / "adding.md", folder)
+    sys.path.append(str(folder))
+    yield
+    forget(sys.modules, "my_package")
+
+
 def with_python(pages):
     return [page for page in pages if PYTHON.search(page.read_text(encoding="utf-8"))]
 

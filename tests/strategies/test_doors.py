@@ -49,7 +49,9 @@ def package(tmp_path_factory):
     importlib.invalidate_caches()
     forget(sys.modules, "my_package")
     yield folder
+    # It stays importable, behind everything: in later tests, too, jsonargparse asks for every strategy.
     sys.path.remove(str(folder))
+    sys.path.append(str(folder))
     forget(sys.modules, "my_package")
 
 
