@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 from ser_strategies.data.augmentation import Augmentation
+from ser_strategies.data.doubled import Doubled
 from ser_strategies.data.transcripts import Transcripts
 
 
@@ -33,6 +34,7 @@ class RecordedOptions(CorpusOptions, total=False):
     fold: int
     damaged: Literal["stop", "skip"]
     near_copies: bool
+    doubled: Doubled
 
 
 def check_options(

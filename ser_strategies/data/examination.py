@@ -215,11 +215,8 @@ def _near_copies(corpus: RecordedCorpus, begin: Callable[[int], Progress]) -> It
     groups = [" = ".join(group["id"].head(3)) for _, group in rows.groupby(copies)]
     if groups:
         shared = shared_copies(rows.assign(split=corpus.assign(rows)), copies)
-        advice = (
-            f"Leave one of each: {'; '.join(shared)}."
-            if shared
-            else "Leave one of each: no two splits share any."
-        )
+        told = "; ".join(shared) or "no two splits share any"
+        advice = f"Leave one of each, as --data.doubled drop does: {told}."
         words = "recordings that are in several files, coded, louder or cut otherwise"
         yield Finding("near-copy", "warning", words, len(groups), tuple(groups[:SHOWN]), advice)
 

@@ -15,6 +15,7 @@ from ser_strategies.common.errors import did_you_mean, listed
 from ser_strategies.data.audio import RuleName, read_audio, reading_version
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.corpus_options import CorpusOptions, expanded
+from ser_strategies.data.doubled import KEEP, Doubled, check_doubled, surplus
 from ser_strategies.data.leakage import Leak
 from ser_strategies.data.listing import audio_keys, estimate_seconds, sizes_of
 from ser_strategies.data.loading import Sound
@@ -38,6 +39,10 @@ class RecordedCorpus(Corpus):
             counted in the result.
         near_copies: Listen, before the first training on the sounds, for recordings that splits share in
             other files (coding, rate, level, ends), which brands the result; the answer is kept.
+        doubled: What to do with recordings that are there in several files: keep leaves them, and brands
+            splits that share one; drop leaves out all but one of each, and all that name different speakers
+            or classes, counted in the result; join, where folds are made of speakers, keeps in one fold those
+            that one recording is told of. The last two listen to every sound, once.
     """
 
     card: Card
@@ -47,6 +52,8 @@ class RecordedCorpus(Corpus):
     channels: ClassVar[RuleName] = "average"
     # Whether an utterance is the part of its file from `start` to `end`.
     reads_parts: ClassVar[bool] = False
+    # Whether folds are made of its speakers, rather than listed.
+    joins_speakers: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -57,6 +64,7 @@ class RecordedCorpus(Corpus):
         fold: int = 1,
         damaged: Literal["stop", "skip"] = "stop",
         near_copies: bool = True,
+        doubled: Doubled = KEEP,
         **options: Unpack[CorpusOptions],
     ) -> None:
         super().__init__(**options)
@@ -70,7 +78,8 @@ class RecordedCorpus(Corpus):
             msg = f"damaged must be stop or skip, got {damaged!r}."
             raise ValueError(msg)
         self.skips_damaged = damaged == "skip"
-        self.near_copies = near_copies
+        check_doubled(doubled, type(self).__name__, joins=self.joins_speakers)
+        self.near_copies, self.doubled = near_copies, doubled
         self._copied: list[str] = []
         self._annotated: pd.DataFrame | None = None
         self._assigned: dict[str, str] = {}
@@ -174,6 +183,10 @@ class RecordedCorpus(Corpus):
         if absent.any() and not self.skips_damaged:
             self._refuse_absent(table[absent], int(keep.sum()))
         drop("the sound is missing", table["bytes"].isna())
+        if self.doubled == "drop":
+            there = complete(table[keep].assign(seconds=0.0), type(self).__name__).set_axis(table.index[keep])
+            for reason, hopeless in surplus(there, copies_in(there, self.root, self.waveform)):
+                drop(reason, hopeless.reindex(table.index, fill_value=False))
         table = table[keep].reset_index(drop=True)
         if "seconds" not in table or table["seconds"].isna().any():
             known = table["seconds"] if "seconds" in table else pd.Series(float("nan"), index=table.index)
@@ -260,7 +273,9 @@ class RecordedCorpus(Corpus):
         What was found then brands whatever is scored later.
         """
         super().setup(stage)
-        if not self.near_copies or self.trainer is None or not self.trainer.is_global_zero:
+        if not self.near_copies or self.doubled != KEEP:  # those that are dropped or joined share none
+            return
+        if self.trainer is None or not self.trainer.is_global_zero:
             return
         rows = self.everything()
         rows = rows[rows["split"].notna() & rows["path"].notna()].reset_index(drop=True)

@@ -54,6 +54,7 @@ ADDED: dict[str, dict[str, Any]] = {
         "texts": None,
         "single_ratings": False,
         "fewest_ratings": 1,
+        "doubled": "keep",
     },
     "TAPT": {"units_of": "encoder", "seen_weight": 0.5},
     "IEMOCAP": {"dimensions": None},

@@ -12,6 +12,8 @@ from scipy.signal import resample_poly
 
 from ser_strategies.data import near_copies
 from ser_strategies.data.audio import read_audio
+from ser_strategies.data.corpora import NEMO
+from ser_strategies.data.doubled import AT_ODDS, ONCE
 from ser_strategies.data.examination import examine
 from ser_strategies.data.manifest import Manifest
 from ser_strategies.data.near_copies import alike, candidates, find_copies, look
@@ -133,3 +135,64 @@ def test_real_clips_of_one_sentence_are_not_taken_for_one_recording():
     sounds = [read_audio(path) for path in paths]
     sounds.append(mp3(sounds[7])[160:])
     assert find_copies(len(sounds), sounds.__getitem__) == [(7, 60)]
+
+
+# What is done with them -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def doubled(tmp_path, voices, monkeypatch):
+    """Six speakers of four clips; a0 is there twice, and b0 as e's too."""
+    monkeypatch.setenv("SER_STRATEGIES_CACHE", str(tmp_path / "cache" / "frames"))
+    rows = [(f"{who}{take}", who, "xy"[take % 2]) for who in "abcdef" for take in range(4)]
+    sounds = dict(zip([name for name, *_ in rows], voices, strict=True))
+    sounds |= {"a9": sounds["a0"] * np.float32(0.5), "e9": sounds["b0"][300:]}
+    rows += [("a9", "a", "x"), ("e9", "e", "x")]
+    for name, sound in sounds.items():
+        soundfile.write(tmp_path / f"{name}.wav", sound, 16_000)
+    table = pd.DataFrame(rows, columns=["id", "speaker", "label"])
+    table.assign(path=table["id"] + ".wav").to_csv(tmp_path / "m.csv", index=False)
+
+    def make(**options):
+        return Manifest(str(tmp_path / "m.csv"), folds=3, **options)
+
+    return make
+
+
+def folds_of(make, **options):
+    """The fold in which each utterance tests."""
+    return {
+        name: fold for fold in (1, 2, 3) for name in make(fold=fold, **options).split("test")["id"].tolist()
+    }
+
+
+def test_of_doubled_recordings_one_is_kept_and_none_where_speakers_are_at_odds(doubled):
+    corpus = doubled(doubled="drop")
+    before = folds_of(doubled)
+    assert set(before) - set(corpus.everything()["id"]) == {"a9", "b0", "e9"}
+    assert corpus.dropped == {ONCE: 1, AT_ODDS: 2}
+    assert folds_of(doubled, doubled="drop").items() <= before.items()  # nobody else moves
+
+
+def test_speakers_of_one_recording_are_joined(doubled):
+    apart = {name[0]: fold for name, fold in folds_of(doubled).items()}
+    assert apart["b"] != apart["e"]
+    joined = folds_of(doubled, doubled="join")
+    assert len(joined) == 26
+    assert {fold for name, fold in joined.items() if name[0] in "be"} == {joined["e9"]}
+    assert set(joined.values()) == {1, 2, 3}
+    corpus = doubled(doubled="join")
+    assert "those of one recording together" in corpus.protocol.words
+    assert corpus.facts()["digest"] != doubled().facts()["digest"]
+
+
+def test_joining_says_what_it_cannot_do(doubled, tmp_path):
+    with pytest.raises(ValueError, match="join goes with the protocol speaker-folds, got test-only: choose"):
+        doubled(doubled="join", protocol="test-only")
+    with pytest.raises(ValueError, match="must be one of keep, drop, join, got 'once'"):
+        doubled(doubled="once")
+    with pytest.raises(ValueError, match="those of NEMO are lists: give drop, or read"):
+        NEMO(str(tmp_path), doubled="join")
+    (tmp_path / "d3.wav").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 of 26 are missing, such as .*d3\.wav: fetch them"):
+        doubled(doubled="join")

@@ -1,5 +1,6 @@
 """Ways to split a manifest: by its own columns, by speakers, by chance, or not at all."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal, NoReturn, get_args
 
@@ -45,12 +46,19 @@ EMPTY_ADVICE = {
 
 
 def choose_protocol(
-    sheet: Sheet, table: pd.DataFrame, name: str | None, *, folds: int | None = None, val: str | None = None
+    sheet: Sheet,
+    table: pd.DataFrame,
+    name: str | None,
+    *,
+    folds: int | None = None,
+    val: str | None = None,
+    copies: Callable[[], pd.Series] | None = None,
 ) -> Protocol:
     """The protocol of a name, or the one that the columns suggest; adds to the table the columns it goes by.
 
     Without a number of folds, there are five, or as many as there are speakers. `val` says who validates
-    where the columns do not.
+    where the columns do not. `copies` names, for each utterance, the recording that it shares with others,
+    whose speakers stay in one fold.
     """
     if name is None:
         name = _default(sheet, table)
@@ -71,7 +79,10 @@ def choose_protocol(
         )
         raise ValueError(msg)
     if column == "speaker":
-        return _speaker_folds(sheet, table, folds, version=1 if name.endswith("v1") else 2)
+        return _speaker_folds(sheet, table, folds, version=1 if name.endswith("v1") else 2, copies=copies)
+    if copies is not None:
+        msg = f"--data.doubled join goes with the protocol speaker-folds, got {name}: choose that, or drop."
+        raise ValueError(msg)
     if name == "own-folds":
         return _own_folds(sheet, table, val)
     if name == "own":
@@ -153,23 +164,32 @@ def _with_val(table: pd.DataFrame, splits: pd.Series) -> pd.Series:
     return splits.mask(drawn.reindex(splits.index, fill_value=False), "val").astype(TEXT)
 
 
-def _speaker_folds(sheet: Sheet, table: pd.DataFrame, folds: int | None, *, version: int) -> Protocol:
+def _speaker_folds(
+    sheet: Sheet,
+    table: pd.DataFrame,
+    folds: int | None,
+    *,
+    version: int,
+    copies: Callable[[], pd.Series] | None,
+) -> Protocol:
     expected = "expected who speaks, as folds go by speaker: name all, or choose another --data.protocol."
     sheet.refuse(table["speaker"].isna(), "speaker", expected)
     if folds is not None and folds < FEWEST_FOLDS:
         msg = f"--data.folds must be 3 or more (one tests, one validates, the others train), got {folds}."
         raise ValueError(msg)
-    groups = _groups(table)
+    groups = _groups(table if copies is None else table.assign(copy=copies()))
     if folds is None:
         folds = min(FOLDS, groups.nunique()) if groups.nunique() >= FEWEST_FOLDS else FOLDS
     if groups.nunique() < folds:
-        _refuse_few(sheet, table["speaker"].nunique(), groups.nunique(), folds)
+        shared = "session and dialogue" if copies is None else "session, dialogue and recording"
+        _refuse_few(sheet, table["speaker"].nunique(), groups.nunique(), folds, shared)
     rule = GroupFolds(folds=folds)
     if version > 1:
         rule = replace(rule, balance="gender", steady=True)
     table[FOLD] = _numbers(table, groups, rule)
     alike = "like classes" if version == 1 else "like classes and genders"
-    words = f"Speakers in {folds} folds of {alike}: one tests, the next validates, the others train."
+    who = "Speakers" if copies is None else "Speakers, those of one recording together,"
+    words = f"{who} in {folds} folds of {alike}: one tests, the next validates, the others train."
     names = [(str(number),) for number in range(1, folds + 1)]
     return Protocol("speaker-folds", version, words, HeldOut(FOLD, test=names, val=[*names[1:], names[0]]))
 
@@ -186,26 +206,26 @@ def _numbers(table: pd.DataFrame, groups: pd.Series, rule: GroupFolds) -> pd.Ser
     return numbers
 
 
-def _refuse_few(sheet: Sheet, speakers: int, groups: int, folds: int) -> NoReturn:
+def _refuse_few(sheet: Sheet, speakers: int, groups: int, folds: int, shared: str) -> NoReturn:
     who = f"{speakers} speaker{'s' * (speakers > 1)}"
     advice = f"give --data.folds {groups}"
     if groups < FEWEST_FOLDS:
         advice = "mark a column split, or give --data.protocol random with --data.allow_leakage true"
     if groups < speakers:
-        who = f"{who} in {groups} group{'s' * (groups > 1)} by session and dialogue"
+        who = f"{who} in {groups} group{'s' * (groups > 1)} by {shared}"
         advice = f"{advice}; a number that starts again for each speaker is no session"
     msg = f"{sheet.path} has {who}, too few for {folds} folds, which take 3 or more: {advice}."
     raise ValueError(msg)
 
 
 def _groups(table: pd.DataFrame) -> pd.Series:
-    """For each utterance a name of those who must not be kept apart: who shared a session, and with whom."""
+    """For each utterance a name of those who must not be kept apart: who shared a session or recording."""
     codes, names = pd.factorize(table["speaker"], sort=True)
     groups = pd.Series(codes, index=table.index)
     before = None
     while before is None or not groups.equals(before):
         before = groups
-        for column in ("session", "dialogue", "speaker"):
+        for column in ("session", "dialogue", "copy", "speaker"):
             if column in table:
                 lowest = groups.groupby(table[column]).transform("min")
                 groups = lowest.fillna(groups).astype(codes.dtype)

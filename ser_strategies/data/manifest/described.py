@@ -17,6 +17,7 @@ from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.data.audio import read_audio
 from ser_strategies.data.corpus_options import RecordedOptions
 from ser_strategies.data.leakage import Leak
+from ser_strategies.data.listing import sizes_of
 from ser_strategies.data.loading import Sound
 from ser_strategies.data.manifest.assigning import (
     EMPTY_ADVICE,
@@ -30,6 +31,7 @@ from ser_strategies.data.manifest.assigning import (
 from ser_strategies.data.manifest.rated import dimensions_of
 from ser_strategies.data.manifest.rows import Rows, understand
 from ser_strategies.data.manifest.sheet import Sheet, canonical
+from ser_strategies.data.near_copies import copies_in
 from ser_strategies.data.protocol import OWN, Card, Protocol
 from ser_strategies.data.ratings import RATED
 from ser_strategies.data.recorded import NO_CLASSES, RecordedCorpus
@@ -63,6 +65,7 @@ class DescribedCorpus(RecordedCorpus):
     """
 
     reads_parts = True
+    joins_speakers = True
 
     def __init__(
         self,
@@ -76,7 +79,7 @@ class DescribedCorpus(RecordedCorpus):
         val: ValName | None = None,
         **options: Unpack[RecordedOptions],
     ) -> None:
-        self.path = path
+        self.path, self.root = path, root
         self._how: dict[str, Any] = {
             "root": root,
             "classes": _names("classes", classes),
@@ -84,6 +87,7 @@ class DescribedCorpus(RecordedCorpus):
             "protocol": protocol,
             "folds": folds,
             "val": val,
+            "joins": options.get("doubled") == "join",
         }
         self._read: tuple[Rows, Protocol] | None = None
         rows, chosen = self._contents()
@@ -123,6 +127,7 @@ class DescribedCorpus(RecordedCorpus):
         protocol: str | None,
         folds: int | None,
         val: str | None,
+        joins: bool,
     ) -> tuple[Rows, Protocol]:
         rated = self.rated()
         sheet = self.sheet((dimensions or ()) if rated is None else ())
@@ -131,10 +136,23 @@ class DescribedCorpus(RecordedCorpus):
         if rated is not None:
             means = rated.groupby("id")[list(names)].mean()
             rows = replace(rows, table=rows.table.join(means, on="id"), dimensions=names)
-        chosen = choose_protocol(sheet, rows.table, protocol, folds=folds, val=val)
+        copies = partial(self._copies, rows.table) if joins else None
+        chosen = choose_protocol(sheet, rows.table, protocol, folds=folds, val=val, copies=copies)
         # From here on the index tells where an utterance stands, for messages.
         rows.table.index = pd.Index(sheet.places, name=sheet.unit)
         return rows, chosen
+
+    def _copies(self, table: pd.DataFrame) -> pd.Series:
+        """For each row a name that all rows of one recording share: every sound is listened to."""
+        missing = table["path"][sizes_of(self.root, table["path"]).isna()]
+        if len(missing):
+            msg = (
+                f"--data.doubled join goes by every sound, so that folds stay as they are, but "
+                f"{len(missing):,} of {len(table):,} are missing, such as {self.root / missing.iloc[0]}: "
+                f"fetch them, or give --data.doubled drop."
+            )
+            raise FileNotFoundError(msg)
+        return copies_in(table.reindex(columns=["id", "path", "start", "end"]), self.root, self.waveform)
 
     def annotations(self) -> pd.DataFrame:
         """Every row of the table."""
