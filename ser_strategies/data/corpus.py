@@ -7,6 +7,7 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.parsing import collect_init_args
@@ -288,6 +289,19 @@ class Corpus(Hearing, LightningDataModule, ABC):
             refill=shuffle,
         )
         return Loader.over(contents, batches, workers=self.workers)
+
+    def sample(self, name: Split, clips: int) -> DataLoader[Any]:
+        """So many utterances of a split as they are: the same batches for every seed and process."""
+        seconds = self.split(name)["seconds"].to_numpy()
+        chosen = np.sort(np.random.default_rng(0).permutation(len(seconds))[:clips])
+        plan = BatchPlan(
+            seconds[chosen].tolist(),
+            batch_size=self.batch_size,
+            batch_seconds=self.batch_seconds,
+            shuffle=False,
+        )
+        batches = [PlannedBatch(0, chosen[batch.positions].tolist()) for batch in plan]
+        return self.load_batches(name, batches, shuffle=False)
 
     def collate(self, rows: pd.DataFrame, sounds: list[Sound]) -> Batch:
         """One batch of rows and their sounds; without sounds, what is known of the rows."""

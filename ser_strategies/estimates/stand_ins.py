@@ -181,6 +181,8 @@ def stand_in(model: Strategy, corpus: Any) -> CacheCost | None:
         return _stand_in_for_targets(model, model.target_source, corpus)
     if isinstance(model, Recognizer) and model.sentences is not None:
         model.sentences.stores = False  # a few batches' texts are encoded as they come
+    if isinstance(model, Recognizer) and model.standardiser is not None:
+        model.standardiser.count.fill_(1)  # as if measured
     if not isinstance(model, Recognizer) or model.caching is None:
         return None
     caching, model.caching = model.caching, None  # so that it builds none

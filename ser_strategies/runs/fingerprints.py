@@ -46,6 +46,7 @@ ADDED: dict[str, dict[str, Any]] = {
         "text_revision": None,
         "text_pooling": "mean",
         "text_size": 64,
+        "standardise": False,
     },
     "data": {
         "label_map": None,

@@ -12,9 +12,9 @@ from ser_strategies.strategies.cached import CachedFineTuning as CachedFineTunin
 from ser_strategies.strategies.lora import LoRAFineTuning as LoRAFineTuning
 from ser_strategies.strategies.mixed_precision import MixedPrecisionFineTuning as MixedPrecisionFineTuning
 from ser_strategies.strategies.partial import PartialFineTuning as PartialFineTuning
+from ser_strategies.strategies.predicted import Predictions as Predictions
 from ser_strategies.strategies.pretraining import Pretraining as Pretraining
 from ser_strategies.strategies.ptapt import PTAPT as PTAPT
-from ser_strategies.strategies.recognizer import Predictions as Predictions
 from ser_strategies.strategies.recognizer import Recognizer as Recognizer
 from ser_strategies.strategies.tapt import TAPT as TAPT
 from ser_strategies.strategies.vanilla import VanillaFineTuning as VanillaFineTuning

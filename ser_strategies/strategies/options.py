@@ -81,6 +81,7 @@ class RecognizerOptions(ConditionOptions, total=False):
     dimension_weight: float
     pooling: Part
     layer_mix: bool
+    standardise: bool
     head: Part
     head_size: int
     head_dropout: float

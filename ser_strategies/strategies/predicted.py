@@ -1,15 +1,16 @@
 """Predictions of a recognizer: the names of classes and dimensions, and the objective that learns them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from ser_strategies.common.class_paths import path_of
 from ser_strategies.common.errors import check_range
 from ser_strategies.encoder.checkpoints import read_checkpoint
 from ser_strategies.parts.annotator_objective import Annotators
 from ser_strategies.parts.choice import Part, as_plain, build_part, chosen_path
+from ser_strategies.parts.conditions import Known
 from ser_strategies.parts.objectives import Classes, ClassesAndDimensions, Dimensions, Objective
 
 # Our own objectives, and whether they need classes and dimensions.
@@ -20,6 +21,23 @@ NEEDS = {
     "annotators": (False, True),
 }
 ANNOTATORS = path_of(Annotators)
+
+
+class Predictions(NamedTuple):
+    """The predictions of a recognizer for a batch."""
+
+    ids: tuple[str, ...]
+    paths: tuple[str, ...] | None  # file of each utterance, where it has one
+    columns: dict[str, Tensor]  # probabilities and dimensions by column name, (batch,) each
+
+
+class Answer(NamedTuple):
+    """What a recognizer makes of a batch: outputs and their loss, and what they come from."""
+
+    outputs: Tensor
+    loss: Tensor
+    pooled: Tensor
+    known: Known
 
 
 def class_names(

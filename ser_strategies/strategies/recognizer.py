@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, Unpack
+from typing import Any, Literal, Unpack
 
 from torch import Tensor, nn
 
@@ -16,10 +16,14 @@ from ser_strategies.encoder.frames import valid_mask
 from ser_strategies.parts.choice import Part
 from ser_strategies.parts.conditions import Known, Told
 from ser_strategies.parts.pooling import LayerMix, build_head, build_pooling, takes_layers
+from ser_strategies.parts.standardising import Standardiser
 from ser_strategies.strategies.conditioned import Conditioned, Row
 from ser_strategies.strategies.counting import ClipSums
+from ser_strategies.strategies.measuring import of_training_clips
 from ser_strategies.strategies.options import ConditionOptions
 from ser_strategies.strategies.predicted import (
+    Answer,
+    Predictions,
     build_objective,
     check_names,
     check_several_classes,
@@ -28,23 +32,6 @@ from ser_strategies.strategies.predicted import (
     dimension_names,
     introduce,
 )
-
-
-class Predictions(NamedTuple):
-    """The predictions of a recognizer for a batch."""
-
-    ids: tuple[str, ...]
-    paths: tuple[str, ...] | None  # file of each utterance, where it has one
-    columns: dict[str, Tensor]  # probabilities and dimensions by column name, (batch,) each
-
-
-class Answer(NamedTuple):
-    """What a recognizer makes of a batch: outputs and their loss, and what they come from."""
-
-    outputs: Tensor
-    loss: Tensor
-    pooled: Tensor
-    known: Known
 
 
 class Recognizer(Conditioned):
@@ -75,6 +62,8 @@ class Recognizer(Conditioned):
             as in the evaluation of Vesper's paper); or the import path of a module that is made from the size
             of a frame, takes frames and mask, and says its `size`.
         layer_mix: Pool a learned mix of all hidden states of the encoder instead of the last.
+        standardise: Take from each number of the pooled vector its mean, and divide by its deviation, over
+            training clips (1,000, if there are as many) as they are before training.
         head: What turns the vector into outputs: a "linear" layer, or an "mlp" with a hidden layer before it;
             or the import path of a module that is made from two sizes, of the vector and of the outputs.
         head_size: Units of the hidden layer.
@@ -100,6 +89,7 @@ class Recognizer(Conditioned):
         dimension_weight: float = 1.0,
         pooling: Part = "mean",
         layer_mix: bool = False,
+        standardise: bool = False,
         head: Part = "linear",
         head_size: int = 256,
         head_dropout: float = 0.0,
@@ -128,6 +118,7 @@ class Recognizer(Conditioned):
         self.reads_layers = layer_mix or takes_layers(pooling)  # all hidden states, not only the last
         if layer_mix and takes_layers(pooling):
             raise ValueError(f"pooling {pooling!r} weighs the hidden states itself: leave layer_mix off.")
+        self.standardiser = Standardiser(self.pool.size) if standardise else None
         shape: dict[str, Any] = {"hidden": head_size, "dropout": head_dropout}
         self.head = build_head(head, self.condition(self.pool.size), self.objective.size, **shape)
         check_range("frame_loss_weight", frame_loss_weight, 0)
@@ -189,7 +180,7 @@ class Recognizer(Conditioned):
     def _pooled(self, frames: Frames) -> Tensor:
         values: Any = frames.layers if self.reads_layers else frames.values
         pooled: Tensor = self.pool(values if self.mix is None else self.mix(values), frames.mask)
-        return pooled
+        return pooled if self.standardiser is None else self.standardiser(pooled)
 
     def _decide(self, pooled: Tensor, known: Known, told: Told | None = None) -> Tensor:
         outputs: Tensor = self.head(self.with_conditions(pooled, known, told))
@@ -214,6 +205,12 @@ class Recognizer(Conditioned):
             with self.preparation.timed():
                 stored = train_from_cache(self.caching, self.encoder, self.trainer)
             self.preparation.size = stored_bytes(stored.values())
+        if self.standardiser is not None and not self.standardiser.count:
+            with self.preparation.timed():
+                self.standardiser.measure(of_training_clips(self._measured, self, self.trainer))
+
+    def _measured(self, batch: Batch) -> Tensor:
+        return self._pooled(self._frames(batch))
 
     def on_fit_end(self) -> None:
         """Whatever comes after training starts from sound."""
