@@ -81,30 +81,57 @@ def build(
 
     Each process, by its rank, takes shards of its own. `progress` is told how many more seconds are done.
     """
-    present = store.keys()
-    shards = plan_shards(sounds, store.trunk)
-    missing = [[p for p in shard if sounds.keys[p] not in present] for shard in shards]
-    missing = [shard for shard in missing if shard]
-    check_disk(store.folder, sum(expected_bytes(sounds.seconds[p], store.trunk) for s in missing for p in s))
+    missing = missing_shards(store, sounds)
+    check_room(store, sounds, missing)
     with restored_modes(encoder):
         encoder.eval()
         for shard in missing[rank::processes]:
-            utterances: list[Stored] = []
-            for batch in _batches(shard, sounds.seconds, batch_seconds):
-                utterances += _compute(encoder, sounds, batch, store.trunk)
-                progress(sum(sounds.seconds[position] for position in batch))
-            if not utterances:
-                continue
-            keys = "\n".join(sorted(each.key for each in utterances))
-            name = hashlib.sha256(keys.encode()).hexdigest()[:16]
-            try:
-                store.add(name, utterances)
-            except OSError as error:
-                msg = (
-                    f"the cache in {store.folder} could not be written to its end ({error.strerror}); what "
-                    f"is there stays usable: make room and run again, and the rest is added."
-                )
-                raise OSError(msg) from error
+            build_shard(store, encoder, sounds, shard, batch_seconds=batch_seconds, progress=progress)
+
+
+def missing_shards(store: FrameStore, sounds: Sounds) -> list[list[int]]:
+    """The shards that a store lacks, without the sounds of them that it has."""
+    present = store.keys()
+    shards = plan_shards(sounds, store.trunk)
+    missing = [[p for p in shard if sounds.keys[p] not in present] for shard in shards]
+    return [shard for shard in missing if shard]
+
+
+def build_shard(
+    store: FrameStore,
+    encoder: FrameMaker,
+    sounds: Sounds,
+    shard: Sequence[int],
+    *,
+    batch_seconds: float = 60.0,
+    progress: Callable[[float], None] = lambda seconds: None,
+) -> None:
+    """Computes and stores a shard, whose bytes depend on its sounds and the kind of machine alone.
+
+    The encoder is in eval mode.
+    """
+    utterances: list[Stored] = []
+    for batch in _batches(shard, sounds.seconds, batch_seconds):
+        utterances += _compute(encoder, sounds, batch, store.trunk)
+        progress(sum(sounds.seconds[position] for position in batch))
+    if not utterances:
+        return
+    keys = "\n".join(sorted(each.key for each in utterances))
+    name = hashlib.sha256(keys.encode()).hexdigest()[:16]
+    try:
+        store.add(name, utterances)
+    except OSError as error:
+        msg = (
+            f"the cache in {store.folder} could not be written to its end ({error.strerror}); what "
+            f"is there stays usable: make room and run again, and the rest is added."
+        )
+        raise OSError(msg) from error
+
+
+def check_room(store: FrameStore, sounds: Sounds, missing: Sequence[Sequence[int]]) -> None:
+    """Raises OSError where the disk has not enough room for these shards."""
+    needed = sum(expected_bytes(sounds.seconds[p], store.trunk) for shard in missing for p in shard)
+    check_disk(store.folder, needed)
 
 
 def check_disk(folder: Path, needed: int) -> None:
@@ -173,9 +200,7 @@ def try_largest(
     store: FrameStore, encoder: FrameMaker, sounds: Sounds, *, batch_seconds: float = 60.0
 ) -> None:
     """Computes the batch of a build that takes the most memory, and stores nothing."""
-    present = store.keys()
-    shards = plan_shards(sounds, store.trunk)
-    missing = [p for shard in shards for p in shard if sounds.keys[p] not in present]
+    missing = [p for shard in missing_shards(store, sounds) for p in shard]
     if missing:  # the longest come first
         _compute(encoder, sounds, _batches(missing, sounds.seconds, batch_seconds)[0], store.trunk)
 
@@ -194,22 +219,13 @@ class Estimate:
 
 def estimate(store: FrameStore, encoder: FrameMaker, sounds: Sounds, *, sample: float = 20.0) -> Estimate:
     """The cost of a build, from trying `sample` seconds of sound, before anything is written."""
-    present = store.keys()
-    missing = [
-        p for shard in plan_shards(sounds, store.trunk) for p in shard if sounds.keys[p] not in present
-    ]
+    missing = [p for shard in missing_shards(store, sounds) for p in shard]
     total = sum(sounds.seconds[position] for position in missing)
     existing = next(path for path in (store.folder, *store.folder.parents) if path.exists())
     minutes = None
     if missing:
-        # From the middle, where clips are as long as most; the first batch warms up.
-        tried = _batches(missing[len(missing) // 2 :], sounds.seconds, sample)[0]
-        encoder.eval()
-        _compute(encoder, sounds, tried, store.trunk)
-        start = time.perf_counter()
-        _compute(encoder, sounds, tried, store.trunk)
-        spent = time.perf_counter() - start
-        minutes = spent * total / max(sum(sounds.seconds[p] for p in tried), 1e-9) / 60
+        tried = typical(missing, sounds, sample)
+        minutes = seconds_for(encoder, sounds, tried, store.trunk) * total / 60
     return Estimate(
         utterances=len(missing),
         seconds=total,
@@ -217,3 +233,17 @@ def estimate(store: FrameStore, encoder: FrameMaker, sounds: Sounds, *, sample: 
         free=shutil.disk_usage(existing).free,
         minutes=minutes,
     )
+
+
+def typical(missing: Sequence[int], sounds: Sounds, sample: float = 20.0) -> list[int]:
+    """A batch of about so many seconds of sound, from the middle, where clips are as long as most."""
+    return _batches(missing[len(missing) // 2 :], sounds.seconds, sample)[0]
+
+
+def seconds_for(encoder: FrameMaker, sounds: Sounds, tried: Sequence[int], trunk: Trunk) -> float:
+    """Seconds that a second of sound takes here, judging by a batch, which is tried twice to warm up."""
+    encoder.eval()
+    _compute(encoder, sounds, tried, trunk)
+    start = time.perf_counter()
+    _compute(encoder, sounds, tried, trunk)
+    return (time.perf_counter() - start) / max(sum(sounds.seconds[p] for p in tried), 1e-9)

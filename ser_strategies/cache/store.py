@@ -3,9 +3,10 @@
 import json
 import os
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -98,6 +99,14 @@ class ShardStore:
             except DamagedShardError as error:
                 damage.append(self.set_aside(path, str(error)))
         return damage
+
+    def look_again(self) -> list[Damage]:
+        """Opens what other machines wrote: a network disk lists a folder anew that was changed here."""
+        with suppress(OSError):
+            mark = self.folder / f".{uuid.uuid4().hex}.partial"
+            mark.touch()
+            mark.unlink()
+        return self.open()
 
     def create(self) -> None:
         """Makes the folder, and says in it what it holds."""

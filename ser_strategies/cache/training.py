@@ -6,7 +6,7 @@ import json
 import sys
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from rich.progress import Progress, TimeRemainingColumn
 
 from ser_strategies.cache.build import FrameMaker, Sounds, build, compute, device_of
 from ser_strategies.cache.shard import StoredFrames
-from ser_strategies.cache.store import FrameStore, as_folder, default_folder
+from ser_strategies.cache.store import Damage, FrameStore, as_folder, default_folder
 from ser_strategies.cache.trunk import FORMATS, StoredFormat, Trunk, describe_trunk
 from ser_strategies.encoder import Encoder, restored_modes
 
@@ -49,6 +49,8 @@ class Request:
     """The sounds that training needs, and their place in each split."""
 
     sounds: Sounds
+    # Of each of them, the split it is from, its position there, and the augmented view
+    origins: list[tuple[str, int, int | None]]
     # For each split the keys of its utterances, once or once for each augmented view; empty where a file
     # could not even be hashed
     views: dict[str, list[list[str]]]
@@ -117,7 +119,7 @@ def request(corpus: Any, views: int, *, skips: bool = False) -> Request:
         name=lambda position: corpus.split(origins[position][0])["id"].iloc[origins[position][1]],
         skips=skips,
     )
-    return Request(sounds, result)
+    return Request(sounds, origins, result)
 
 
 def _sound_keys(corpus: Any, rows: pd.DataFrame, *, skips: bool) -> list[str]:
@@ -148,7 +150,11 @@ def _view_key(corpus: Any, key: str, name: str, view: int) -> str:
 
 
 def _read(corpus: Any, split: str, position: int, view: int | None) -> Any:
-    row = corpus.split(split).iloc[[position]].to_dict("records")[0]
+    return sound_of(corpus, corpus.split(split).iloc[[position]].to_dict("records")[0], view)
+
+
+def sound_of(corpus: Any, row: Mapping[str, Any], view: int | None) -> Any:
+    """The sound of a row of a corpus, as it is or in one of its augmented views."""
     sound = corpus.waveform(row)
     if view is None:
         return sound
@@ -165,7 +171,7 @@ def train_from_cache(caching: FrameCaching, encoder: Encoder, trainer: Trainer) 
     store = caching.store(encoder)
     fill(store, encoder, wanted.sounds, trainer)
     compare(store, encoder, wanted.sounds)
-    unreadable = _left_out(corpus, wanted, store)
+    unreadable = left_out(corpus, wanted, store)
     frames: dict[str, StoredFrames] = {
         name: store.frames(views, unreadable[name]) for name, views in wanted.views.items()
     }
@@ -173,7 +179,7 @@ def train_from_cache(caching: FrameCaching, encoder: Encoder, trainer: Trainer) 
     return frames
 
 
-def _left_out(corpus: Any, wanted: Request, store: FrameStore) -> dict[str, dict[int, str]]:
+def left_out(corpus: Any, wanted: Request, store: FrameStore) -> dict[str, dict[int, str]]:
     """For each split the positions of utterances without frames, and why they cannot be read.
 
     They keep their places, so that a run with a cache makes the batches of one without. Every process asks
@@ -233,13 +239,12 @@ def fill(store: FrameStore, encoder: FrameMaker, sounds: Sounds, trainer: Traine
         if trainer.global_rank == 0:
             store.create()
             held.enter_context(store.building())
-            damage = [*store.open(), *store.verify(set(sounds.keys))]
-            for each in damage:
-                warnings.warn(f"{each.reason}: it was set aside, and is built anew", stacklevel=2)
+            warn_of([*store.open(), *store.verify(set(sounds.keys))])
         trainer.strategy.barrier("cache opened")
         if trainer.global_rank != 0:
             store.open()
-        with _progress(store, sounds, trainer) as progress:
+        bar = trainer.progress_bar_callback is not None and trainer.global_rank == 0
+        with telling(store, sounds, shown=bar, processes=trainer.world_size) as progress:
             build(
                 store,
                 encoder,
@@ -252,25 +257,38 @@ def fill(store: FrameStore, encoder: FrameMaker, sounds: Sounds, trainer: Traine
     store.open()
 
 
+def warn_of(damage: Iterable[Damage]) -> None:
+    """Warns of files that were set aside."""
+    for each in damage:
+        warnings.warn(f"{each.reason}: it was set aside, and is built anew", stacklevel=3)
+
+
 @contextmanager
-def _progress(store: FrameStore, sounds: Sounds, trainer: Trainer) -> Iterator[Any]:
+def telling(store: FrameStore, sounds: Sounds, *, shown: bool, processes: int = 1) -> Iterator[Any]:
+    """What is to be told how many more seconds of what is missing one of the processes has done."""
     present = store.keys()
     missing = {key: s for key, s in zip(sounds.keys, sounds.seconds, strict=True) if key not in present}
-    if not missing or trainer.progress_bar_callback is None or trainer.global_rank != 0:
+    if not missing or not shown:
         yield lambda seconds: None
         return
     columns = (*Progress.get_default_columns()[:3], TimeRemainingColumn())
     with Progress(*columns, transient=True) as bar:
-        total = sum(missing.values()) / trainer.world_size
+        total = sum(missing.values()) / processes
         task = bar.add_task(f"storing frames of {len(missing):,} sounds", total=total)
         yield partial(bar.advance, task)
 
 
-def compare(store: FrameStore, encoder: FrameMaker, sounds: Sounds) -> None:
-    """Computes a few utterances anew; raises ValueError where something else is stored."""
+def to_compare(store: FrameStore, sounds: Sounds) -> list[int]:
+    """A few sounds that are stored, to be computed anew."""
     present = store.keys()
     there = [position for position, key in enumerate(sounds.keys) if key in present]
-    chosen = np.random.default_rng(0).permutation(there)[:CHECKED].tolist()
+    chosen: list[int] = np.random.default_rng(0).permutation(there)[:CHECKED].tolist()
+    return chosen
+
+
+def compare(store: FrameStore, encoder: FrameMaker, sounds: Sounds) -> None:
+    """Computes a few utterances anew; raises ValueError where something else is stored."""
+    chosen = to_compare(store, sounds)
     stored = store.frames([[sounds.keys[position] for position in chosen]])
     with restored_modes(encoder):
         encoder.eval()

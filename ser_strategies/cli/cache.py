@@ -1,7 +1,8 @@
 """`cache`: estimate, build, list, verify and prune what frozen encoders make of sounds."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ser_strategies.cache.store import (
@@ -15,8 +16,10 @@ from ser_strategies.cache.store import (
     remove,
     remove_damaged,
 )
-from ser_strategies.common.errors import PROGRAM, CommandParser, MistypedError
+from ser_strategies.common.errors import PROGRAM, CommandParser, MistypedError, counted
 
+PLACES = ("local", "ray")
+JOBS_ARE_LOCAL = "--jobs is for --on local: give that too, or say what a worker takes, as in --ray.cores 2."
 ACTIONS = {
     "estimate": "what building the cache of a configuration would cost, before anything is written",
     "build": "build what the cache of a configuration lacks",
@@ -42,10 +45,19 @@ def run(command: str, arguments: list[str]) -> None:
 
 
 def _estimate(words: list[str]) -> None:
+    words, place = _place(words)
     from ser_strategies.fit.frame_cache import configured, estimate_with
 
-    made = configured(words)
-    found = estimate_with(made.trainer, made.model, made.datamodule)
+    if place is None:
+        made = configured(words)
+        found = estimate_with(made.trainer, made.model, made.datamodule)
+        where = found.device
+    else:
+        from ser_strategies.runs.cache_building import estimate_on
+
+        with _on(place, words) as (executor, made, device):
+            found, workers = estimate_on(executor, made.model, made.datamodule, device)
+        where = f"{counted(workers, 'worker')} of {place[0]} ({device})"
     for damage in found.damage:
         print(damage)
     missing = found.missing
@@ -57,25 +69,81 @@ def _estimate(words: list[str]) -> None:
         print(
             f"missing: {missing.utterances:,} sounds, {missing.seconds / 3600:.2f} hours, "
             f"{missing.needed / 1e9:.3f} GB ({missing.free / 1e9:.1f} GB free), "
-            f"about {missing.minutes:.1f} minutes on {found.device}"
+            f"about {missing.minutes:.1f} minutes on {where}"
         )
 
 
 def _build(words: list[str]) -> None:
+    words, place = _place(words)
+    from ser_strategies.fit.outcome import unreadable_told
+
+    if place is None:
+        made, store = _build_here(words)
+        if not made.trainer.is_global_zero:
+            return
+    else:
+        from ser_strategies.runs.cache_building import build_on
+
+        with _on(place, words) as (executor, made, device):
+            shown = made.trainer.progress_bar_callback is not None
+            store = build_on(executor, made.model, made.datamodule, device, shown=shown)
+    print(f"cache {store.folder}: {len(store.keys()):,} sounds, {store.size() / 1e9:.3f} GB")
+    for line in unreadable_told(made.datamodule.unreadable):
+        print(line)
+
+
+def _build_here(words: list[str]) -> tuple[Any, FrameStore]:
     from ser_strategies.costs.meter import CostMeter
     from ser_strategies.fit.frame_cache import build_with, configured
-    from ser_strategies.fit.outcome import unreadable_told
     from ser_strategies.fit.record import RunRecord
 
     made = configured(words)
     trainer: Any = made.trainer
     trainer.callbacks = [each for each in trainer.callbacks if not isinstance(each, (RunRecord, CostMeter))]
     trainer.loggers = []
-    store = build_with(trainer, made.model, made.datamodule)
-    if trainer.is_global_zero:
-        print(f"cache {store.folder}: {len(store.keys()):,} sounds, {store.size() / 1e9:.3f} GB")
-        for line in unreadable_told(made.datamodule.unreadable):
-            print(line)
+    return made, build_with(trainer, made.model, made.datamodule)
+
+
+def _place(words: Sequence[str]) -> tuple[list[str], tuple[str, list[str]] | None]:
+    """The words of `fit`, and where the work goes with its options; None is this process."""
+    from ser_strategies.runs.arguments import share_out
+
+    own, options = share_out(words, lambda group: group[2:] in PLACES)
+    parser = CommandParser(prog=f"{PROGRAM} cache", add_help=False)
+    parser.add_argument("--on", choices=PLACES)
+    parser.add_argument("--jobs", type=int)
+    known, rest = parser.parse_known_args(own)
+    other = next((name for name in options.special if name != known.on), None)
+    if other is not None or (known.jobs is not None and known.on != "local"):
+        name, word = (other, options.special[other][0][2:]) if other else ("local", "")
+        msg = f"--{name}.{word} is for --on {name}: give that too." if other else JOBS_ARE_LOCAL
+        raise MistypedError(msg)
+    if known.on is None:
+        return list(words), None
+    special = list(options.special.get(known.on, ()))
+    jobs = [] if known.jobs is None else [f"--jobs={known.jobs}"]
+    return [*rest, *options.common], (known.on, [*special, *jobs])
+
+
+@contextmanager
+def _on(place: tuple[str, list[str]], words: Sequence[str]) -> Iterator[tuple[Any, Any, str]]:
+    """An executor, what a configuration would use, and the kind of device that workers have."""
+    from ser_strategies.fit.frame_cache import configured
+    from ser_strategies.runs.engines import engine
+
+    executor = engine(*place)
+    try:
+        if place[0] == "local":
+            made = configured(words)
+            device = made.trainer.strategy.root_device.type
+        else:  # this machine only plans, whatever its own devices
+            made = configured([*words, "--trainer.accelerator=cpu", "--trainer.devices=1"])
+            device = "cuda" if executor.needs.gpus else "cpu"
+        yield executor, made, device
+    except BaseException:
+        executor.shutdown(cancel_futures=True)
+        raise
+    executor.shutdown()
 
 
 def _manage(action: str, words: list[str]) -> None:
@@ -183,5 +251,7 @@ actions:
 examples:
   {PROGRAM} cache estimate --config examples/cached.yaml
   {PROGRAM} cache build --config examples/cached.yaml --trainer.devices 4
+  {PROGRAM} cache build --config examples/cached.yaml --on local --jobs 8
+  {PROGRAM} cache build --config examples/cached.yaml --on ray --ray.gpus 1
   {PROGRAM} cache list
   {PROGRAM} cache prune --older_than 30 --yes"""

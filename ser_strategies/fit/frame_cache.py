@@ -63,7 +63,7 @@ def estimate_cache(
 
 def estimate_with(trainer: Trainer, strategy: Strategy, data: Corpus) -> CacheEstimate:
     """The same on the trainer's device, to which the strategy goes."""
-    caching = _caching(strategy)
+    caching = caching_of(strategy)
     data.prepare_data()
     data.setup("fit")
     device = trainer.strategy.root_device
@@ -89,7 +89,7 @@ def build_cache(strategy: Strategy, data: Corpus, trainer: Mapping[str, Any] | N
 
 def build_with(trainer: Trainer, strategy: Strategy, data: Corpus) -> FrameStore:
     """The same in all processes of a trainer, which must not have begun."""
-    caching = _caching(strategy)
+    caching = caching_of(strategy)
     # A fit of no epochs: the cache is filled before the first.
     trainer.fit_loop.max_epochs = 0
     with ending_as_one(trainer):
@@ -99,7 +99,8 @@ def build_with(trainer: Trainer, strategy: Strategy, data: Corpus) -> FrameStore
     return store
 
 
-def _caching(strategy: Strategy) -> FrameCaching:
+def caching_of(strategy: Strategy) -> FrameCaching:
+    """The way a strategy keeps frames; ValueError where it keeps none."""
     if not isinstance(strategy, Recognizer) or strategy.caching is None:
         msg = f"{type(strategy).__name__} reads no cache: give --model CachedFineTuning."
         raise ValueError(msg)

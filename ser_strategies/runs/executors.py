@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from ser_strategies.common.errors import MistypedError
+from ser_strategies.runs.crew import Crew, LocalCrew, Make
 from ser_strategies.runs.order import Done, Order, Place
 from ser_strategies.runs.processes import Processes
 
@@ -80,6 +81,17 @@ class CellExecutor(Executor):
     def flush(self) -> None:
         """Called when all that is to be submitted now has been."""
 
+    def crew(self, make: Make, most: int) -> Crew:
+        """Workers that each keep what `make` gives, for caches; no more than `most`, which is at least 1."""
+        del make, most
+        msg = f"{type(self).__name__} keeps no workers: build a cache with --on local or --on ray."
+        raise MistypedError(msg)
+
+    @property
+    def threads(self) -> int:
+        """Threads of torch in each worker of a crew; sums depend on them, so executors agree on one."""
+        return max(1, int(self.needs.cores or 1))
+
 
 class LocalExecutor(CellExecutor):
     """Runs on this machine, each in a process of its own.
@@ -116,6 +128,10 @@ class LocalExecutor(CellExecutor):
         # The pool is shut down where everything is ended while a run waits for another.
         when_all(after, lambda: _unless_closed(self._pool.submit, self._work, future, work, order))
         return future
+
+    def crew(self, make: Make, most: int) -> Crew:
+        """A process for each of the places."""
+        return LocalCrew(make, slots(min(self.jobs, most), gpus(torch.cuda.device_count())), self.threads)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Ends everything if `cancel_futures`: runs that have begun too, which can be gone on with."""

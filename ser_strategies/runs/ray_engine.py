@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ser_strategies.common.errors import MistypedError
+from ser_strategies.runs.crew import Crew, Make
 from ser_strategies.runs.executors import CellExecutor, EngineError, Needs, Work, when_all
 from ser_strategies.runs.order import Done, Order
+from ser_strategies.runs.ray_crew import RayCrew, room_for
 
 # Packages whose version must be the same wherever runs of one comparison go.
 SAME = ("ser-strategies", "torch")
@@ -85,16 +87,18 @@ class RayExecutor(CellExecutor):
         """Begins `work(order)` on a node with room for it once all of `after` have ended."""
         self._join()
         future: Future[Done] = Future()
-        options = {
-            "num_cpus": needs.cores,
-            "num_gpus": needs.gpus,
-            "memory": None if needs.memory is None else int(needs.memory * 1e9),
-            "name": str(order.cell),
-        }
+        options = {**_options(needs), "name": str(order.cell)}
         order = replace(order, threads=max(1, int(needs.cores or 1)))
         task = _Task(future, work, order, options, self.retries)
         when_all(after, lambda: self._callbacks.submit(self._begin, task))
         return future
+
+    def crew(self, make: Make, most: int) -> Crew:
+        """Actors, as many as the cluster has room for."""
+        self._join()
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        count = max(1, min(most, room_for(_amounts(self.needs), nodes)))
+        return RayCrew(self._ray, make, count, _options(self.needs), self.threads, self.retries)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Ends what has been submitted if `cancel_futures`, and leaves the cluster if it was joined here."""
@@ -164,8 +168,8 @@ class RayExecutor(CellExecutor):
         unseen = path.parent if seen != text else None if here else Path.cwd()
         if unseen is not None:
             msg = (
-                f"the node {where} of the Ray cluster does not see {unseen}: start in a folder, and give an "
-                "--out, on a disk that all nodes share under the same path."
+                f"the node {where} of the Ray cluster does not see {unseen}: start in a folder, and write "
+                "to one, on a disk that all nodes share under the same path."
             )
             raise ValueError(msg)
 
@@ -234,19 +238,27 @@ def _knock(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=ANSWER / 10).close()
 
 
+def _amounts(needs: Needs) -> dict[str, float]:
+    """What a run needs, by Ray's names."""
+    return {"CPU": needs.cores or 0, "GPU": needs.gpus or 0, "memory": (needs.memory or 0) * 1e9}
+
+
+def _options(needs: Needs) -> dict[str, Any]:
+    """The same as options of tasks and actors."""
+    memory = None if needs.memory is None else int(needs.memory * 1e9)
+    return {"num_cpus": needs.cores, "num_gpus": needs.gpus, "memory": memory}
+
+
 def _check_room(needs: Needs, nodes: Sequence[Mapping[str, float]]) -> None:
     """Raises ValueError where no node has what a run needs."""
-    wanted = {
-        "GPU": (needs.gpus or 0, "GPUs", "--ray.gpus"),
-        "CPU": (needs.cores or 0, "cores", "--ray.cores"),
-        "memory": ((needs.memory or 0) * 1e9, "bytes of memory", "--ray.memory"),
-    }
-    for name, (amount, words, option) in wanted.items():
+    words = {"GPU": "GPUs", "CPU": "cores", "memory": "bytes of memory"}
+    for name, amount in _amounts(needs).items():
         most = max((node.get(name, 0) for node in nodes), default=0)
         if amount > most:
             has = f"none has more than {most:,.10g}" if most else "no node has any"
-            what = f"a run needs {amount:,.10g} {words} on one node of the Ray cluster"
-            msg = f"{what}, and {has}: give a smaller {option}."
+            what = f"a run needs {amount:,.10g} {words[name]} on one node of the Ray cluster"
+            option = words[name].split()[-1]
+            msg = f"{what}, and {has}: give a smaller --ray.{option.lower()}."
             raise ValueError(msg)
 
 

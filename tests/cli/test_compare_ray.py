@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import threading
@@ -12,10 +14,13 @@ import psutil
 import pytest
 import yaml
 
+from ser_strategies.cache import build as building
 from ser_strategies.cli import main
 from ser_strategies.runs.cell import FAILED, FINISHED, RUNNING, status_of
+from ser_strategies.runs.crew import LostWorkError
 from ser_strategies.runs.executors import LocalExecutor
-from tests.cli.conftest import DEMO, ENCODER, everything_in, only_error
+from tests.cache.conftest import contents, shards, stamps
+from tests.cli.conftest import CPU, DEMO, ENCODER, SMALL, everything_in, only_error
 from tests.cli.on_engines import grid_of, sleep, tiny, what_was_told
 from tests.cli.test_compare import cells
 
@@ -252,7 +257,7 @@ def test_a_node_that_differs_or_does_not_see_the_folder_is_named(on_ray, monkeyp
     monkeypatch.setattr(ray_engine, "_prober", elsewhere)
     monkeypatch.setattr(ray_engine, "SAME", ())
     with pytest.raises(
-        ValueError, match=r"does not see .*/new: start in a folder, and give an --out, on a disk"
+        ValueError, match=r"does not see .*/new: start in a folder, and write to one, on a disk"
     ):
         on_ray.check(Path("new"), [on_ray.needs])
     assert not Path("new").exists()
@@ -269,3 +274,58 @@ def test_no_cluster_at_the_address(cluster):
     )
     assert ran.stdout.startswith("no Ray cluster at 127.0.0.1:9 ("), ran.stderr
     assert ran.stdout.count("\n") == 1
+
+
+# Caches -----------------------------------------------------------------------------------------------------
+
+CACHE = ("--model=CachedFineTuning", f"--model.encoder={ENCODER}", *SMALL, *CPU)
+
+
+@pytest.mark.usefixtures("on_ray")
+def test_actors_build_the_shards_of_this_machine_and_only_what_is_missing(monkeypatch, capsys):
+    monkeypatch.setattr(building, "SHARD_BYTES", 30_000)
+    main(["cache", "build", *CACHE, "--model.cache=here", "--on=local", "--jobs=1"])
+    capsys.readouterr()
+    main(["cache", "estimate", *CACHE, "--model.cache=there", "--on=ray"])
+    assert re.search(r"about [\d.]+ minutes on [12] workers? of ray \(cpu\)", capsys.readouterr().out)
+    main(["cache", "build", *CACHE, "--model.cache=there", "--on=ray"])
+    (here,), (there,) = Path("here").iterdir(), Path("there").iterdir()
+    assert contents(there) == contents(here)
+    gone, *kept = shards(there)
+    before = stamps(there)
+    assert kept
+    gone.unlink()
+    main(["cache", "build", *CACHE, "--model.cache=there", "--on=ray"])
+    assert contents(there) == contents(here)
+    assert {path.name: stamps(there)[path.name] for path in kept} == {
+        path.name: before[path.name] for path in kept
+    }
+
+
+def counted(kept, portion):
+    """Ends the process at 3, twice over; gives the portion and who did it."""
+    del kept
+    if portion == 3 and len(list(Path("out").glob("dead-*"))) < 2:
+        Path(f"out/dead-{os.getpid()}").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return portion, os.getpid()
+
+
+def dies(kept, portion):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fails(kept, portion):
+    raise ValueError(f"no {portion} of {kept!r}")
+
+
+def test_a_portion_whose_actor_is_lost_goes_to_another(on_ray):
+    on_ray.check(Path("out"), [on_ray.needs])
+    with on_ray.crew(str, 2) as crew:
+        with pytest.raises(ValueError, match="no 1 of ''"):
+            list(crew.each(fails, [1]))
+        done = list(crew.each(counted, range(6)))
+        assert sorted(portion for portion, _ in done) == list(range(6))
+        assert len(list(Path("out").glob("dead-*"))) == 2
+        with pytest.raises(LostWorkError, match="Ray lost the worker that computed, 4 times"):
+            list(crew.each(dies, [1]))
