@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from ser_strategies.data.corpora.msp_podcast import MSPPodcast
     from ser_strategies.data.corpora.together import Together
     from ser_strategies.data.corpus import Corpus
-    from ser_strategies.data.manifest import EmoBox, Folder, Kaldi, Manifest
+    from ser_strategies.data.manifest import (
+        Audformat,
+        EmoBox,
+        Folder,
+        HuggingFace,
+        Kaldi,
+        Lhotse,
+        Manifest,
+    )
     from ser_strategies.data.recorded import RecordedCorpus
     from ser_strategies.data.synthetic import Synthetic
     from ser_strategies.encoder import Encoder
@@ -59,6 +67,7 @@ _HOMES = {
     "Annotators": "parts.annotator_objective",
     "ASED": "data.corpora.acted",
     "AttentiveStatisticsPooling": "parts.pooling",
+    "Audformat": "data.manifest",
     "Augmentation": "data.augmentation",
     "Batch": "batch",
     "CREMAD": "data.corpora.crema_d",
@@ -74,8 +83,10 @@ _HOMES = {
     "Encoder": "encoder",
     "Ensemble": "fit.shipped_model",
     "Folder": "data.manifest",
+    "HuggingFace": "data.manifest",
     "IEMOCAP": "data.corpora.iemocap",
     "Kaldi": "data.manifest",
+    "Lhotse": "data.manifest",
     "LayerMix": "parts.pooling",
     "LoRAFineTuning": "strategies",
     "LocalExecutor": "runs.executors",
@@ -131,6 +142,7 @@ __all__ = [
     "AnnotatorFineTuning",
     "Annotators",
     "AttentiveStatisticsPooling",
+    "Audformat",
     "Augmentation",
     "Batch",
     "CachedFineTuning",
@@ -144,8 +156,10 @@ __all__ = [
     "Encoder",
     "Ensemble",
     "Folder",
+    "HuggingFace",
     "Kaldi",
     "LayerMix",
+    "Lhotse",
     "LoRAFineTuning",
     "LocalExecutor",
     "MSPImprov",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ser_strategies.common.files import write_json
 from ser_strategies.common.quantities import SAMPLE_RATE
+from ser_strategies.data.keeping import kept_in
 from ser_strategies.data.leakage import find_leaks
 from ser_strategies.data.table import TEXT
 
@@ -128,7 +129,7 @@ def copies_in(
     The answer is remembered, and stays true until a file changes. Without `read` it is known only if it is
     remembered, and there are no copies otherwise.
     """
-    place = _memory() / f"{_key(rows, root)}.json"
+    place = kept_in("near-copies") / f"{_key(rows, root)}.json"
     try:
         pairs = [tuple(pair) for pair in json.loads(place.read_text(encoding="utf-8"))["pairs"]]
     except (OSError, ValueError, LookupError, TypeError):
@@ -153,14 +154,6 @@ def shared_copies(rows: pd.DataFrame, copies: pd.Series) -> list[str]:
     """A phrase for each two splits that share recordings."""
     leaks = find_leaks(rows[["id", "split"]].assign(copy=copies), {"copy": ("copy",)})
     return [str(leak) for leak in leaks]
-
-
-def _memory() -> Path:
-    """Where answers are remembered, beside the frames that are cached."""
-    chosen = os.environ.get("SER_STRATEGIES_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = Path(chosen).parent if chosen else Path(base) / "ser_strategies"
-    return folder.expanduser() / "near-copies"
 
 
 def _key(rows: pd.DataFrame, root: Path) -> str:

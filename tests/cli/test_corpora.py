@@ -71,6 +71,9 @@ READ_ALIKE = {
     "Together": "Synthetic",
     "EmoBox": "Manifest",
     "Kaldi": "Manifest",
+    "Lhotse": "Manifest",
+    "HuggingFace": "Manifest",
+    "Audformat": "Manifest",
 }
 
 

@@ -8,7 +8,15 @@ from ser_strategies.data.corpora.msp_improv import MSPImprov
 from ser_strategies.data.corpora.msp_podcast import MSPPodcast
 from ser_strategies.data.corpora.together import Together
 from ser_strategies.data.corpus import Corpus
-from ser_strategies.data.manifest import EmoBox, Folder, Kaldi, Manifest
+from ser_strategies.data.manifest import (
+    Audformat,
+    EmoBox,
+    Folder,
+    HuggingFace,
+    Kaldi,
+    Lhotse,
+    Manifest,
+)
 from ser_strategies.data.synthetic import Synthetic
 
 CORPORA: tuple[type[Corpus], ...] = (
@@ -28,6 +36,9 @@ CORPORA: tuple[type[Corpus], ...] = (
     Folder,
     EmoBox,
     Kaldi,
+    Lhotse,
+    HuggingFace,
+    Audformat,
     Together,
     Synthetic,
 )

@@ -1,7 +1,8 @@
 """Corpora in the files of other programs: EmoBox' metadata and Kaldi's data folders."""
 
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Unpack, final
 
@@ -71,7 +72,8 @@ class Kaldi(DescribedCorpus):
 
     Args:
         path: The folder, with wav.scp in it; text, spk2gender and segments are read if they are there.
-        root: The folder that paths in wav.scp are relative to; null takes the one that is worked in.
+        root: The folder that paths in wav.scp are relative to; null takes the one that is worked in, or, if
+            none is relative, the one that holds them all.
         labels: The file with an utterance and its label in each line.
         protocol: As for a manifest: speaker-folds, random or test-only.
         folds: How many folds speaker-folds makes.
@@ -88,8 +90,9 @@ class Kaldi(DescribedCorpus):
         **options: Unpack[RecordedOptions],
     ) -> None:
         self.labels_in = labels
-        home = Path.cwd() if root is None else expanded("root", root)
-        super().__init__(expanded("path", path), home, protocol=protocol, folds=folds, **options)
+        place = expanded("path", path)
+        home = home_of(_pairs(place / "wav.scp").values()) if root is None else expanded("root", root)
+        super().__init__(place, home, protocol=protocol, folds=folds, **options)
 
     def sheet(self, dimensions: tuple[str, ...]) -> Sheet:
         """A row for each utterance: of segments if there are any, else of wav.scp."""
@@ -112,6 +115,14 @@ class Kaldi(DescribedCorpus):
         table["gender"] = table["speaker"].map(genders)
         table["text"] = table["id"].map(_pairs(self.path / "text", missing=True))
         return _sheet(self.path, table.to_dict("records"))
+
+
+def home_of(paths: Iterable[str]) -> Path:
+    """The folder that holds every path, or the one that is worked in where they are relative."""
+    folders = {Path(path).parent for path in paths}
+    if not folders or not all(folder.is_absolute() for folder in folders):
+        return Path.cwd()
+    return Path(os.path.commonpath(folders))
 
 
 def _tests(path: Path) -> list[Path]:

@@ -5,7 +5,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,6 +156,11 @@ def _read_json(path: Path, text: str) -> Raw:
             raise ValueError(msg)
         rows.append(row)
         places.append(place)
+    return of_rows(path, rows, places)
+
+
+def of_rows(path: Path, rows: Sequence[Mapping[str, Any]], places: Sequence[int], unit: str = "line") -> Raw:
+    """Rows that name their values; `path` is where they are from, for messages."""
     header = list(dict.fromkeys(name for row in rows for name in row))
 
     def values(index: int) -> list[Any]:
@@ -167,18 +172,19 @@ def _read_json(path: Path, text: str) -> Raw:
                 if isinstance(value, (bool, list, dict))
             )
             found = _cut(json.dumps(value, ensure_ascii=False))
-            msg = f"{path}, line {places[number]}: {header[index]} is {found}, expected text or a number."
+            where = f"{path}, {unit} {places[number]}"
+            msg = f"{where}: {header[index]} is {found}, expected text or a number."
             raise ValueError(msg)
         return column
 
     def words(index: int) -> pd.Series:
-        return pd.Series([_word(value) for value in values(index)], dtype=TEXT)
+        return pd.Series([word(value) for value in values(index)], dtype=TEXT)
 
     def numbers(index: int) -> pd.Series:
         column = values(index)
         return words(index) if str in set(map(type, column)) else pd.Series(column, dtype="float64")
 
-    return Raw("line", places, header, words, numbers)
+    return Raw(unit, places, header, words, numbers)
 
 
 def _read_parquet(path: Path) -> Raw:
@@ -188,6 +194,11 @@ def _read_parquet(path: Path) -> Raw:
         reason = " ".join(str(error).split()).rstrip(".")
         msg = f"{path} is not a parquet file that can be read ({reason}): write it again."
         raise ValueError(msg) from error
+    return of_arrow(path, table)
+
+
+def of_arrow(path: Path, table: pa.Table) -> Raw:
+    """A table of Arrow's; `path` is where it is from, for messages."""
 
     def column(index: int) -> Any:
         values = table.column(index)
@@ -202,7 +213,7 @@ def _read_parquet(path: Path) -> Raw:
     def words(index: int) -> pd.Series:
         values = column(index)
         try:
-            known = values.to_pandas() if _is_text(values.type) else map(_word, values.to_pylist())
+            known = values.to_pandas() if _is_text(values.type) else map(word, values.to_pylist())
         except UnicodeDecodeError as error:
             msg = f"{path}: {table.column_names[index]} holds text that is not UTF-8: write it again."
             raise ValueError(msg) from error
@@ -221,7 +232,7 @@ def _is_text(kind: Any) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _word(value: Any) -> str | None:
+def word(value: Any) -> str | None:
     """A number as one would write it: pandas makes 1.0 of 1 in every column that has a gap."""
     if value is None or isinstance(value, str):
         return value

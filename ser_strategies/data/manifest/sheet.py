@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ser_strategies.common.errors import listed, nearest
-from ser_strategies.data.manifest.file import ENDINGS, LONGEST, read_file
+from ser_strategies.data.manifest.file import ENDINGS, LONGEST, Raw, read_file
 from ser_strategies.data.table import TEXT
 
 DIMENSIONS = ("activation", "valence", "dominance")
@@ -82,10 +82,14 @@ def read_sheet(
     `dimensions` are columns of numbers beside those known here.
     """
     _check_there(path)
-    wanted = (*WORDS, *NUMBERS, *dict.fromkeys((*DIMENSIONS, *dimensions)))
-    known = {*wanted, *ALIASES, *SECOND_NAMES, *map(str.lower, columns.values())}
+    known = {*_wanted(dimensions), *ALIASES, *SECOND_NAMES, *map(str.lower, columns.values())}
     raw = read_file(path, known=known, encoding=encoding)
-    found = _match(path, raw.header, columns, wanted)
+    return as_sheet(path, raw, columns=columns, dimensions=dimensions)
+
+
+def as_sheet(path: Path, raw: Raw, *, columns: Mapping[str, str], dimensions: Sequence[str]) -> Sheet:
+    """What was read of a path, with its columns by the names of this package."""
+    found = _match(path, raw.header, columns, _wanted(dimensions))
     if not len(raw.places):
         msg = f"{path} has no rows, only the columns {_listed(raw.header)}: expected one per utterance."
         raise ValueError(msg)
@@ -100,6 +104,10 @@ def read_sheet(
     for column in set(found) - set(WORDS):
         sheet.cells[column] = numbers_of(sheet, column)
     return sheet
+
+
+def _wanted(dimensions: Sequence[str]) -> tuple[str, ...]:
+    return (*WORDS, *NUMBERS, *dict.fromkeys((*DIMENSIONS, *dimensions)))
 
 
 def canonical(name: str) -> str:
