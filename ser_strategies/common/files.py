@@ -1,8 +1,10 @@
 """Files and folders that are whole or not there, and locks that hold on every system."""
 
 import csv
+import glob
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,17 +28,70 @@ COMPUTED = ("=", "+", "-", "@", "\t", "\r")
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes its place, on the disk, once the block has ended without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own: processes on several machines may write the same file.
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
+    unfinished = _beside(path)
     try:
         with unfinished.open("wb") as file:
+            _locked(file.fileno())
             yield file
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill that takes its place, or that of another, once the block has ended well."""
+    unfinished = _beside(path)
+    unfinished.mkdir()
+    try:
+        with _opened(unfinished) as descriptor:
+            _locked(descriptor)
+            yield unfinished
+            shutil.rmtree(path, ignore_errors=True)
+            unfinished.replace(path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    """A name for what is not finished; what killed processes left of earlier attempts is deleted.
+
+    It is one of its own, since processes on several machines may write the same file, and locked while there
+    is somebody who writes, so that what can be locked is left over.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{UNFINISHED}"):
+        with suppress(OSError), _opened(left) as descriptor:
+            if descriptor is None or not _locked(descriptor):
+                continue
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int | None]:
+    """A descriptor of a file or folder to lock; None for a folder where those have none, as on Windows."""
+    if path.is_dir() and os.name == "nt":
+        yield None
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int | None) -> bool:
+    """Locks what a descriptor is of, as far as its disk knows locks; whether it was free."""
+    try:
+        return descriptor is not None and lock_descriptor(descriptor, blocking=False)
+    except OSError:
+        return False
 
 
 def write_text(path: Path, text: str) -> None:

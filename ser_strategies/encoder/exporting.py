@@ -1,12 +1,11 @@
 """An encoder out of a checkpoint, as a folder that transformers reads."""
 
-import uuid
 from pathlib import Path
-from shutil import rmtree
 from typing import NamedTuple
 
 from transformers import Wav2Vec2FeatureExtractor
 
+from ser_strategies.common.files import whole_folder
 from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.encoder.families import has_final_norm
 from ser_strategies.encoder.identity import EncoderIdentity
@@ -53,18 +52,13 @@ def export_encoder(checkpoint: str | Path, folder: str | Path) -> Exported:
             "weights, so that transformers has no model for it: export what it was trained from."
         )
         raise ValueError(msg)
-    # Whole or not there, whatever happens meanwhile.
-    unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
-    try:
+    hears = Wav2Vec2FeatureExtractor(
+        sampling_rate=SAMPLE_RATE, do_normalize=loaded.identity.normalise, return_attention_mask=True
+    )
+    with whole_folder(target) as unfinished:
         with quiet_transformers():
             loaded.model.save_pretrained(unfinished)
-        hears = Wav2Vec2FeatureExtractor(
-            sampling_rate=SAMPLE_RATE, do_normalize=loaded.identity.normalise, return_attention_mask=True
-        )
         hears.save_pretrained(unfinished)
-        unfinished.rename(target)
-    finally:
-        rmtree(unfinished, ignore_errors=True)
     parameters = sum(each.numel() for each in loaded.model.parameters())
     return Exported(target, loaded.identity, parameters, _note(loaded.model.config))
 

@@ -9,7 +9,6 @@ import hashlib
 import json
 import shutil
 import time
-import uuid
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ser_strategies.common.errors import listed
-from ser_strategies.common.files import write_json, write_table
+from ser_strategies.common.files import whole_folder, write_json, write_table
 from ser_strategies.comparison.compared_runs import decisive
 from ser_strategies.comparison.ledger import (
     CELLS,
@@ -216,13 +215,8 @@ def _compute(ledger: Ledger, place: _Place, wanted: WantedEnsemble, cell: Path) 
     score = decisive(rows).name
     outputs = line_up(frames[VALIDATED], "val"), line_up(frames[PREDICTIONS], "test")
     blends = blend(*outputs, wanted.rule, score)
-    unfinished = cell.with_name(f".{cell.name}.{uuid.uuid4().hex}")
-    try:
+    with whole_folder(cell) as unfinished:
         _write(ledger, place, wanted, blends, unfinished, (rows, score, started))
-        shutil.rmtree(cell, ignore_errors=True)
-        unfinished.replace(cell)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _write(

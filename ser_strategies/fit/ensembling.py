@@ -1,8 +1,6 @@
 """An ensemble of checkpoints: weighed on validation, scored on test once, written into a folder."""
 
 import json
-import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from ser_strategies.common.errors import MistypedError, listed
-from ser_strategies.common.files import write_json, write_table
+from ser_strategies.common.files import whole_folder, write_json, write_table
 from ser_strategies.comparison.ledger_cell import PREDICTIONS, VALIDATED
 from ser_strategies.comparison.stats.differences import Difference
 from ser_strategies.comparison.stats.scores import score_named
@@ -290,9 +288,7 @@ def _written(
         costs=costs,
     )
     about = data.facts() | {"brands": list(dict.fromkeys(told.brands))}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
-    try:
+    with whole_folder(out) as unfinished:
         write_table(unfinished / VALIDATED, blends.val[WEIGHTED])
         write_table(unfinished / PREDICTIONS, blends.test[WEIGHTED])
         outputs = {"labels": list(blends.labels), "dimensions": list(blends.dimensions)}
@@ -317,10 +313,6 @@ def _written(
             copy=told.copy,
             final=out,
         )
-        shutil.rmtree(out, ignore_errors=True)
-        unfinished.replace(out)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return made
 
 

@@ -4,7 +4,7 @@ import os
 import pandas as pd
 import pytest
 
-from ser_strategies.common.files import whole_file, write_json, write_table, write_text
+from ser_strategies.common.files import whole_file, whole_folder, write_json, write_table, write_text
 
 TABLE = pd.DataFrame({"id": ["a", 'b,"c'], "seconds": [0.1, 2.5]})
 WRITERS = {
@@ -55,3 +55,30 @@ def test_a_number_that_is_not_finite_is_no_json(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "x.json", {"score": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_replaced_only_by_a_whole_one(tmp_path):
+    path = tmp_path / "x"
+    with whole_folder(path) as folder:
+        (folder / "a").write_text("before")
+    with pytest.raises(FileNotFoundError), whole_folder(path) as folder:
+        (folder / "nowhere/b").write_text("half")
+    assert [each.name for each in path.iterdir()] == ["a"]
+    with whole_folder(path) as folder:
+        (folder / "b").write_text("after")
+    assert [each.name for each in path.iterdir()] == ["b"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_and_nobody_elses(tmp_path):
+    path = tmp_path / "x[1]"
+    (tmp_path / ".x[1].0.partial").write_text("half")
+    (tmp_path / ".x[1].1.partial").mkdir()
+    (tmp_path / ".x[1].1.partial/file").write_text("half")
+    (tmp_path / ".x1.2.partial").write_text("of another file")
+    with whole_file(path) as other:
+        write_text(path, "whole")  # while another writes the same
+        assert len(list(tmp_path.glob(".x[[]1].*"))) == 1
+        other.write(b"later")
+    assert path.read_text() == "later"
+    assert {each.name for each in tmp_path.iterdir()} == {"x[1]", ".x1.2.partial"}
