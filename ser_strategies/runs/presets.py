@@ -1,7 +1,9 @@
-"""Strategies that `compare --strategies` knows by name: a published encoder's, and the tiny random one's."""
+"""Strategies that `compare --strategies` knows by name, for encoders published, random, or our own."""
 
 from collections.abc import Callable
 from typing import NamedTuple
+
+from ser_strategies.encoder.starter import STARTER
 
 TINY = "random:wav2vec2-tiny"
 # For random weights and minutes of training. Rates fall to the end of the run: at constant ones the last of
@@ -15,9 +17,25 @@ FALLING = (
 )
 TUNING = ("--model.encoder_lr=3e-3", "--model.head_lr=6e-3", "--model.mask_time_probability=0", *FALLING)
 ADAPTING = ("--model.encoder_lr=1e-3", "--model.head_lr=1e-3", *FALLING)
+
+
+class Recipe(NamedTuple):
+    """What suits a kind of encoder: words of `fit` that tune it, and that adapt it, and how many epochs."""
+
+    tuning: tuple[str, ...]
+    tuning_epochs: int
+    adapting: tuple[str, ...]
+    adapting_epochs: int
+
+
+DRAWN = Recipe(TUNING, 3, ADAPTING, 2)
+# Its frames are small numbers of very different scales, and it is far from speech of people: heads get them
+# standardised, and rates are high. Chosen on validation speakers of ASED (docs/starter.md).
+HEAD = ("--model.pooling=mean+std", "--model.layer_mix=true", "--model.standardise=true")
+RATES = ("--model.encoder_lr=6e-4", "--model.head_lr=5e-3", *FALLING[:3])
+FROM_STARTER = Recipe((*HEAD, *RATES), 8, ("--model.encoder_lr=5e-4", *FALLING[:3]), 10)
 # Of a published encoder: what examples/*.yaml say, and why.
-TUNING_PUBLISHED = ("--model.warmup_steps=200",)
-ADAPTING_PUBLISHED = ("--model.warmup_steps=100",)
+PUBLISHED = Recipe(("--model.warmup_steps=200",), 15, ("--model.warmup_steps=100",), 20)
 
 
 class StageWords(NamedTuple):
@@ -38,17 +56,29 @@ class Start(NamedTuple):
         """Whether its weights are random: then all is smaller, and rates are higher."""
         return self.encoder.startswith("random:")
 
+    @property
+    def ours(self) -> bool:
+        """Whether it is `starter`, which has 25 frames a second, half as many as others."""
+        return self.encoder == STARTER
+
+    @property
+    def recipe(self) -> Recipe:
+        """What suits it."""
+        if self.drawn:
+            return DRAWN
+        return FROM_STARTER if self.ours else PUBLISHED
+
     def tuned(self, strategy: str, *words: str, encoder: str | None = None) -> tuple[str, ...]:
         """Fine-tuning from it, or from what an earlier stage has made of it."""
-        given = TUNING if self.drawn else TUNING_PUBLISHED
-        epochs = f"--trainer.max_epochs={3 if self.drawn else 15}"
-        return (f"--model={strategy}", f"--model.encoder={encoder or self.encoder}", *given, epochs, *words)
+        epochs = f"--trainer.max_epochs={self.recipe.tuning_epochs}"
+        named = (f"--model={strategy}", f"--model.encoder={encoder or self.encoder}")
+        return (*named, *self.recipe.tuning, epochs, *words)
 
     def adapted(self, strategy: str, *words: str) -> tuple[str, ...]:
         """Adaptation of it."""
-        given = ADAPTING if self.drawn else ADAPTING_PUBLISHED
-        common = (f"--model={strategy}", f"--model.encoder={self.encoder}", *given)
-        return (*common, f"--trainer.max_epochs={2 if self.drawn else 20}", *words)
+        epochs = f"--trainer.max_epochs={self.recipe.adapting_epochs}"
+        named = (f"--model={strategy}", f"--model.encoder={self.encoder}")
+        return (*named, *self.recipe.adapting, epochs, *words)
 
 
 def _single(strategy: str, options: Callable[[Start], tuple[str, ...]] | None = None) -> "Preset":
@@ -57,7 +87,8 @@ def _single(strategy: str, options: Callable[[Start], tuple[str, ...]] | None = 
 
 
 def _few_blocks(start: Start) -> tuple[str, ...]:
-    return (f"--model.top_blocks={2 if 'tiny' in start.encoder else 3}",)
+    small = "tiny" in start.encoder or start.ours
+    return (f"--model.top_blocks={2 if small else 3}",)
 
 
 def _no_blocks(start: Start) -> tuple[str, ...]:
@@ -65,10 +96,12 @@ def _no_blocks(start: Start) -> tuple[str, ...]:
 
 
 def _lora(start: Start) -> tuple[str, ...]:
-    # Random weights need more than updates of attention: there is nothing in them to build on.
+    # Little knowledge needs more than updates of attention: there is not much in it to build on.
     layers = "q_proj,k_proj,v_proj,out_proj,intermediate_dense,output_dense"
     if start.drawn:
         return ("--model.encoder_lr=5e-3", f"--model.targets=[{layers}]")
+    if start.ours:
+        return ("--model.encoder_lr=3e-3", f"--model.targets=[{layers}]")
     return ("--model.encoder_lr=5e-4",)
 
 
@@ -91,14 +124,19 @@ def _ptapt(start: Start) -> tuple[StageWords, ...]:
     if start.drawn:
         words += ("--model.clusters=[16,64,256]", "--model.train_projection=true")
         words += ("--model.mask_time_probability=0.4", "--model.mask_time_length=10")
+    if start.ours:
+        words += ("--model.clusters=[64,256,1024]", "--model.mask_time_length=8")
     second = start.adapted("PTAPT", *words)
     third = start.tuned("VanillaFineTuning", encoder=f"{start.folder}/2-adapt/best.ckpt")
     return StageWords("1-teacher", first), StageWords("2-adapt", second), StageWords("3-finetune", third)
 
 
 def _vesper(start: Start) -> tuple[StageWords, ...]:
-    # Clips of a second have no room for the paper's large spans.
-    first = start.adapted("Vesper", *(("--model.large_length=12",) if start.drawn else ()))
+    # Clips of a second have no room for the paper's large spans; those of `starter` have half the frames.
+    spans: tuple[str, ...] = ("--model.large_length=12",) if start.drawn else ()
+    if start.ours:
+        spans = ("--model.mask_time_length=4", "--model.large_length=20")
+    first = start.adapted("Vesper", *spans)
     second = start.tuned("VanillaFineTuning", encoder=f"{start.folder}/1-compress/best.ckpt")
     return StageWords("1-compress", first), StageWords("2-finetune", second)
 
@@ -106,6 +144,7 @@ def _vesper(start: Start) -> tuple[StageWords, ...]:
 Preset = Callable[[Start], tuple[StageWords, ...]]
 PRESETS: dict[str, Preset] = {
     "frozen": _single("PartialFineTuning", _no_blocks),
+    "cached-head": _single("CachedFineTuning", _no_blocks),
     "vanilla": _single("VanillaFineTuning"),
     "partial": _single("PartialFineTuning", _few_blocks),
     "lora": _single("LoRAFineTuning", _lora),
