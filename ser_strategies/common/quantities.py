@@ -23,6 +23,9 @@ TITLES = {
     "tvd": "total variation distance (TVD)",
     "jsd": "Jensen-Shannon divergence (JSD), base 2",
     "ccc_individual": "concordance (CCC) of single ratings",
+    "ccc_marginals": "concordance (CCC) of the distribution's means",
+    "uar_cell": "most probable cell found (UAR)",
+    "kde_fallbacks": "distributions of which no bandwidth was found",
     "gender_accuracy": "gender predicted rightly",
 }
 SHORT = {
@@ -34,8 +37,16 @@ SHORT = {
     "ece": "ECE",
     "tvd": "TVD",
     "jsd": "JSD",
+    "ccc_individual": "CCC of single ratings",
+    "ccc_marginals": "CCC of marginals",
+    "uar_cell": "UAR of cells",
 }
 SHARES = ("ua", "wa", "f1_macro", "f1_weighted", "ece", "gender_accuracy")
+KINDS = {"recall": "recall", "ccc": "CCC", "pearson": "correlation", "rmse": "RMSE", "uar": "UAR"}
+# What a concordance is of, where it is not of the predicted values of a dimension.
+OF = {"individual_": "single ratings", "marginals_": "marginals"}
+KNOWN = "_known"  # how names of scores end of those raters alone who rated an utterance
+BY_KNOWN = " by known raters"
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -173,12 +184,16 @@ class ScoreWords:
 
     def __init__(self, name: str) -> None:
         self.name = name.removeprefix("test/").removeprefix("val/")
-        self.share = self.name in SHARES or self.name.startswith("recall/")
-        kind, _, rest = self.name.replace("/", "_").partition("_")
-        named = {"recall": "recall", "ccc": "CCC", "pearson": "correlation", "rmse": "RMSE"}
-        of = f"{named[kind]} of {rest}" if rest and kind in named else self.name
-        self.title = TITLES.get(self.name, of)
-        self.short = SHORT.get(self.name, of if of != self.name else self.title)
+        plainly = self.name if self.name.startswith("recall/") else self.name.removesuffix(KNOWN)
+        who = BY_KNOWN if plainly != self.name else ""
+        self.share = plainly in SHARES or plainly.startswith(("recall/", "uar_"))
+        kind, _, rest = plainly.replace("/", "_").partition("_")
+        what = next((start for start in OF if rest.startswith(start)), "")
+        more = f", {OF[what]}" if what else ""
+        of = f"{KINDS[kind]} of {rest.removeprefix(what)}{more}" if rest and kind in KINDS else plainly
+        title = TITLES.get(plainly, of)
+        self.title = title + who
+        self.short = SHORT.get(plainly, of if of != plainly else title) + who
         self.unit = "%" if self.share else ""
         self.points = "percentage points" if self.share else ""
 
@@ -186,6 +201,8 @@ class ScoreWords:
         """A value, without its unit: 61.3, or 0.678."""
         if not known(value):
             return MISSING
+        if self.name == "kde_fallbacks":
+            return count(value)
         return f"{100 * value:.1f}" if self.share else f"{value:.3f}".replace("-", MINUS)
 
     def with_unit(self, value: float | None) -> str:

@@ -31,7 +31,8 @@ class Comparison(ComparedRuns):
 
         Args:
             path: A file to write it to, too; its ending says how: .svg, .png or .pdf.
-            picture: pareto, curves, differences, confusion, reliability, speakers or times.
+            picture: pareto, curves, differences, confusion, reliability, distributions, spreads, speakers
+                or times.
             **options: For pareto `cost`, a column of costs; `width` in pixels.
 
         Returns:

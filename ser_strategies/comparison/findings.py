@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
-import numpy as np
 import pandas as pd
 
 from ser_strategies.common.errors import counted
@@ -16,8 +15,9 @@ from ser_strategies.common.quantities import ScoreWords
 from ser_strategies.comparison import fairness
 from ser_strategies.comparison.compared_runs import ComparedRuns, score_of
 from ser_strategies.comparison.ensemble_findings import EnsembleFinding, ensembles_of
+from ser_strategies.comparison.learning_curves import Curve, curves_of
 from ser_strategies.comparison.ledger import Ledger, LedgerProblem
-from ser_strategies.comparison.ledger_cell import number
+from ser_strategies.comparison.rated_findings import RatedFinding, rated_of
 from ser_strategies.comparison.stats.aligned import Aligned
 from ser_strategies.comparison.stats.differences import Difference
 from ser_strategies.comparison.stats.fronts import Front
@@ -29,9 +29,7 @@ from ser_strategies.comparison.stats.groups import (
     confusion,
     recalls,
 )
-from ser_strategies.comparison.stats.intervals import LEVEL, Interval
-from ser_strategies.comparison.stats.resampling import exceeded_by
-from ser_strategies.comparison.stats.scores import DISTANCES
+from ser_strategies.comparison.stats.intervals import Interval
 
 FRONTS = (
     *("cost/fit_seconds", "cost/peak_memory_bytes", "cost/trainable_parameters"),
@@ -47,21 +45,6 @@ PARTS = {
 AS_TESTED = "as tested"
 
 Found = TypeVar("Found")
-
-
-# Ends of the names of scores by which the lowest epoch is chosen.
-LOWER = ("loss", *DISTANCES)
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The best validation score so far, mean over runs, with its interval."""
-
-    seconds: tuple[float, ...]  # since the run was started
-    scores: tuple[float, ...]  # at these times
-    # Ends of the 95 % intervals, runs taken as independent; none of a single run.
-    low: tuple[float, ...] = ()
-    high: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +76,8 @@ class Findings:
     confusion: Mapping[str, pd.DataFrame]  # by strategy: utterances by true and predicted class
     calibration: Mapping[str, Calibration]
     recalls: Mapping[str, Mapping[str, Interval]]
+    # By strategy, where single ratings are known: how near its distributions and its spreads come.
+    rated: Mapping[str, RatedFinding]
     groups: Mapping[str, Mapping[str, Groups]]  # by gender or speaker, then by strategy
     genders: Mapping[str, str]  # of the speakers, where known
     # By strategy: the score, mean over runs, of the same models told otherwise, such as without a condition.
@@ -174,11 +159,12 @@ def find(whole: ComparedRuns, fronts: Collection[str] = FRONTS, cost: str = FRON
         table=table,
         differences=pairs,
         fronts=_where_known(fronts, chosen.pareto),
-        curves=_curves(chosen, names),
+        curves=curves_of(chosen, names),
         labels=labels,
         confusion={name: confusion(each) for name, each in of_classes.items()},
         calibration=_where_known(of_classes, lambda name: calibration(aligned[name])),
         recalls={name: recalls(each) for name, each in of_classes.items()},
+        rated={name: rated_of(chosen, name) for name, each in aligned.items() if each.distributions},
         groups={by: _groups(aligned, chosen.score, by) for by in ("gender", "speaker")},
         genders=_genders(aligned.values()),
         otherwise=_otherwise(chosen, names),
@@ -281,39 +267,6 @@ def _otherwise(chosen: ComparedRuns, names: list[str]) -> dict[str, dict[str, fl
 def _configurations(chosen: ComparedRuns, names: list[str]) -> dict[str, list[dict[str, Any]]]:
     first = chosen.finished.drop_duplicates("name").set_index("name")["hash"]
     return {name: chosen.ledger.configurations(first[name]) for name in names}
-
-
-def _curves(chosen: ComparedRuns, names: list[str]) -> dict[str, Curve]:
-    found = {}
-    for name in names:
-        rows = chosen.finished[chosen.finished["name"] == name]
-        runs = []
-        for run, monitor in zip(rows["hash"], rows["monitor"], strict=True):
-            trace = chosen.ledger.trace(run)
-            known = [(row["seconds"], number(row.get(monitor))) for row in trace]
-            known = [pair for pair in known if not any(map(math.isnan, pair))]
-            seconds, scores = np.array(known, dtype=np.float64).reshape(-1, 2).T
-            best = np.minimum if str(monitor).endswith(LOWER) else np.maximum
-            runs.append((seconds, best.accumulate(scores)))
-        if all(len(seconds) for seconds, _ in runs):
-            found[name] = _mean_curve(runs)
-    return found
-
-
-def _mean_curve(runs: list[tuple[np.ndarray, np.ndarray]]) -> Curve:
-    """The mean over runs; from when all have a score until the last of them ends."""
-    if len({len(seconds) for seconds, _ in runs}) == 1:
-        times = np.mean([seconds for seconds, _ in runs], axis=0)
-        held = np.array([best for _, best in runs])
-    else:
-        first, last = max(seconds[0] for seconds, _ in runs), max(seconds[-1] for seconds, _ in runs)
-        times = np.linspace(first, last, 40)
-        held = np.array([best[np.searchsorted(seconds, times, side="right") - 1] for seconds, best in runs])
-    mean = held.mean(axis=0)
-    if len(runs) < 2:
-        return Curve(tuple(times.tolist()), tuple(mean.tolist()))
-    half = exceeded_by((1 - LEVEL) / 2, len(runs) - 1) * held.std(axis=0, ddof=1) / math.sqrt(len(runs))
-    return Curve(*(tuple(each.tolist()) for each in (times, mean, mean - half, mean + half)))
 
 
 def _times(chosen: ComparedRuns, names: list[str]) -> dict[str, dict[str, float]]:

@@ -14,7 +14,7 @@ from ser_strategies.parts.density import DIMENSIONS, DiffKDE
 from ser_strategies.parts.losses import ccc_loss
 from ser_strategies.parts.objectives import Objective
 from ser_strategies.parts.rater_model import Predicts, RaterModel, Reading
-from ser_strategies.parts.rater_units import gaussian_divergence, mixed_cells
+from ser_strategies.parts.rater_units import LOG_VARIANCES, gaussian_divergence, mixed_cells
 
 SelectBy = Literal["tvd", "jsd", "ccc", "ccc_individual"]
 LOWER_IS_BETTER = ("tvd", "jsd")
@@ -38,7 +38,8 @@ class Annotators(Objective):
         width: Outputs of the recognizer's head, and units of each layer.
         layers: Layers of each branch.
         individual_weight: Weight of 1 - CCC of single ratings, summed over both dimensions.
-        distribution_weight: Weight of the cross-entropy of the distribution; 0 goes without.
+        distribution_weight: Weight of the cross-entropy of the distribution; 0 goes without. The distribution
+            is that of `DiffKDE`, or with variance_weight the mean of raters' Gaussians.
         consensus_weight: Weight of a head of its own for the consensus; 0 has none.
         variance_weight: Weight of a second unit for each rater and dimension, which learns how widely an
             utterance's ratings are spread, so that the distribution is the mean of raters' Gaussians and not
@@ -240,7 +241,8 @@ class Annotators(Objective):
             single = ccc_loss(said.flatten(0, 1), targets.flatten(0, 1))
             yield DIMENSIONS * self.weights["individual_weight"] * single
             if self.weights["distribution_weight"]:
-                yield self.weights["distribution_weight"] * self._distribution_loss(said, known, ratings)
+                found = self._distribution(outputs, said, known, who)
+                yield self.weights["distribution_weight"] * self._distribution_loss(found, known, ratings)
         elif self.predicts == "consensus":
             found = self.model.consensus.alone(self.model.branches(outputs))
             yield DIMENSIONS * ccc_loss(found, means)
@@ -263,14 +265,22 @@ class Annotators(Objective):
             total = divergence.masked_fill(~known.unsqueeze(2), 0).sum()
             yield self.weights["variance_weight"] * total / known.sum().clamp(min=1)
 
-    def _distribution_loss(self, said: Tensor, known: Tensor, ratings: Tensor) -> Tensor:
-        """Cross-entropy of what the known raters' predictions make and what all ratings make."""
-        rated = known.any(1)
+    def _distribution(self, outputs: Tensor, said: Tensor, known: Tensor, who: Tensor) -> Tensor:
+        """The distribution that the known raters' predictions make, with gradients."""
         # Whoever has no known rater gets one, so that no gradient is NaN, and does not count.
         voting = known.clone()
-        voting[:, 0] |= ~rated
+        voting[:, 0] |= ~known.any(1)
+        there = torch.where(voting.unsqueeze(2), said, torch.nan)
+        if self.weights["variance_weight"]:
+            logarithms = self.model.variances(self.model.branches(outputs), who)
+            return mixed_cells(there, logarithms.clamp(*LOG_VARIANCES).div(2).exp(), self.cells)
         density = self.drawn if self.training else self.steady
-        found = density(torch.where(voting.unsqueeze(2), said, torch.nan))
+        found: Tensor = density(there)
+        return found
+
+    def _distribution_loss(self, found: Tensor, known: Tensor, ratings: Tensor) -> Tensor:
+        """Cross-entropy of a distribution and what all ratings make."""
+        rated = known.any(1)
         crossed = -(self.targets(ratings) * (found + SMALLEST).log()).sum((1, 2))
         return torch.where(rated, crossed, 0).sum() / rated.sum().clamp(min=1)
 

@@ -83,16 +83,25 @@ def gaussian_divergence(ratings: Tensor, means: Tensor, logarithms: Tensor) -> T
 
 
 def mixed_cells(means: Tensor, spreads: Tensor, cells: int) -> Tensor:
-    """The mean over raters of their Gaussians (batch, raters, 2) over cells; raters of NaN are absent."""
-    shares = gaussian_cells(means.flatten(0, 1), spreads.flatten(0, 1), cells)
-    return shares.view(*means.shape[:2], cells, cells).nanmean(1)
+    """The mean over raters of their Gaussians (batch, raters, 2) over cells; raters of NaN are absent.
+
+    NaN where all of them are.
+    """
+    known = ~means.isnan().any(2)
+    # Those who are absent say something, which counts nothing, so that no gradient is NaN.
+    there = means.masked_fill(~known.unsqueeze(2), 0)
+    shares = gaussian_cells(there.flatten(0, 1), spreads.flatten(0, 1), cells)
+    counted = shares.view(*means.shape[:2], cells, cells).masked_fill(~known[:, :, None, None], 0)
+    mixed: Tensor = counted.sum(1) / known.sum(1)[:, None, None]
+    return mixed
 
 
 def gaussian_cells(means: Tensor, spreads: Tensor, cells: int) -> Tensor:
     """A Gaussian of independent dimensions (batch, 2) over cells from -1 to 1, the outer ones unbounded."""
-    edges = torch.linspace(-1, 1, cells + 1, dtype=means.dtype, device=means.device)
-    edges[0], edges[-1] = -torch.inf, torch.inf
+    edges = torch.linspace(-1, 1, cells + 1, dtype=means.dtype, device=means.device)[1:-1]
     below = torch.special.ndtr((edges - means.unsqueeze(2)) / spreads.unsqueeze(2))
+    # Of the outermost edges it is known without a formula, whose slope there would be NaN.
+    below = nn.functional.pad(nn.functional.pad(below, (1, 0)), (0, 1), value=1.0)
     rows, columns = (below[:, :, 1:] - below[:, :, :-1]).unbind(1)
     shares: Tensor = rows.unsqueeze(2) * columns.unsqueeze(1)
     return shares

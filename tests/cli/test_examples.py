@@ -78,7 +78,8 @@ def test_an_example_is_fitted_tested_and_repeated_by_its_saved_configuration(exa
 
 
 # Strategies for `compare`, which brings corpus and folders.
-ARMS = sorted((EXAMPLES / "odyssey").glob("*.yaml"))
+ODYSSEY, RATERS = (sorted((EXAMPLES / study).glob("*.yaml")) for study in ("odyssey", "annotators"))
+ARMS = [*ODYSSEY, *RATERS]
 CHAINS = sorted({path.parent for path in DEMO.glob("*/*.yaml")})
 
 
@@ -172,11 +173,33 @@ def test_an_example_for_a_published_encoder_is_a_configuration_of_fit(path):
     assert encoder.endswith(".ckpt") or encoder.count("/") == 1
 
 
-@pytest.mark.parametrize("path", ARMS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", ODYSSEY, ids=lambda path: path.stem)
 def test_an_arm_of_the_odyssey_study_is_what_its_name_says(path):
     options = resolved("--config", str(path), "--data=CREMAD")["model"]["init_args"]
     assert "-".join([options["pooling"], *options["conditions"]]) == path.stem
     assert options["gender_at_test"] == ("given" if "gender" in options["conditions"] else "predicted")
+
+
+def test_arms_of_the_study_of_raters_differ_in_what_their_names_say():
+    found = {}
+    for path in RATERS:
+        options = resolved("--config", str(path), "--data=CREMAD")["model"]["init_args"]
+        objective = options.pop("objective")["init_args"]
+        unless_given = {"distribution_weight": 1.0, "consensus_weight": 0.0, "variance_weight": 0.0}
+        weights = [objective.get(name, value) for name, value in unless_given.items()]
+        found[path.stem] = objective.get("predicts", "raters"), *weights
+        assert options == found.setdefault("all", options)
+    del found["all"]
+    assert {name: what for name, (what, *_) in found.items() if what != "raters"} == {
+        name: name for name in ("cells", "consensus", "votes")
+    }
+    assert {name: weights for name, (what, *weights) in found.items() if what == "raters"} == {
+        "raters": [0, 0, 0],
+        "raters-kde": [1, 0, 0],
+        "raters-mu": [0, 1, 0],
+        "raters-sigma": [0, 0, 1],
+        "raters-sigma-shares": [1, 0, 1],
+    }
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,10 @@ from tests.comparison.conftest import ARMS, build
 
 pytestmark = pytest.mark.smoke
 
+# What shows single ratings, which these comparisons do not have: tests/comparison/test_distributions.py.
+OF_RATERS = {"distributions", "spreads"}
+PLAIN = [name for name in NAMES if name not in OF_RATERS]
+
 
 @pytest.fixture(scope="module")
 def shared(shared_ledger):
@@ -513,7 +517,7 @@ def test_the_protocol_is_told_in_words(shared):
 
 
 def test_every_file_is_there(written):
-    pictures = {f"{name}{ending}" for name in NAMES for ending in (".svg", ".png")}
+    pictures = {f"{name}{ending}" for name in PLAIN for ending in (".svg", ".png")}
     assert {path.name for path in (written / "pictures").iterdir()} == pictures
     assert {path.name for path in written.iterdir()} == {
         "report.html",
@@ -583,7 +587,7 @@ def test_pictures_are_well_formed_and_follow_the_viewer(written):
 def test_the_markdown_shows_pictures_that_are_there(written):
     text = (written / "report.md").read_text(encoding="utf-8")
     shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    assert [path.split("/")[1] for path in shown] == [f"{name}.png" for name in NAMES[:7]]
+    assert [path.split("/")[1] for path in shown] == [f"{name}.png" for name in PLAIN[:7]]
     assert all((written / each).exists() for each in shown)
     widths = {line.count(" | ") for line in text.splitlines() if line.startswith("| vanilla | ")}
     assert widths
@@ -658,7 +662,7 @@ def marks_of(line):
 
 
 @pytest.mark.parametrize("width", [PHONE, HALF, WIDE])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PLAIN)
 def test_nothing_in_a_picture_covers_anything_else(name, width, shared, small):
     for findings in (shared, small):
         picture = draw(name, findings, width)
@@ -802,6 +806,8 @@ def test_matplotlib_is_loaded_where_a_picture_is_drawn_and_not_before():
         (ScoreWords("ua").change, -0.0213, "\N{MINUS SIGN}2.1"),
         (ScoreWords("ua").change, 0.0001, "0.0"),
         (ScoreWords("ccc").change, 0.0213, "+0.021"),
+        (ScoreWords("test/uar_cell_known").with_unit, 0.25, "25.0 %"),
+        (ScoreWords("kde_fallbacks").text, 2.0, "2"),
         (chance, 0.0004, "< 0.001"),
         (chance, 0.0123, "0.012"),
         (chance, 0.4567, "0.46"),
@@ -810,6 +816,21 @@ def test_matplotlib_is_loaded_where_a_picture_is_drawn_and_not_before():
 )
 def test_numbers_are_written_for_people(write, value, text):
     assert write(value) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("test/tvd_known", "TVD by known raters"),
+        ("ccc_activation_known", "CCC of activation by known raters"),
+        ("ccc_individual_valence", "CCC of valence, single ratings"),
+        ("ccc_marginals_valence", "CCC of valence, marginals"),
+        ("uar_cell", "UAR of cells"),
+        ("recall/well_known", "recall of well_known"),
+    ],
+)
+def test_scores_have_names_in_words(name, short):
+    assert ScoreWords(name).short == short
 
 
 # Size ---------------------------------------------------------------------------------------------------

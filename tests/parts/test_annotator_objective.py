@@ -238,7 +238,16 @@ def test_heads_beside_the_raters_cost_what_the_formulas_say() -> None:
 
     assert reading.cells[row].numpy() == pytest.approx(mixed([0, 1, 2, 3, 4]), abs=1e-6)
     heard = batch.raters[row][known[row]].tolist()
-    assert model.judge(outputs, batch).known_cells[row].numpy() == pytest.approx(mixed(heard), abs=1e-6)
+    found = model.judge(outputs, batch).known_cells
+    assert found[row].numpy() == pytest.approx(mixed(heard), abs=1e-6)
+    # And that is what learns the distribution.
+    crossed = [
+        -np.sum(exact(batch.ratings[row].numpy()) * np.log(found[row].numpy() + 1e-8))
+        for row in range(1, len(outputs))  # nobody is known of the first
+    ]
+    alone = model.loss(outputs, batch).item()
+    both = objective(variance_weight=1.0, individual_weight=0.0, distribution_weight=2.0)
+    assert both.loss(outputs, batch).item() == pytest.approx(alone + 2 * np.mean(crossed), abs=1e-4)
 
 
 def test_baselines_cost_and_say_what_the_formulas_say() -> None:

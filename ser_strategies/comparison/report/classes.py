@@ -1,16 +1,13 @@
 """Confusion and reliability: one small picture for each strategy, side by side."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
-from matplotlib.transforms import ScaledTranslation
 
 from ser_strategies.common.quantities import percent
 from ser_strategies.comparison.findings import Findings
-from ser_strategies.comparison.report.picture import DPI, SMALL, Picture, shortened
+from ser_strategies.comparison.report.panels import panels_of
+from ser_strategies.comparison.report.picture import SMALL, Picture, shortened
 from ser_strategies.comparison.report.theme import LIGHT, Style, styles_of
 
 # From this share on, letters on a cell are those that go on its colour.
@@ -28,7 +25,7 @@ def confusion(findings: Findings, width: float) -> Picture | None:
     cell = min(36.0, ((width - side) / abreast - 20) / len(classes))
     columns = max(1, min(int((width - side) // (cell * len(classes) + 20)), len(matrices)))
     tall = cell * len(classes) + side + 34
-    picture, panels = _panels(findings, matrices, width, columns, tall, "which class is taken for which")
+    picture, panels = panels_of(findings, matrices, width, columns, tall, "which class is taken for which")
     for position, (axes, (name, counts)) in enumerate(zip(panels, matrices.items(), strict=False)):
         axes.set(xlim=(-0.5, len(classes) - 0.5), ylim=(len(classes) - 0.5, -0.5), aspect="equal")
         axes.grid(visible=False)
@@ -80,7 +77,7 @@ def reliability(findings: Findings, width: float) -> Picture | None:
         return None
     columns = min(2 if width < 600 else 4, len(found))
     panel = min(width / columns, 240.0)
-    picture, panels = _panels(
+    picture, panels = panels_of(
         findings, found, width, columns, panel, "how often each strategy is right against how sure it is"
     )
     styles = styles_of(map(str, findings.table.index))
@@ -102,23 +99,3 @@ def reliability(findings: Findings, width: float) -> Picture | None:
     picture.supxlabel("how sure, %", fontsize=SMALL, color=LIGHT["muted"])
     picture.supylabel("how often right, %", fontsize=SMALL, color=LIGHT["muted"])
     return picture
-
-
-def _panels(
-    findings: Findings, found: Mapping[str, Any], width: float, columns: int, tall: float, heading: str
-) -> tuple[Picture, list[Axes]]:
-    """A panel for each strategy under its name, and its mark."""
-    rows = -(-len(found) // columns)
-    picture = Picture(width, rows * (tall + 6) + 14, f"{heading}, for each strategy")
-    panels = list(picture.subplots(rows, columns, squeeze=False).flat)
-    styles = styles_of(map(str, findings.table.index))
-    for axes, name in zip(panels, found, strict=False):
-        letters = int(width / columns / 8.5) - 3
-        words: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
-        axes.annotate(shortened(name, letters), (0, 1), (13, 5), weight="bold", **words)
-        beside = axes.transAxes + ScaledTranslation(5 / DPI, 10 / DPI, picture.dpi_scale_trans)
-        look = {"marker": styles[name].marker, "color": styles[name].colour, "markersize": 7}
-        axes.plot([0], [1], transform=beside, clip_on=False, **look)
-    for axes in panels[len(found) :]:
-        axes.remove()
-    return picture, panels[: len(found)]

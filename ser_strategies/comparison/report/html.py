@@ -18,6 +18,7 @@ from ser_strategies.comparison.report.blends_told import (
 from ser_strategies.comparison.report.citation import REFERENCES, bibliography
 from ser_strategies.comparison.report.methods import methods, protocol, settings
 from ser_strategies.comparison.report.pictures import MORE_FRONTS, PHONE, caption, draw
+from ser_strategies.comparison.report.rated_told import rated_table, spread_table
 from ser_strategies.comparison.report.tables import TextTable
 from ser_strategies.comparison.report.theme import DARK, LIGHT, variables
 from ser_strategies.comparison.report.verdict import verdict, warnings
@@ -98,6 +99,7 @@ def _sections(findings: Findings, figures: Mapping[str, str]) -> Iterator[Sectio
     if findings.calibration:
         text += _folded("Calibration in numbers", tables.calibration(findings))
     yield "classes", "Classes and confidence", text
+    yield "raters", "Raters", _raters(findings, figures)
     yield "groups", "Scores by group", _groups(findings, figures.get("speakers", ""))
     if findings.otherwise:
         yield "conditions", "Conditions", table_of(tables.otherwise(findings))
@@ -133,6 +135,13 @@ def _overview(findings: Findings) -> str:
 def _more_fronts(figures: Mapping[str, str]) -> str:
     halves = "".join(figures[name] for name in MORE_FRONTS if name in figures)
     return f'<div class="pair">{halves}</div>' if halves else ""
+
+
+def _raters(findings: Findings, figures: Mapping[str, str]) -> str:
+    if not findings.rated:
+        return ""
+    pictures = figures.get("distributions", "") + figures.get("spreads", "")
+    return table_of(rated_table(findings)) + pictures + _folded("Spreads in numbers", spread_table(findings))
 
 
 def _groups(findings: Findings, speakers: str) -> str:

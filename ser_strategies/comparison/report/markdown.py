@@ -10,6 +10,7 @@ from ser_strategies.comparison.report.citation import REFERENCES, bibliography
 from ser_strategies.comparison.report.html import facts_of, title_of
 from ser_strategies.comparison.report.methods import methods, protocol, settings
 from ser_strategies.comparison.report.pictures import caption
+from ser_strategies.comparison.report.rated_told import rated_table, spread_table
 from ser_strategies.comparison.report.tables import TextTable
 from ser_strategies.comparison.report.verdict import verdict, warnings
 
@@ -40,6 +41,12 @@ def _lines(findings: Findings, pictures: list[str]) -> Iterator[str]:
     yield from _picture("reliability", "", findings, pictures)
     if findings.calibration:
         yield from _table(tables.calibration(findings))
+    if findings.rated:
+        yield "## Raters\n"
+        yield from _table(rated_table(findings))
+        yield from _picture("distributions", "", findings, pictures)
+        yield from _picture("spreads", "", findings, pictures)
+        yield from _table(spread_table(findings))
     parts = [tables.recall(findings)] if findings.recalls else []
     parts += [tables.groups(findings, by) for by in ("gender", "speaker") if findings.groups[by]]
     if parts:

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 WIDE, HALF, PHONE = 960.0, 466.0, 350.0
 FORMATS = (".svg", ".png", ".pdf")
 MORE_FRONTS = {f"pareto-{cost.removeprefix('cost/').replace('_', '-')}": cost for cost in FRONTS[1:]}
-NAMES = ("pareto", "curves", "differences", "confusion", "reliability", "speakers", "times", *MORE_FRONTS)
+NAMES = (
+    *("pareto", "curves", "differences", "confusion", "reliability", "distributions", "spreads"),
+    *("speakers", "times", *MORE_FRONTS),
+)
 CAPTIONS = {
     "table": (
         "The interval says where the score would be with other speakers and other seeds. Costs are "
@@ -40,6 +43,16 @@ CAPTIONS = {
         "How often a strategy is right, in percent, among answers that are equally sure. Under the dashed "
         "line it is surer than right. Larger dots stand for more utterances."
     ),
+    "distributions": (
+        "For each strategy, with its first seed, utterances at the median of its distance (typical) and the "
+        "farthest (worst): the shares of the cells as rated, and beside them as the strategy says, in "
+        "percent. Shades are the same in all."
+    ),
+    "spreads": (
+        "Standard deviations on the scale from \N{MINUS SIGN}1 to 1, in bins of as many utterances each, "
+        "over all seeds. Over the dashed line raters disagree more than was predicted; a single mark is one "
+        "spread for all utterances."
+    ),
     "speakers": (
         "A mark for each speaker with enough utterances. The worst of many speakers is bad by chance "
         "alone; p says how often speakers that are all alike would lie this far apart."
@@ -62,13 +75,15 @@ CAPTIONS = {
 def draw(name: str, findings: Findings, width: float = WIDE, cost: str | None = None) -> "Picture | None":
     """A picture of a report, of `cost` where that matters; None where there is nothing to show."""
     # Imported here, so that matplotlib is loaded only where a picture is drawn.
-    from ser_strategies.comparison.report import classes, dotplots, pareto, picture, times
+    from ser_strategies.comparison.report import classes, distributions, dotplots, pareto, picture, times
 
     drawings = {
         "curves": times.curves,
         "differences": dotplots.differences,
         "confusion": classes.confusion,
         "reliability": classes.reliability,
+        "distributions": distributions.distributions,
+        "spreads": distributions.spreads,
         "speakers": dotplots.speakers,
         "times": times.shares,
     }

@@ -2,6 +2,7 @@
 
 from ser_strategies.common.quantities import duration, quantity
 from ser_strategies.comparison.findings import Findings
+from ser_strategies.comparison.learning_curves import LOWER
 from ser_strategies.comparison.report.picture import SMALL, Picture, cost_axis, limits, rows_of_names
 from ser_strategies.comparison.report.theme import LIGHT, styles_of
 
@@ -18,7 +19,8 @@ COLOURS = {
 def curves(findings: Findings, width: float) -> Picture | None:
     """The best validation score so far, mean over runs with its interval, against time since the start."""
     words, styles = findings.monitor, styles_of(map(str, findings.table.index))
-    found = sorted(findings.curves.items(), key=lambda each: -each[1].scores[-1])
+    lowest = words.name.endswith(LOWER)  # is best, and the first in the key
+    found = sorted(findings.curves.items(), key=lambda each: each[1].scores[-1], reverse=not lowest)
     if not found:
         return None
     picture = Picture(

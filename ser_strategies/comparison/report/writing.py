@@ -12,6 +12,7 @@ from ser_strategies.common.files import inert, write_json, write_text
 from ser_strategies.common.quantities import ScoreWords
 from ser_strategies.comparison.compared_runs import ComparedRuns
 from ser_strategies.comparison.findings import Findings, find
+from ser_strategies.comparison.rated_findings import RatedFinding
 from ser_strategies.comparison.report.html import page, table_of
 from ser_strategies.comparison.report.markdown import document
 from ser_strategies.comparison.report.methods import methods, protocol
@@ -114,6 +115,7 @@ def facts(findings: Findings) -> dict[str, Any]:
             }
             for name, c in findings.calibration.items()
         },
+        "raters": {name: _rated(each) for name, each in findings.rated.items()},
         "groups": findings.groups,
         "told_otherwise": findings.otherwise,
         "seconds": findings.times,
@@ -128,6 +130,13 @@ def facts(findings: Findings) -> dict[str, Any]:
         "environment": findings.environment,
         "methods": methods(findings),
     }
+
+
+def _rated(found: RatedFinding) -> dict[str, Any]:
+    spreads = {
+        name: asdict(each) | {"curve": each.curve.to_dict("records")} for name, each in found.spreads.items()
+    }
+    return {**asdict(found), "spreads": spreads}
 
 
 def _plain(value: Any) -> Any:

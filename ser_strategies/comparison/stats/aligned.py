@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ser_strategies.common.errors import counted
+from ser_strategies.comparison.stats.distributions import Distributions, distributions_of
 from ser_strategies.comparison.stats.scores import DISTANCES, Array
 
 Codes = npt.NDArray[np.intp]
@@ -103,6 +104,7 @@ class Aligned:
     notes: tuple[str, ...] = ()  # on what was left out, and why
     # How far each distribution is from the rated one, by name: (seeds, utterances)
     distances: Mapping[str, Array] = field(default_factory=dict)
+    distributions: Distributions | None = None  # those that are predicted, if any, beside the rated ones
 
     @cached_property
     def predicted(self) -> npt.NDArray[np.int64]:
@@ -127,6 +129,7 @@ class Aligned:
             targets=self.targets[chosen],
             estimates=self.estimates[:, chosen],
             distances={name: each[:, chosen] for name, each in self.distances.items()},
+            distributions=self.distributions.where(chosen) if self.distributions else None,
         )
 
     def of_seeds(self, seeds: Sequence[int]) -> "Aligned":
@@ -138,6 +141,7 @@ class Aligned:
             probabilities=self.probabilities[rows],
             estimates=self.estimates[rows],
             distances={name: each[rows] for name, each in self.distances.items()},
+            distributions=self.distributions.of_seeds(rows) if self.distributions else None,
         )
 
 
@@ -198,6 +202,7 @@ def align(runs: Iterable[Run], name: str = "the strategy") -> Aligned:
         estimates=np.stack(estimates),
         notes=notes,
         distances={each: np.stack(values) for each, values in distances.items()},
+        distributions=distributions_of(list(whole.values()), dimensions),
     )
 
 
