@@ -43,6 +43,7 @@ def run(command: str, arguments: list[str]) -> None:
         encoder=options.encoder,
         trust=tuple(options.trust),
         progress=True,
+        rater_columns=options.rater_columns,
     )
     lost = int(table["error"].notna().sum()) if "error" in table else 0
     why = f"; {lost} of {len(table)} files could not be read: see its column error" if lost else ""
@@ -67,6 +68,11 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         metavar="SECONDS",
         help="one row for each so many seconds of a recording, with start and end (default: one a file)",
+    )
+    parser.add_argument(
+        "--rater_columns",
+        action="store_true",
+        help="what each rater would say, too, of a model of single raters",
     )
     parser.add_argument("--batch_size", type=int, default=8, help="files in a batch")
     parser.add_argument("--encoder", help="where the encoder is, if it has moved since training")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ser_strategies.comparison.compared_runs import ComparedRuns
+from ser_strategies.comparison.compared_runs import ComparedRuns, score_of
 from ser_strategies.comparison.ledger_cell import BASELINES, number
 from ser_strategies.comparison.stats.aligned import Aligned, Run, align
 from ser_strategies.comparison.stats.differences import Difference, difference, holm
@@ -31,11 +31,13 @@ class EnsembleFinding:
     gain: Difference  # weighted less the best member alone, on test
     gain_of_runs: float  # the same, mean over the runs
     gain_on_validation: float  # mean over the runs
+    higher_is_better: bool = True  # of the score
 
     @property
     def optimism(self) -> float:
         """How much more the weights gain where they were chosen than where they were not, mean over runs."""
-        return self.gain_on_validation - self.gain_of_runs
+        more = self.gain_on_validation - self.gain_of_runs
+        return more if self.higher_is_better else -more
 
 
 def ensembles_of(compared: ComparedRuns, names: Sequence[str]) -> dict[str, EnsembleFinding]:
@@ -87,6 +89,7 @@ def _finding(compared: ComparedRuns, name: str, rows: pd.DataFrame) -> EnsembleF
         difference(blends[WEIGHTED], blends[SINGLE], score),
         gains["test"],
         gains["val"],
+        score_of(score, compared.finished).higher_is_better,
     )
 
 

@@ -109,7 +109,10 @@ def _complete(corpus: Rateable, name: str) -> tuple[pd.DataFrame, int]:
         msg = f"single ratings are of dimensions, and {name} has none: choose a corpus that has."
         raise ValueError(msg)
     if said is None:
-        msg = f"{name} tells no ratings of single raters here: choose a corpus, or a release, that does."
+        msg = (
+            f"{name} tells no ratings of single raters here: choose a corpus, or a release, that does, or "
+            "give Manifest its file of them with --data.ratings."
+        )
         raise ValueError(msg)
     absent = [each for each in corpus.dimensions if each not in said]
     if absent:
@@ -170,7 +173,7 @@ def told_ratings(facts: dict[str, Any]) -> list[str]:
     if facts["together"]:
         lines.append(f"note: {facts['together']:,} raters with few ratings are taken for one, {OTHERS}")
     if facts["twice"]:
-        lines.append(f"note: {facts['twice']:,} ratings are a rater's further ones of an utterance: averaged")
+        lines.append(f"note: further ratings of an utterance by the same rater: {facts['twice']:,}, averaged")
     if facts["incomplete"]:
         lines.append(f"note: {facts['incomplete']:,} ratings left out: they lack a dimension")
     return lines

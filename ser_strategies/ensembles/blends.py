@@ -33,7 +33,7 @@ class Blends:
     test: Mapping[str, pd.DataFrame]
 
     def gain(self, split: str, score: str) -> float:
-        """How much better the weighted members are than the best of them."""
+        """The score of the weighted members less that of the best of them."""
         tables = self.val if split == "val" else self.test
         return score_of_rows(tables[WEIGHTED], score) - score_of_rows(tables[SINGLE], score)
 
@@ -62,7 +62,8 @@ class Blends:
 
     def optimism(self, score: str) -> float:
         """How much more the weights gain where they were chosen than where they were not."""
-        return self.gain("val", score) - self.gain("test", score)
+        higher = score_named(score, self.labels, self.dimensions).higher_is_better
+        return (self.gain("val", score) - self.gain("test", score)) * (1 if higher else -1)
 
 
 def blend(val: MemberOutputs, test: MemberOutputs, rule: WeighingRule, score: str) -> Blends:
@@ -97,6 +98,7 @@ def metrics_of(rows: pd.DataFrame, split: str) -> dict[str, float | None]:
     aligned = align([(None, 0, rows)], "the ensemble")
     names = [*OF_CLASSES, *(f"recall/{label}" for label in aligned.labels)] if aligned.labels else []
     names += ["ccc"] if aligned.dimensions else []
+    names += list(aligned.distances)
     names += [f"{kind}_{name}" for name in aligned.dimensions for kind in ("ccc", "pearson", "rmse")]
     found: dict[str, float | None] = {}
     for name in names:
@@ -108,20 +110,22 @@ def metrics_of(rows: pd.DataFrame, split: str) -> dict[str, float | None]:
 
 def blended_rows(outputs: MemberOutputs, weights: Weights) -> pd.DataFrame:
     """The table of the weighted members."""
-    return outputs.rows(*weights.blend(outputs.probabilities, outputs.estimates))
+    blended = weights.blend(outputs.probabilities, outputs.estimates)
+    return outputs.rows(*blended, weights.of_members)
 
 
 def _blended(outputs: MemberOutputs, weights: Weights, best: int) -> dict[str, pd.DataFrame]:
     members = len(outputs.names)
     even = same_for_all(np.full(members, 1 / members), outputs, MEAN)
     mean = even.blend(outputs.probabilities, outputs.estimates)
-    found = {WEIGHTED: blended_rows(outputs, weights), MEAN: outputs.rows(*mean)}
+    found = {WEIGHTED: blended_rows(outputs, weights), MEAN: outputs.rows(*mean, even.of_members)}
     if outputs.labels:
         votes = np.eye(len(outputs.labels))[outputs.probabilities.argmax(axis=2)].sum(axis=0)
         # The mean, which is below one vote, decides between classes with as many votes.
-        found[VOTE] = outputs.rows((votes + mean[0]) / (members + 1), mean[1])
+        found[VOTE] = outputs.rows((votes + mean[0]) / (members + 1), mean[1], even.of_members)
     return found | {SINGLE: _of_member(outputs, best)}
 
 
 def _of_member(outputs: MemberOutputs, index: int) -> pd.DataFrame:
-    return outputs.rows(outputs.probabilities[index], outputs.estimates[index])
+    alone = np.eye(len(outputs.names))[index]
+    return outputs.rows(outputs.probabilities[index], outputs.estimates[index], alone)

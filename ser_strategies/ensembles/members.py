@@ -10,6 +10,7 @@ import pandas as pd
 from ser_strategies.common.errors import listed
 from ser_strategies.comparison.stats.aligned import PROBABILITY, TRUE
 from ser_strategies.comparison.stats.scores import Array
+from ser_strategies.ensembles.mixtures import with_mixture
 
 LABEL = "label"
 
@@ -26,12 +27,17 @@ class MemberOutputs:
     dimensions: tuple[str, ...]
     targets: Array  # (utterances, dimensions), NaN unknown
     estimates: Array  # (members, utterances, dimensions)
+    frames: tuple[pd.DataFrame, ...] = ()  # of each member, row by row
 
-    def rows(self, probabilities: Array, estimates: Array) -> pd.DataFrame:
-        """A table like that of `test`, of other outputs for these utterances."""
+    def rows(self, probabilities: Array, estimates: Array, weights: Array) -> pd.DataFrame:
+        """A table like that of `test`, of other outputs for these utterances.
+
+        Distributions in it are those of the members by these weights, (members,).
+        """
         said = {f"{PROBABILITY}{label}": probabilities[:, k] for k, label in enumerate(self.labels)}
         said |= {name: estimates[:, k] for k, name in enumerate(self.dimensions)}
-        return self.table.assign(**{name: values.astype(np.float32) for name, values in said.items()})
+        table = self.table.assign(**{name: values.astype(np.float32) for name, values in said.items()})
+        return with_mixture(table, self.frames, weights, self.dimensions)
 
 
 def line_up(frames: Mapping[str, pd.DataFrame], split: str) -> MemberOutputs:
@@ -71,6 +77,7 @@ def line_up(frames: Mapping[str, pd.DataFrame], split: str) -> MemberOutputs:
         dimensions,
         table[[f"{TRUE}{each}" for each in dimensions]].to_numpy(np.float64, na_value=np.nan),
         values[..., len(labels) :],
+        tuple(ordered),
     )
 
 

@@ -23,6 +23,7 @@ from ser_strategies.common.files import write_json
 from ser_strategies.comparison.ledger_cell import ENSEMBLE
 from ser_strategies.comparison.stats.aligned import PROBABILITY
 from ser_strategies.encoder.checkpoints import hash_of_weights
+from ser_strategies.ensembles.mixtures import with_mixture
 from ser_strategies.ensembles.weighing import Weights
 
 FORMAT = 1
@@ -80,7 +81,7 @@ class ShippedEnsemble:
             places = first[said[0]].fillna(0).to_numpy().argmax(axis=1)
             likeliest = np.array(self.labels, dtype=object)[places]
             first["label"] = pd.Series(likeliest, index=first.index).where(~lost)
-        return first
+        return with_mixture(first, tables, self.weights.of_members, self.dimensions)
 
 
 def is_shipped(folder: str | Path) -> bool:

@@ -34,6 +34,11 @@ class Weights:
         """The weight of a member: the mean over its outputs where each has one of its own."""
         return float((self.classes if self.classes.shape[1] else self.dimensions)[index].mean())
 
+    @property
+    def of_members(self) -> Array:
+        """The weight of each member, (members,)."""
+        return np.array([self.of_member(index) for index in range(len(self.classes))])
+
     def blend(self, probabilities: Array, estimates: Array) -> tuple[Array, Array]:
         """Weighted probabilities and dimensions of members, (members, utterances, ...) each."""
         chances = (self.classes[:, None, :] * probabilities).sum(axis=0)

@@ -20,6 +20,7 @@ from ser_strategies.fit.record import PredictionTable
 from ser_strategies.fit.recordings import AudioFiles, Samples, Waveforms
 from ser_strategies.fit.shipped_model import blended_predictions
 from ser_strategies.fit.shorthand import best_of
+from ser_strategies.parts.annotator_objective import Annotators
 from ser_strategies.strategies import Recognizer, load_strategy
 
 Source = str | Path
@@ -37,6 +38,7 @@ def predict(
     encoder: str | None = None,
     trust: str | tuple[str, ...] = (),
     progress: bool = False,
+    rater_columns: bool = False,
 ) -> pd.DataFrame:
     """One row for each sound, or for each utterance of a corpus' test split.
 
@@ -56,12 +58,16 @@ def predict(
         encoder: Where the encoder is, if it has moved since training.
         trust: Packages whose code the checkpoint may import.
         progress: Whether to show a progress bar.
+        rater_columns: Whether to have a column for each rater and dimension, too; of models of raters.
     """
     quiet()
     table = PredictionTable(output)
     corpus = _as_corpus(inputs, rate=rate, window=window, batch_size=batch_size)
     said = partial(_said, corpus=corpus, accelerator=accelerator, progress=progress)
     if is_shipped(checkpoint):
+        if rater_columns:
+            msg = "rater_columns is for one model of single raters, got an ensemble: predict with a member."
+            raise ValueError(msg)
         if encoder is not None:
             msg = "the members of an ensemble have encoders of their own: leave encoder out."
             raise ValueError(msg)
@@ -76,7 +82,18 @@ def predict(
             f"{checkpoint} is from {type(strategy).__name__}, which predicts no emotion: fine-tune it first."
         )
         raise ValueError(msg)
+    if rater_columns:
+        _name_raters(strategy, checkpoint)
     return said(strategy, table)
+
+
+def _name_raters(strategy: Recognizer, checkpoint: Source) -> None:
+    """Has a strategy predict each rater; ValueError for one that knows none."""
+    objective = strategy.objective
+    if not isinstance(objective, Annotators) or not objective.by_rater:
+        msg = f"rater_columns is for a model of single raters, which {checkpoint} is not: leave it out."
+        raise ValueError(msg)
+    objective.rater_columns = True
 
 
 def _said(

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
+from ser_strategies.comparison.stats.distributions import CELL, RATED, distances
 from ser_strategies.data.corpus import Corpus
 
 AT_ONCE = 256
-CELL, RATED = "cell/", "rated/"
 
 
 def with_ratings(table: pd.DataFrame, model: Any, corpus: Corpus, rows: pd.DataFrame) -> pd.DataFrame:
@@ -31,6 +30,5 @@ def with_ratings(table: pd.DataFrame, model: Any, corpus: Corpus, rows: pd.DataF
     names = [name for name in table if str(name).startswith(CELL)]
     p = whole[names].to_numpy("float64")
     q = whole[[f"{RATED}{name}" for name in names]].to_numpy("float64")
-    middle = np.maximum((p + q) / 2, np.finfo(float).tiny)
-    sides = [(each * np.log2(np.where(each > 0, each, middle) / middle)).sum(axis=1) for each in (p, q)]
-    return whole.assign(tvd=np.abs(p - q).sum(axis=1) / 2, jsd=(sides[0] + sides[1]) / 2)
+    tvd, jsd = distances(p, q)
+    return whole.assign(tvd=tvd, jsd=jsd)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ser_strategies import Synthetic, load_strategy
+from ser_strategies import Synthetic, load_strategy, predict
 from ser_strategies.cli import main
 from tests.cli.conftest import CPU
 
@@ -71,6 +71,13 @@ def test_scored_and_predicted_tables_say_the_same(runs, monkeypatch):
     assert np.allclose(scored[[f"rated/{name}" for name in cells]].sum(axis=1), 1, atol=1e-5)
     main(["predict", "--config=raters/config.yaml", "--model.rater_columns=true", *CPU, "--output=said.csv"])
     said = pd.read_csv("said.csv").set_index("id").loc[scored["id"]]
+    sound = Synthetic(speakers=5, utterances_per_speaker=8, rater_pool=6).waveform({"id": said.index[0]})
+    options = {"rate": 16_000, "accelerator": "cpu", "rater_columns": True}
+    asked = predict("raters", sound, **options).iloc[0]
+    name = "rater/Synthetic/r003/valence"
+    assert asked[name] == pytest.approx(said[name].iloc[0], abs=1e-4)
+    with pytest.raises(ValueError, match="rater_columns is for a model of single raters, which"):
+        predict("consensus", sound, **options)
     for name in ("activation", "spread/valence", "cell/2-3"):
         assert np.allclose(said[name], scored[name], atol=1e-5)
     each = said[[f"rater/Synthetic/r{number:03d}/activation" for number in range(6)]]
@@ -95,6 +102,23 @@ def test_another_corpus_is_tested_by_the_raters_of_training(runs, monkeypatch):
     metrics = facts(found)["metrics"]
     assert 0 <= metrics["test/tvd"] <= 1
     assert metrics["test/tvd_known"] is None  # r001 of another corpus is another person
+
+
+def test_an_ensemble_mixes_what_its_members_say(runs, monkeypatch, capsys):
+    monkeypatch.chdir(runs)
+    main(["ensemble", "raters", "consensus", "--score=tvd", "--out=both", "--accelerator=cpu"])
+    assert "total variation distance (TVD), on validation and on test" in capsys.readouterr().out
+    told = facts(runs / "both" / "ensemble.json")
+    members = {name: pd.read_parquet(runs / name / "test.parquet") for name in ("raters", "consensus")}
+    both = pd.read_parquet(runs / "both" / "test.parquet")
+    cells = [name for name in both if name.startswith("cell/")]
+    mixed = sum(told["weights"][name] * each[cells] for name, each in members.items())
+    assert np.allclose(both[cells], mixed, atol=1e-6)
+    rated = both[[f"rated/{name}" for name in cells]].to_numpy()
+    assert both["tvd"].mean() == pytest.approx((np.abs(mixed.to_numpy() - rated).sum(axis=1) / 2).mean())
+    assert both["tvd"].mean() == pytest.approx(told["test"]["weighted"]["test/tvd"])
+    validated = {name: pd.read_parquet(runs / name / "val.parquet")["tvd"].mean() for name in members}
+    assert told["single"] == min(validated, key=validated.get)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.data.synthetic.population import (
     DIMENSIONS,
+    INTENSITY,
     LABELS,
     SENTENCES,
     draw_population,
@@ -231,3 +232,23 @@ def test_text_tells_nothing_unless_asked(population):
     assert draw_population(10, 40, seed=7, text_informativeness=0.0) == population
     with pytest.raises(ValueError, match=r"between 0 and 1, got 1\.5"):
         draw_population(1, 1, text_informativeness=1.5)
+
+
+def test_raters_disagree_at_weak_clips_where_that_was_asked_for():
+    plain, wide = (draw_population(4, 100, pool=12, disagreement=each) for each in (0.0, 4.0))
+
+    def told(population):
+        """Correlation of the raters' spread with how strongly a clip expresses its emotion."""
+        strong = [np.random.default_rng([*clip.entropy, 0]).uniform(*INTENSITY) for clip in population]
+        ratings = [[rating[1:] for rating in clip.ratings] for clip in population]
+        return np.corrcoef(strong, np.std(ratings, axis=1, ddof=1).mean(axis=1))[0, 1]
+
+    assert told(wide) < -0.5
+    assert -0.3 < told(plain) < 0
+    assert [clip.delivery for clip in wide] == [clip.delivery for clip in plain]
+    assert [clip.raters for clip in wide] == [clip.raters for clip in plain]
+    assert draw_population(4, 100, pool=12) == plain
+    with pytest.raises(ValueError, match="at least 0, and needs rater_pool, got 2"):
+        draw_population(1, 1, disagreement=2.0)
+    with pytest.raises(ValueError, match="at least 0, got -1"):
+        draw_population(1, 1, pool=5, disagreement=-1.0)

@@ -89,6 +89,15 @@ def distributions_of(frames: Sequence[pd.DataFrame], dimensions: Sequence[str]) 
     )
 
 
+def distances(predicted: Array, rated: Array) -> tuple[Array, Array]:
+    """How far distributions (utterances, cells) are apart: TVD and JSD, base 2, (utterances,) each."""
+    middle = np.maximum((predicted + rated) / 2, np.finfo(np.float64).tiny)
+    sides = [
+        (each * np.log2(np.where(each > 0, each, middle) / middle)).sum(axis=1) for each in (predicted, rated)
+    ]
+    return np.abs(predicted - rated).sum(axis=1) / 2, (sides[0] + sides[1]) / 2
+
+
 def examples_of(found: Distributions, ids: Sequence[str], shown: int = SHOWN) -> tuple[Example, ...]:
     """Utterances of the first seed: those whose distance (TVD) is nearest to the median, and the farthest."""
     tvd = np.abs(found.cells[0] - found.rated_cells).sum(axis=(1, 2)) / 2

@@ -124,13 +124,16 @@ def draw_population(
     *,
     text_informativeness: float = 0.0,
     pool: int | None = None,
+    disagreement: float = 0.0,
 ) -> tuple[SyntheticUtterance, ...]:
     """Draws the clips of a corpus, speaker by speaker, without rendering them; equal seeds, equal clips.
 
     A speaker says each of their sentences once with every emotion, in random order, so that the classes are
     balanced and the text does not tell the emotion; genders alternate from speaker to speaker. With this
     chance, `text_informativeness`, a clip says one of the sentences that are typical of its class instead.
-    With a pool, so many raters are known by name; the clips sound the same.
+    With a pool, so many raters are known by name; the clips sound the same. `disagreement` says how much more
+    these scatter where a clip expresses its class weakly: at the weakest 1 + disagreement times as much as at
+    the strongest.
     """
     wanted = {"speakers": speakers, "utterances_per_speaker": utterances_per_speaker, "raters": raters}
     for name, count in wanted.items():
@@ -142,6 +145,9 @@ def draw_population(
         raise ValueError(f"text_informativeness must lie between 0 and 1, got {text_informativeness}.")
     if pool is not None and pool < max(raters, 2):
         raise ValueError(f"rater_pool must be at least {max(raters, 2)}, raters of an utterance, got {pool}.")
+    if disagreement < 0 or (disagreement and pool is None):
+        least = "at least 0, and needs rater_pool" if disagreement > 0 else "at least 0"
+        raise ValueError(f"rater_disagreement must be {least}, got {disagreement}.")
     known = None if pool is None else draw_raters(pool, seed)
     biases = np.random.default_rng([seed, 0]).normal(0, RATER_BIAS, (max(_RATER_POOL, raters), 3))
     clips = []
@@ -160,7 +166,7 @@ def draw_population(
                 sentence = TYPICAL[label][chance.integers(len(TYPICAL[label]))]
             entropy = (seed, 2, person, number)
             clip = _draw_clip(number, voice, expressiveness, label, sentence, raters, biases, entropy)
-            clips.append(clip if known is None else _rerated(clip, raters, known, entropy))
+            clips.append(clip if known is None else _rerated(clip, raters, known, entropy, disagreement))
     return tuple(clips)
 
 
@@ -249,13 +255,15 @@ def _draw_latent(label: str, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _rerated(
-    clip: SyntheticUtterance, count: int, known: Raters, entropy: tuple[int, ...]
+    clip: SyntheticUtterance, count: int, known: Raters, entropy: tuple[int, ...], disagreement: float
 ) -> SyntheticUtterance:
     """The clip as known raters judge it; its sound stays."""
+    intensity = np.random.default_rng([*entropy, 0]).uniform(*INTENSITY)  # the first that its latent draws
+    wider = 1 + disagreement * (INTENSITY[1] - intensity) / (INTENSITY[1] - INTENSITY[0])
     latent = _draw_latent(clip.label, np.random.default_rng([*entropy, 0]))
     rng = np.random.default_rng([*entropy, 1])
     who = np.sort(rng.permutation(len(known.biases))[:count])
-    ratings = _judge(latent, known.biases[who], rng, known.noises[who, None])
+    ratings = _judge(latent, known.biases[who], rng, wider * known.noises[who, None])
     means = np.mean([rating[1:] for rating in ratings], axis=0).tolist()
     said = dict(zip(DIMENSIONS, means, strict=True))
     return replace(clip, ratings=ratings, raters=tuple(who.tolist()), **said)

@@ -56,6 +56,9 @@ class Synthetic(Corpus):
         rater_pool: People of whom each utterance has so many as raters, known by name, each with a bias and a
             noise of their own; null has raters who stay anonymous and differ little, or, where single ratings
             are handed out, a pool of 24.
+        rater_disagreement: How much more raters of the pool scatter where a clip expresses its emotion
+            weakly: at the weakest 1 plus so many times as much as at the strongest. With 0 they scatter alike
+            everywhere, but for the ends of the scale, which narrow the ratings of strong clips a little.
         seed: What everything is drawn from: the same seed gives the same bytes.
         dimensions: Dimensions to hand out, in this order.
         save_to: Also write wav files and a manifest.csv into this folder; null writes nothing.
@@ -79,6 +82,7 @@ class Synthetic(Corpus):
         text_informativeness: float = 0.0,
         raters: int = 5,
         rater_pool: int | None = None,
+        rater_disagreement: float = 0.0,
         seed: int = 0,
         dimensions: tuple[Literal["activation", "valence", "dominance"], ...] = DIMENSIONS,  # type: ignore[assignment]
         save_to: str | None = None,
@@ -96,10 +100,11 @@ class Synthetic(Corpus):
         self.extra_test_speakers = extra_test_speakers
         self.utterances_per_speaker = utterances_per_speaker
         self.text_informativeness = text_informativeness
-        if text_informativeness:
-            self.variant = f"text-{text_informativeness:g}"
+        told = {"text": text_informativeness, "disagreement": rater_disagreement}
+        self.variant = "-".join(f"{name}-{value:g}" for name, value in told.items() if value) or None
         self.raters_each = raters
         self.pool = POOL if rater_pool is None and self.single_ratings else rater_pool
+        self.rater_disagreement = rater_disagreement
         self.seed = seed
         self.save_to = save_to
         self._sounds: dict[str, Sound] = {}
@@ -162,6 +167,7 @@ class Synthetic(Corpus):
             seed=self.seed,
             text_informativeness=self.text_informativeness,
             pool=self.pool,
+            disagreement=self.rater_disagreement,
         )
         return {clip.id: clip for clip in population}
 
