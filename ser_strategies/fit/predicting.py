@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,6 @@ from ser_strategies.fit.record import PredictionTable
 from ser_strategies.fit.recordings import AudioFiles, Samples, Waveforms
 from ser_strategies.fit.shipped_model import blended_predictions
 from ser_strategies.fit.shorthand import best_of
-from ser_strategies.parts.annotator_objective import Annotators
 from ser_strategies.strategies import Recognizer, load_strategy
 
 Source = str | Path
@@ -89,8 +88,8 @@ def predict(
 
 def _name_raters(strategy: Recognizer, checkpoint: Source) -> None:
     """Has a strategy predict each rater; ValueError for one that knows none."""
-    objective = strategy.objective
-    if not isinstance(objective, Annotators) or not objective.by_rater:
+    objective: Any = strategy.objective
+    if not getattr(objective, "by_rater", False):
         msg = f"rater_columns is for a model of single raters, which {checkpoint} is not: leave it out."
         raise ValueError(msg)
     objective.rater_columns = True
