@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import soundfile
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torchaudio.transforms import Resample
 
 from ser_strategies.common.quantities import SAMPLE_RATE
+from ser_strategies.data.remote import Remote
 
 Samples: TypeAlias = NDArray[np.float32]
 # From (channels, samples) to (samples,).
@@ -49,14 +50,14 @@ OF_FILMS = frozenset({".aac", ".amr", ".m4a", ".mkv", ".mov", ".mp4", ".webm", "
 
 
 def read_audio(
-    path: str | Path,
+    path: str | Path | Remote,
     *,
     channels: RuleName = "average",
     start: float | None = None,
     end: float | None = None,
 ) -> NDArray[np.float32]:
     """The sound of a file, or of its part from `start` to `end` seconds, as one channel at 16 kHz."""
-    with _named(path), soundfile.SoundFile(path) as file:
+    with _named(path), _opened(path) as source, soundfile.SoundFile(source) as file:
         rate = file.samplerate
         first = 0 if start is None else min(round(start * rate), file.frames)
         frames = -1 if end is None else max(round(end * rate) - first, 0)
@@ -108,13 +109,29 @@ def reading_version() -> str:
 def audio_seconds(path: str | Path) -> float:
     """Duration of a sound file, from its header."""
     with _named(path):
-        header = soundfile.info(path)
+        header = header_of(path)
     seconds: float = header.frames / header.samplerate
     return seconds
 
 
+def header_of(path: str | Path | Remote) -> Any:
+    """The header of a sound file, as libsndfile reads it."""
+    with _opened(path) as source:
+        return soundfile.info(source)
+
+
 @contextmanager
-def _named(path: str | Path) -> Iterator[None]:
+def _opened(path: str | Path | Remote) -> Iterator[Any]:
+    """What libsndfile reads from: a path, or an open file where that is a URL."""
+    if not isinstance(path, Remote):
+        yield path
+        return
+    with path.open() as file:
+        yield file
+
+
+@contextmanager
+def _named(path: str | Path | Remote) -> Iterator[None]:
     """Turns what libsndfile says into one sentence that names the file."""
     try:
         yield
@@ -123,10 +140,12 @@ def _named(path: str | Path) -> Iterator[None]:
         raise ValueError(_unread(path, error)) from error
 
 
-def _unread(path: str | Path, error: Exception) -> str:
+def _unread(path: str | Path | Remote, error: Exception) -> str:
     """What to say of a file that cannot be read."""
     named = str(path).encode("utf-8", "backslashreplace").decode()
-    kind = Path(path).suffix.lower()
+    kind = Path(named).suffix.lower()
+    if isinstance(error, FileNotFoundError) and isinstance(path, Remote):
+        return f"{named} is missing."
     if kind in OF_FILMS:
         example = f"ffmpeg -i {Path(named).name} {Path(named).stem}.wav"
         return f"{named} is {kind[1:]}, which is not read here: convert it, as by `{example}`."
@@ -134,7 +153,9 @@ def _unread(path: str | Path, error: Exception) -> str:
     return f"{named} cannot be read as sound ({reason}): expected a wav, flac, ogg or mp3 file."
 
 
-def _is_pointer(path: str | Path) -> bool:
+def _is_pointer(path: str | Path | Remote) -> bool:
+    if isinstance(path, Remote):
+        return False
     try:
         with Path(path).open("rb") as file:
             return file.read(64).startswith(b"version https://git-lfs")

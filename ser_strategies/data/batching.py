@@ -1,6 +1,7 @@
 """The utterances of each batch, their process and order: a function of (seed, epoch), nothing else."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +41,7 @@ class BatchPlan(DistributedSampler[PlannedBatch]):
 
     def __init__(
         self,
-        seconds: Sequence[float],
+        seconds: Sequence[float] | NDArray[np.float64],
         *,
         batch_size: int,
         shuffle: bool,
@@ -79,10 +80,10 @@ class BatchPlan(DistributedSampler[PlannedBatch]):
         """Batches of this process for the epoch given by `set_epoch`."""
         # A generator, so that nothing is decided before the first batch is asked for: Lightning makes the
         # iterator of an epoch before it tells the epoch.
-        shares = (self._share(step) for step in self._steps())
-        batches = [PlannedBatch(self.epoch, batch) for batch in shares if batch]
-        done = self._skipped[1] if self._skipped and self._skipped[0] == self.epoch else 0
-        yield from batches[done:]
+        epoch, steps = self.epoch, self._steps()
+        done = self._skipped[1] if self._skipped and self._skipped[0] == epoch else 0
+        shares = (self._share(step) for step in steps)
+        yield from islice((PlannedBatch(epoch, batch) for batch in shares if batch), done, None)
 
     def __len__(self) -> int:
         """Batches of this process, the same in every epoch."""

@@ -128,6 +128,9 @@ class Corpus(Hearing, LightningDataModule, ABC):
     def waveform(self, utterance: Mapping[str, Any]) -> Sound:
         """The sound of a row of the table, mono at 16 kHz."""
 
+    def read_ahead(self, utterances: Sequence[Mapping[str, Any]]) -> None:
+        """Called with the rows of a batch before their sounds are read, which may be fetched together."""
+
     def ratings(self) -> pd.DataFrame | None:
         """Judgements of single raters, one a row: id, rater, label and dimensions; None if unknown."""
         return None
@@ -269,7 +272,7 @@ class Corpus(Hearing, LightningDataModule, ABC):
     def plan_batches(self, name: Split, *, shuffle: bool, rank: int = 0, processes: int = 1) -> BatchPlan:
         """The plan of a split's batches in one of so many processes."""
         return BatchPlan(
-            self.split(name)["seconds"].tolist(),
+            self.split(name)["seconds"].to_numpy(),
             batch_size=self.batch_size,
             batch_seconds=self.batch_seconds,
             shuffle=shuffle,

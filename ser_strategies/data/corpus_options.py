@@ -5,10 +5,11 @@ which is also where the command line reads them.
 """
 
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, cast
 
 from ser_strategies.data.augmentation import Augmentation
 from ser_strategies.data.doubled import Doubled
+from ser_strategies.data.remote import Remote, is_remote
 from ser_strategies.data.transcripts import Transcripts
 
 
@@ -65,6 +66,9 @@ def expanded(option: str, path: str) -> Path:
     if not str(path).strip():
         msg = f"--data.{option} is empty: give a path, or leave it out where it need not be given."
         raise ValueError(msg)
+    if is_remote(str(path)):
+        # Not a Path, but in its shape as far as a corpus asks.
+        return cast(Path, Remote(str(path)))
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

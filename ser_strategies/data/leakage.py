@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ser_strategies.data.rules import SPLITS
 
@@ -48,26 +49,50 @@ def find_leaks(table: pd.DataFrame, relations: Mapping[str, tuple[str, ...]] = R
 
     A column `audio` identifies equal sounds, a column `copy` those that are one recording.
     """
-    used = table[table["split"].notna()]
+    used = table.index[table["split"].notna()]
+    sizes = table["split"].value_counts()
     leaks = []
     for relation, columns in relations.items():
-        if not set(columns) <= set(used):
+        if not set(columns) <= set(table):
             continue
-        known = used.dropna(subset=list(columns))
-        keys = known[columns[0]] if len(columns) == 1 else _joined(known, columns)
-        codes, names = pd.factorize(keys)
-        splits = known["split"].to_numpy(dtype=object)
+        wanted = [name for name in dict.fromkeys(("id", "split", *columns)) if name in table]
+        known = table.loc[used, wanted].dropna(subset=list(columns))
+        codes = _codes(known, columns)
+        splits = pd.Categorical(known["split"], categories=SPLITS).codes
         # How often each speaker, session, ... stands in each split.
-        times = {split: np.bincount(codes[splits == split], minlength=len(names)) for split in SPLITS}
+        count = int(codes.max(initial=-1)) + 1
+        times = {
+            split: np.bincount(codes[splits == number], minlength=count)
+            for number, split in enumerate(SPLITS)
+        }
         for first, second in combinations(SPLITS, 2):
             both = (times[first] > 0) & (times[second] > 0)
             if both.any():
-                shared = sorted(names[both])
-                total = int((used["split"] == second).sum())
-                hit = int(times[second][both].sum())
-                examples = _examples(known, keys, shared[:3]) if relation in NAMES else tuple(shared[:3])
+                shared = _named(known, columns, codes, both)
+                hit, total = int(times[second][both].sum()), int(sizes[second])
+                names = tuple(name for name, _ in shared[:3])
+                examples = _examples(known, codes, shared[:3]) if relation in NAMES else names
                 leaks.append(Leak(relation, (first, second), len(shared), hit, hit / total, examples))
     return leaks
+
+
+def _codes(known: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.int64]:
+    """A number for each row, equal where all columns are, from 0 on in the order in which they come."""
+    codes = np.zeros(len(known), dtype=np.int64)
+    for column in columns:
+        values, names = pd.factorize(known[column])
+        codes = pd.factorize(codes * (len(names) + 1) + values)[0]
+    return codes
+
+
+def _named(
+    known: pd.DataFrame, columns: Sequence[str], codes: NDArray[np.int64], chosen: NDArray[np.bool_]
+) -> list[tuple[str, int]]:
+    """Name and number of the speakers, sessions, ... that are chosen by their numbers, in order."""
+    numbers, first = np.unique(codes, return_index=True)
+    rows = known.iloc[first[chosen]]
+    names = rows[columns[0]] if len(columns) == 1 else _joined(rows, columns)
+    return sorted(zip(names, numbers[chosen].tolist(), strict=True))
 
 
 def is_declared(leak: Leak, shares: Mapping[str, int | None] | Collection[str]) -> bool:
@@ -107,9 +132,11 @@ def _joined(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
     return key
 
 
-def _examples(table: pd.DataFrame, keys: pd.Series, shared: Sequence[str]) -> tuple[str, ...]:
+def _examples(
+    table: pd.DataFrame, codes: NDArray[np.int64], shared: Sequence[tuple[str, int]]
+) -> tuple[str, ...]:
     """Hashes and times say little, so these are named by the utterances that have them."""
-    found = (table[keys == key] for key in shared)
+    found = (table[codes == code] for _, code in shared)
     # One of each split first: that is what they share.
     ordered = (pd.concat([each.drop_duplicates("split"), each])["id"].drop_duplicates() for each in found)
     return tuple(" = ".join(names.head(3)) for names in ordered)

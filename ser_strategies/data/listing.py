@@ -19,6 +19,8 @@ import soundfile
 from pyarrow import csv
 
 from ser_strategies.common.errors import listed
+from ser_strategies.data.audio import header_of
+from ser_strategies.data.remote import Remote
 from ser_strategies.data.table import TEXT
 
 # What libsndfile reads, by the endings that people give it.
@@ -38,8 +40,10 @@ UNKNOWN = 2**63 - 1
 GLANCE = 512
 
 
-def sizes_of(root: Path, paths: pd.Series) -> pd.Series:
+def sizes_of(root: Path | Remote, paths: pd.Series) -> pd.Series:
     """Bytes of each file below a root, from one listing of each folder; empty where there is no such file."""
+    if isinstance(root, Remote):
+        return paths.map(root.sizes(paths.dropna().unique())).astype("float64")
     folders = {path.rpartition("/")[0] for path in paths.dropna()}
     sizes: dict[str, int] = {}
     for folder in folders:
@@ -99,7 +103,7 @@ def _seconds_per_byte(path: Path, size: float) -> float | None:
 def _header(path: Path) -> Any:
     """The header of a sound file; None where it is no sound, or one of no or of unknown length."""
     try:
-        header = soundfile.info(path)
+        header = header_of(path)
     except (soundfile.LibsndfileError, OSError, TypeError, ValueError):
         return None
     return header if 0 < header.frames < UNKNOWN else None

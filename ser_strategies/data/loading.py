@@ -25,6 +25,9 @@ class Source(Protocol):
     def waveform(self, utterance: Mapping[str, Any]) -> Sound:
         """The sound of a row of the table."""
 
+    def read_ahead(self, utterances: Sequence[Mapping[str, Any]]) -> None:
+        """Hears which rows are read next."""
+
     def collate(self, rows: pd.DataFrame, sounds: list[Sound]) -> Batch:
         """One batch of rows and their sounds."""
 
@@ -106,6 +109,7 @@ class Batches(Dataset[Loaded]):
         """The sounds at some positions; what cannot be read is added to `unreadable`."""
         sounds = {}
         rows: list[dict[str, Any]] = self.rows.iloc[positions].to_dict("records")  # type: ignore[assignment]
+        self.source.read_ahead(rows)
         for position, row in zip(positions, rows, strict=True):
             try:
                 sound = self.source.waveform(row)

@@ -12,6 +12,7 @@ import pandas as pd
 from ser_strategies.common.errors import did_you_mean
 from ser_strategies.data.naming import Naming
 from ser_strategies.data.rules import SPLITS, ByValue, Drawn, GroupFolds, HashedFolds, HeldOut, Rule, Split
+from ser_strategies.data.table import AT_ONCE, TEXT, sorted_lines
 
 RULES: Mapping[str, type[Any]] = {
     "by-value": ByValue,
@@ -69,8 +70,11 @@ class Protocol:
         used = table[table["split"].notna()]
         lines = used["id"] + "\t" + used["split"] + "\t" + used["label"].fillna("")
         for column in columns:
-            lines = lines + "\t" + used[column].round(6).map(str)
-        state.update("\n".join(sorted(lines)).encode())
+            pieces = (used[column].iloc[place : place + AT_ONCE] for place in range(0, len(used), AT_ONCE))
+            written = [piece.round(6).map(str).astype(TEXT) for piece in pieces]
+            lines = lines + "\t" + (pd.concat(written) if written else "")
+        for piece in sorted_lines(lines):
+            state.update(piece)
         return state.hexdigest()[:16]
 
 

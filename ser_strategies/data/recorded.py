@@ -9,6 +9,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, ClassVar, Literal, Unpack
 
+import numpy as np
 import pandas as pd
 
 from ser_strategies.common.errors import did_you_mean, listed
@@ -21,6 +22,7 @@ from ser_strategies.data.listing import audio_keys, estimate_seconds, sizes_of
 from ser_strategies.data.loading import Sound
 from ser_strategies.data.near_copies import MOST_CLIPS, copies_in, shared_copies
 from ser_strategies.data.protocol import Card
+from ser_strategies.data.remote import as_remote
 from ser_strategies.data.table import TEXT, VOTE, check_ids, complete
 
 # A set of classes that keeps every utterance, for its dimensions.
@@ -52,6 +54,8 @@ class RecordedCorpus(Corpus):
     channels: ClassVar[RuleName] = "average"
     # Whether an utterance is the part of its file from `start` to `end`.
     reads_parts: ClassVar[bool] = False
+    # Whether sounds may be behind a URL: those that are found by listing folders may not.
+    reads_urls: ClassVar[bool] = False
     # Whether folds are made of its speakers, rather than listed.
     joins_speakers: ClassVar[bool] = False
 
@@ -69,6 +73,12 @@ class RecordedCorpus(Corpus):
     ) -> None:
         super().__init__(**options)
         self.root = expanded("root", root)
+        if as_remote(self.root) and not self.reads_urls:
+            msg = (
+                f"--data.root {root}: {type(self).__name__} is read from a folder; sounds behind a URL are "
+                "described by a table, with --data Manifest."
+            )
+            raise ValueError(msg)
         self.label_set = _choose(labels, self.label_sets)
         self.learn_classes(tuple(sorted(set(self.label_sets[labels].values()))))
         self.protocol = self.card.choose(protocol)
@@ -239,6 +249,13 @@ class RecordedCorpus(Corpus):
         """The sound of an utterance."""
         return read_audio(self.root / utterance["path"], channels=self.channels)
 
+    def read_ahead(self, utterances: Sequence[Mapping[str, Any]]) -> None:
+        """Fetches the files of a batch at once; of longer recordings each part is read by itself."""
+        behind = as_remote(self.root)
+        if behind is not None:
+            whole = [each for each in utterances if not self.reads_parts or np.isnan(each["start"])]
+            behind.read_ahead(each["path"] for each in whole)
+
     def audio_keys(self, table: pd.DataFrame) -> pd.Series | None:
         """Sounds of equal size in different splits are compared by their content."""
         keys = audio_keys(self.root, table)
@@ -280,8 +297,9 @@ class RecordedCorpus(Corpus):
         rows = self.everything()
         rows = rows[rows["split"].notna() & rows["path"].notna()].reset_index(drop=True)
         listens = stage == "fit"
-        if len(rows) >= MOST_CLIPS:
-            words = f"whether splits share recordings in several files ({len(rows):,} clips; `doctor` looks)"
+        if len(rows) >= MOST_CLIPS or as_remote(self.root):
+            why = "sounds behind a URL" if len(rows) < MOST_CLIPS else f"{len(rows):,} clips; `doctor` looks"
+            words = f"whether splits share recordings in several files ({why})"
             self.unchecked = [*self.unchecked, words]
             return
         self._copied = shared_copies(rows, copies_in(rows, self.root, self.waveform if listens else None))

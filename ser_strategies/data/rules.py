@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ser_strategies.data.table import TEXT
+from ser_strategies.data.table import TEXT, looked_up
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -48,7 +48,7 @@ class ByValue:
                 f"expected one of {', '.join(self.splits)}."
             )
             raise ValueError(msg)
-        return table[self.column].map(self.splits).astype(TEXT)
+        return looked_up(table[self.column], self.splits)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class HeldOut:
         splits: dict[str, Split] = dict.fromkeys(known, "train")
         splits |= dict.fromkeys(self.val[fold - 1], "val")
         splits |= dict.fromkeys(self.test[fold - 1], "test")
-        return table[self.column].map(splits).astype(TEXT)
+        return looked_up(table[self.column], splits)
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class GroupFolds:
         numbers = dict(zip(groups, self._share_out(groups, sizes, kinds), strict=True))
         names: dict[int, Split] = {fold % self.folds: "val", fold - 1: "test"}
         splits = {group: names.get(number, "train") for group, number in numbers.items()}
-        return table[self.column].map(splits).astype(TEXT)
+        return looked_up(table[self.column], splits)
 
     def _share_out(
         self, groups: Sequence[str], counts: NDArray[np.float64], kinds: NDArray[np.float64]
@@ -238,7 +238,7 @@ class HashedFolds:
         names: dict[int, Split] = {fold % self.folds: "val", fold - 1: "test"}
         groups = table[self.column].fillna("").unique()
         splits = {group: names.get(_hash(self.seed, group) % self.folds, "train") for group in groups}
-        return table[self.column].fillna("").map(splits).astype(TEXT)
+        return looked_up(table[self.column].fillna(""), splits)
 
 
 def _part(count: int, share: float) -> int:

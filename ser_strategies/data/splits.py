@@ -21,7 +21,7 @@ from ser_strategies.data.listing import fingerprint
 from ser_strategies.data.protocol import Protocol as SplitProtocol
 from ser_strategies.data.ratings import Rateable, RatingTable, take_ratings
 from ser_strategies.data.rules import SPLITS, Split
-from ser_strategies.data.table import VOTE, check_labels, complete
+from ser_strategies.data.table import VOTE, check_labels, complete, sorted_lines
 from ser_strategies.data.transcripts import Transcripts
 
 
@@ -103,8 +103,10 @@ class Splits:
     @cached_property
     def hash(self) -> str:
         """Equal for equal splits, whatever the labels: a user's own may change under the same name."""
-        lines = "\n".join(sorted(self.table["id"] + "\t" + self.table["split"].fillna("")))
-        return hashlib.sha256(lines.encode()).hexdigest()[:8]
+        state = hashlib.sha256()
+        for piece in sorted_lines(self.table["id"] + "\t" + self.table["split"].fillna("")):
+            state.update(piece)
+        return state.hexdigest()[:8]
 
     def facts(self) -> dict[str, Any]:
         """Facts that must be equal for two results to be comparable, and the contents of each split."""

@@ -1,9 +1,12 @@
 """The table of a corpus: one row per utterance, the same columns whatever the corpus."""
 
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ser_strategies.common.errors import listed
 
@@ -22,6 +25,8 @@ WORDS = (
     "official",  # the corpus' own name for the part it belongs to
     "split",  # train, val or test; empty where the protocol leaves it out
 )
+# Rows that are looked at as Python's objects at a time, which take ten times the room of Arrow's.
+AT_ONCE = 100_000
 TIMES = ("start", "end")  # seconds within the recording
 NOBODY = frozenset({"", "unknown", "unk", "nan", "none", "n/a", "na"})
 # Words for a gender that is neither, which counts as unknown.
@@ -44,7 +49,7 @@ def complete(table: pd.DataFrame, corpus: str) -> pd.DataFrame:
     table["id"] = table["id"].astype(TEXT)
     for column in WORDS:
         table[column] = (
-            table[column].astype(TEXT) if column in table else pd.array([pd.NA] * len(table), TEXT)
+            table[column].astype(TEXT) if column in table else pd.Series(pd.NA, table.index, dtype=TEXT)
         )
     for column in ("seconds", *TIMES):
         if column not in table:
@@ -68,8 +73,7 @@ def _genders(table: pd.DataFrame, corpus: str) -> pd.Series:
             f"{', '.join(GENDERS)}, or unknown, other or nothing where it is neither."
         )
         raise ValueError(msg)
-    genders: pd.Series = words.map(GENDERS).astype(TEXT)
-    return genders
+    return looked_up(words, GENDERS)
 
 
 def check_ids(table: pd.DataFrame, corpus: str) -> None:
@@ -81,6 +85,25 @@ def check_ids(table: pd.DataFrame, corpus: str) -> None:
     if len(repeated):
         msg = f"{corpus} names {len(repeated)} utterances twice, such as {repeated[0]!r}: ids must be unique."
         raise ValueError(msg)
+
+
+def looked_up(values: pd.Series, meanings: Mapping[Any, Any]) -> pd.Series:
+    """What each value means, as text, empty where it means nothing; each is looked up once."""
+    codes, known = pd.factorize(values)
+    found = pd.array([*(meanings.get(value) for value in known), None], TEXT)
+    return pd.Series(found.take(codes), index=values.index)  # -1, for a missing value, is the last
+
+
+def sorted_lines(lines: pd.Series) -> Iterator[bytes]:
+    """Lines of text, sorted and joined with line feeds, piece by piece.
+
+    Arrow sorts text by its bytes in UTF-8, which is the order of Python.
+    """
+    texts = pa.chunked_array([pa.array(lines.array)]) if len(lines) else pa.chunked_array([[]], pa.string())
+    texts = texts.take(pc.sort_indices(texts))
+    for start in range(0, len(texts), AT_ONCE):
+        piece = "\n".join(texts.slice(start, AT_ONCE).to_pylist())
+        yield (f"\n{piece}" if start else piece).encode()
 
 
 def _check_seconds(table: pd.DataFrame, corpus: str) -> None:

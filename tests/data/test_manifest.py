@@ -668,7 +668,7 @@ MISTAKES = {
     "no path in a row": case(HEAD + "a.wav,x,s1\n ,y,s2\n", "line 3: path is empty, expected a sound file."),
     "a path on the net": case(
         HEAD + "https://example.org/a.wav,x,s1\n",
-        "line 2: path is 'https://example.org/a.wav', expected a file on this machine: fetch it first.",
+        "line 2: path is 'https://example.org/a.wav', expected a path below --data.root, which may be a URL.",
     ),
     "an absolute path outside": case(
         HEAD + "/data/me/b/a.wav,x,s1\n/data/me/c/b.wav,y,s2\n",

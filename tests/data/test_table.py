@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ser_strategies.data import table as tables
 from ser_strategies.data.table import check_labels, complete
 
 TEXTS = (
@@ -176,3 +177,18 @@ def test_known_and_missing_labels_pass():
 def test_a_label_where_there_are_no_classes_is_refused():
     with pytest.raises(ValueError, match="expected one of none"):
         check_labels(completed(label=["calm"]), (), "Made")
+
+
+def test_lines_are_sorted_and_joined_as_python_does(monkeypatch):
+    monkeypatch.setattr(tables, "AT_ONCE", 3)
+    lines = ["b\t2", "a", "ä", "z\U0001f600", "z\uffff", "B", "a", "", "aa"]
+    series = pd.Series(lines, dtype=tables.TEXT)
+    assert b"".join(tables.sorted_lines(series)) == "\n".join(sorted(lines)).encode()
+    assert b"".join(tables.sorted_lines(series[:0])) == b""
+
+
+def test_words_are_looked_up_and_what_means_nothing_is_empty():
+    words = pd.Series(["f", None, "x", "m", "f"], index=[4, 2, 0, 1, 3], dtype=tables.TEXT)
+    found = tables.looked_up(words, {"f": "female", "m": "male"})
+    assert found.dtype == tables.TEXT
+    assert found.fillna("-").to_dict() == {4: "female", 2: "-", 0: "-", 1: "male", 3: "female"}

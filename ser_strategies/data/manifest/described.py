@@ -35,6 +35,7 @@ from ser_strategies.data.near_copies import copies_in
 from ser_strategies.data.protocol import OWN, Card, Protocol
 from ser_strategies.data.ratings import RATED
 from ser_strategies.data.recorded import NO_CLASSES, RecordedCorpus
+from ser_strategies.data.remote import as_remote
 from ser_strategies.data.rules import SPLITS
 from ser_strategies.data.splits import Numberings, content_numbers
 from ser_strategies.data.table import TEXT, VOTE
@@ -309,6 +310,6 @@ def _alike(path: Path) -> Path | None:
     def key(name: str) -> str:
         return unicodedata.normalize("NFC", PurePosixPath(name).stem).casefold()
 
-    if not path.parent.is_dir():
+    if as_remote(path) or not path.parent.is_dir():
         return None
     return next((file for file in path.parent.iterdir() if key(file.name) == key(path.name)), None)

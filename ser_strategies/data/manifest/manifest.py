@@ -30,7 +30,8 @@ class Manifest(DescribedCorpus):
             speaker is neither; start and end, where the utterance is in a longer recording, in seconds,
             recordings being sessions if there is no column session; seconds (or duration), estimated if it
             is empty; id, which is the path without its ending if there is none.
-        root: The folder that paths are relative to; null takes the one the table is in.
+        root: The folder that paths are relative to, or its URL, such as s3://bucket/corpus; null takes the
+            folder that the table is in.
         classes: Names of the classes, in their order: any other label is a mistake. Null takes those found,
             sorted; [] goes without classes.
         dimensions: Columns of numbers to learn, in their order; null takes activation, valence and dominance,
@@ -51,6 +52,8 @@ class Manifest(DescribedCorpus):
         columns: What you call a column, if it has none of the names above, as in {label: mood}.
         encoding: What a text table is written in, such as cp1252; null takes UTF-8, or UTF-16 that says so.
     """
+
+    reads_urls = True
 
     def __init__(
         self,

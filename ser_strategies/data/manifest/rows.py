@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from ser_strategies.common.errors import did_you_mean
 from ser_strategies.data.manifest.sheet import DIMENSIONS, NUMBERS, WORDS, Sheet
+from ser_strategies.data.remote import Remote
 from ser_strategies.data.table import NOBODY, TEXT, VOTE
 
 ABSOLUTE = r"^(?:/|[A-Za-z]:/)"
@@ -40,7 +41,7 @@ class Rows:
 
 def understand(
     sheet: Sheet,
-    root: Path,
+    root: Path | Remote,
     *,
     classes: tuple[str, ...] | None,
     dimensions: tuple[str, ...] | None,
@@ -70,12 +71,14 @@ def understand(
     return Rows(table, classes, dimensions, votes)
 
 
-def _paths(sheet: Sheet, root: Path) -> pd.Series:
+def _paths(sheet: Sheet, root: Path | Remote) -> pd.Series:
     """Paths relative to the root, with / between their parts, as in every other corpus."""
     given = sheet.cells["path"]
     sheet.refuse(given.isna(), "path", "expected a sound file.")
+    if isinstance(root, Remote):
+        given = given.str.removeprefix(f"{root}/")
     remote = given.str.contains("://", regex=False)
-    sheet.refuse(remote, "path", "expected a file on this machine: fetch it first.")
+    sheet.refuse(remote, "path", "expected a path below --data.root, which may be a URL.")
     paths = given.str.replace("\\", "/", regex=False)
     odd = paths[paths.str.contains(ODD_PATH).to_numpy(dtype=bool)]
     if odd.empty:
