@@ -58,7 +58,7 @@ examples:
   {PROGRAM} compare --report runs/crema --ensembles 'best of all: all'"""
 # What the engine takes as it is.
 PASSED = (
-    *("jobs", "patience", "deadline", "keep_checkpoints", "retry", "dry_run"),
+    *("jobs", "patience", "deadline", "keep_checkpoints", "retry", "robustness", "dry_run"),
     *("score", "cost", "baseline", "margin", "allow_unfair", "public"),
 )
 OF_REPORT = (
@@ -214,6 +214,11 @@ def _parser(command: str) -> CommandParser:
     add("--jobs", type=int, help="runs at once on this machine (default: one for each GPU, or one)")
     add("--retry", action="store_true", help="run again what has failed")
     add("--keep_checkpoints", action="store_true", help="keep the weights of finished runs")
+    add(
+        "--robustness",
+        metavar="NAMES",
+        help="test runs under disturbances, too: all, or some, as in noise-10,telephone",
+    )
     add("--dry_run", action="store_true", help="say what would be run")
     _add_options_of_report(add)
     return parser

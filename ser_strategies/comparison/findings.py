@@ -17,6 +17,7 @@ from ser_strategies.comparison.compared_runs import ComparedRuns, score_of
 from ser_strategies.comparison.ensemble_findings import EnsembleFinding, ensembles_of
 from ser_strategies.comparison.learning_curves import Curve, curves_of
 from ser_strategies.comparison.ledger import Ledger, LedgerProblem
+from ser_strategies.comparison.otherwise import Robustness, disturbed, told_otherwise
 from ser_strategies.comparison.rated_findings import RatedFinding, rated_of
 from ser_strategies.comparison.stats.aligned import Aligned
 from ser_strategies.comparison.stats.differences import Difference
@@ -41,8 +42,6 @@ PARTS = {
     "cache": "cache_build_seconds",
     "start-up": "load_seconds",
 }
-
-AS_TESTED = "as tested"
 
 Found = TypeVar("Found")
 
@@ -82,6 +81,7 @@ class Findings:
     genders: Mapping[str, str]  # of the speakers, where known
     # By strategy: the score, mean over runs, of the same models told otherwise, such as without a condition.
     otherwise: Mapping[str, Mapping[str, float]]
+    robustness: Robustness  # the same models under disturbances of the test sounds, where they were tested so
     times: Mapping[str, Mapping[str, float]]  # by strategy: mean seconds of each part of a run
     data: Mapping[str, Mapping[str, Any]]  # facts of the data by fold, as the runs tell them
     # By strategy: the configuration of each stage of its first run.
@@ -167,7 +167,8 @@ def find(whole: ComparedRuns, fronts: Collection[str] = FRONTS, cost: str = FRON
         rated={name: rated_of(chosen, name) for name, each in aligned.items() if each.distributions},
         groups={by: _groups(aligned, chosen.score, by) for by in ("gender", "speaker")},
         genders=_genders(aligned.values()),
-        otherwise=_otherwise(chosen, names),
+        otherwise=told_otherwise(chosen, names),
+        robustness=disturbed(chosen, names),
         times=_times(chosen, names),
         data=_data(chosen),
         configurations=_configurations(chosen, names),
@@ -246,22 +247,6 @@ def _genders(aligned: Iterable[Aligned]) -> dict[str, str]:
         known = each.table[["speaker", "gender"]].dropna().drop_duplicates("speaker")
         return {str(who): str(gender) for who, gender in known.to_numpy()}
     return {}
-
-
-def _otherwise(chosen: ComparedRuns, names: list[str]) -> dict[str, dict[str, float]]:
-    """The deciding score of each strategy's models as tested, and told otherwise: means over its runs."""
-    found = {}
-    for name in names:
-        rows = chosen.finished[chosen.finished["name"] == name]
-        column = f"test/{chosen.score}"
-        told = [chosen.ledger.otherwise(run) for run in rows["hash"]]
-        if all(told) and column in rows:
-            means = {
-                row: statistics.fmean(each.get(row, {}).get(chosen.score, math.nan) for each in told)
-                for row in told[0]
-            }
-            found[name] = {AS_TESTED: float(rows[column].mean()), **means}
-    return found
 
 
 def _configurations(chosen: ComparedRuns, names: list[str]) -> dict[str, list[dict[str, Any]]]:

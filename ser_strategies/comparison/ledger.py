@@ -28,6 +28,7 @@ from ser_strategies.comparison.ledger_cell import (
     PREDICTIONS,
     REQUIRED,
     RESULTS,
+    ROBUSTNESS,
     SCHEMA,
     STATUSES,
     Stages,
@@ -58,6 +59,13 @@ class LedgerProblem(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.cell}: {self.reason}"
+
+
+class Disturbed(NamedTuple):
+    """What a run was tested under, in words, and its scores, by the name of the disturbance."""
+
+    words: dict[str, str]
+    scores: dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -154,6 +162,15 @@ class Ledger:
         test = read_json(self._stages(run).last / "test.json", missing={})
         rows = (test.get("conditions") or {}).get("otherwise") or {}
         return {row: {name: number(value) for name, value in each.items()} for row, each in rows.items()}
+
+    def robustness(self, run: str) -> Disturbed:
+        """Scores of a finished run under disturbances of the test sounds; empty if it was not tested so."""
+        told = read_json(self._stages(run).last / ROBUSTNESS, missing={})
+        scores = {
+            str(name): {score: number(value) for score, value in each.items()}
+            for name, each in (told.get("scores") or {}).items()
+        }
+        return Disturbed(dict(told.get("words") or {}), scores)
 
     def configurations(self, run: str) -> list[dict[str, Any]]:
         """The configuration of each stage of a run; empty where it cannot be read."""

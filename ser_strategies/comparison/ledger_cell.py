@@ -21,8 +21,13 @@ VALIDATED = "val.parquet"
 # Of a run that is an ensemble of others: its members and their weights, and what it is to be judged by.
 ENSEMBLE = "ensemble.json"
 BASELINES = tuple(f"baselines/{name}.parquet" for name in ("mean", "vote", "single"))
+# Scores under disturbances of the test sounds, where they were asked for.
+ROBUSTNESS = "test-robustness.json"
 # What a report is made of, in the folder of each stage.
-RESULTS = ("config.yaml", "environment.json", "fit.json", "costs.json", "test.json", PREDICTIONS, VALIDATED)
+RESULTS = (
+    *("config.yaml", "environment.json", "fit.json", "costs.json", "test.json", PREDICTIONS, VALIDATED),
+    ROBUSTNESS,
+)
 OF_ENSEMBLE = (ENSEMBLE, *BASELINES)
 STATUSES = ("running", "finished", "failed")
 REQUIRED = ("name", "strategy", "fold", "seed", "status")

@@ -1,9 +1,12 @@
 """Recordings that are there more than once: kept, left out but for one, or holding speakers together."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final, Literal, get_args
 
 import pandas as pd
+
+from ser_strategies.data.remote import as_remote
 
 # What to do with them: leave them and brand splits that share one, leave out all but one of each, or let
 # folds keep together the speakers that one is told of.
@@ -25,6 +28,13 @@ def check_doubled(choice: str, corpus: str, *, joins: bool) -> None:
             f"--data.doubled join holds speakers together where folds are made of them, but those of "
             f"{corpus} are lists: give drop, or read the corpus as a --data Folder or Manifest."
         )
+        raise ValueError(msg)
+
+
+def check_near(root: Path) -> None:
+    """Raises ValueError for sounds behind a URL, every one of which would have to be fetched."""
+    if as_remote(root):
+        msg = f"--data.doubled listens to every sound, and those in {root} are behind a URL: copy them first."
         raise ValueError(msg)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from ser_strategies.data.doubled import AT_ODDS, ONCE
 from ser_strategies.data.facts import cautions, summary
 from ser_strategies.data.inspection import PROBLEMS, AudioFacts, inspect_all
 from ser_strategies.data.leakage import find_leaks, is_declared
@@ -231,6 +232,10 @@ def _splits(corpus: RecordedCorpus, report: Report) -> Iterator[Finding]:
     except (ValueError, OSError) as error:
         yield Finding("protocol", "error", str(error), 1, (), "Correct that, or choose another protocol.")
         return
+    for reason in (ONCE, AT_ODDS):
+        if count := corpus.dropped.get(reason):
+            advice = "Nothing: --data.doubled drop leaves them out, counted in every result."
+            yield Finding("doubled", "note", f"left out: {reason}", count, (), advice)
     report.splits = {split: summary(table[table["split"] == split], corpus.labels) for split in SPLITS}
     for split in SPLITS:
         if not report.splits[split]["utterances"] and split in corpus.protocol.splits:

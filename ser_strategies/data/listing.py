@@ -2,10 +2,12 @@
 
 import codecs
 import hashlib
+import math
 import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from csv import reader
 from io import BytesIO
@@ -20,7 +22,7 @@ from pyarrow import csv
 
 from ser_strategies.common.errors import listed
 from ser_strategies.data.audio import header_of
-from ser_strategies.data.remote import Remote
+from ser_strategies.data.remote import Remote, as_remote
 from ser_strategies.data.table import TEXT
 
 # What libsndfile reads, by the endings that people give it.
@@ -32,6 +34,8 @@ SUFFIXES = frozenset(
 )
 # Files opened to learn how many bytes of a kind of file make a second.
 SAMPLED = 16
+# How far they may be apart, as a part of them, to speak for all; else headers are read, of no more files.
+AGREED, MOST_OPENED = 0.01, 20_000
 # More candidates than this are not compared: it would open as many files before training starts.
 MOST_COMPARED = 20_000
 WAV_HEADER = 44
@@ -78,9 +82,10 @@ def sounds_below(root: Path) -> Iterator[str]:
 
 
 def estimate_seconds(root: Path, paths: pd.Series, sizes: pd.Series) -> pd.Series:
-    """About how long each file lasts, judging by its size and by a few files of its kind.
+    """How long each file lasts, judging by its size where a few files of its kind agree on that.
 
-    It decides what shares a batch, so that an estimate will do; opening every file would not.
+    Where they do not, since their kind is compressed or its rates are mixed, headers tell, as far as there
+    are not too many files to open. Beyond that the size is a guess; it decides what shares a batch.
     """
     kinds = paths.astype(TEXT).str.lower().str.extract(r"(\.[^./]*)$", expand=False).fillna("")
     seconds = pd.Series(0.0, index=paths.index)
@@ -92,7 +97,19 @@ def estimate_seconds(root: Path, paths: pd.Series, sizes: pd.Series) -> pd.Serie
         rates = [_seconds_per_byte(root / paths[index], body[index]) for index in chosen]
         known = [rate for rate in rates if rate is not None]
         seconds[inside] = body * (float(np.median(known)) if known else 1 / 32_000)
+        agreed = not known or max(known) <= (1 + AGREED) * min(known)
+        if not agreed and len(inside) <= MOST_OPENED and not as_remote(root):
+            told = header_seconds(root, paths[inside])
+            seconds[inside] = told.fillna(seconds[inside])
     return seconds
+
+
+def header_seconds(root: Path, paths: pd.Series) -> pd.Series:
+    """How long each file lasts by its header; empty where it has none that can be read."""
+    with ThreadPoolExecutor() as pool:
+        headers = list(pool.map(lambda path: _header(root / path), paths))
+    told = [math.nan if each is None else each.frames / each.samplerate for each in headers]
+    return pd.Series(told, index=paths.index, dtype="float64")
 
 
 def _seconds_per_byte(path: Path, size: float) -> float | None:

@@ -150,6 +150,19 @@ def copies_in(
     return rows["id"].map(groups).astype(TEXT)
 
 
+def look_for_copies(
+    rows: pd.DataFrame, root: Path, read: Callable[[Any], Sound], *, listens: bool
+) -> tuple[list[str], list[str]]:
+    """Phrases for recordings that the splits of some rows share, and for what was not compared.
+
+    Unless it listens, only what is remembered is known.
+    """
+    used = rows[rows["split"].notna() & rows["path"].notna()].reset_index(drop=True)
+    if len(used) >= MOST_CLIPS:
+        return [], [f"whether splits share recordings in several files ({len(used):,} clips; `doctor` looks)"]
+    return shared_copies(used, copies_in(used, root, read if listens else None)), []
+
+
 def shared_copies(rows: pd.DataFrame, copies: pd.Series) -> list[str]:
     """A phrase for each two splits that share recordings."""
     leaks = find_leaks(rows[["id", "split"]].assign(copy=copies), {"copy": ("copy",)})

@@ -16,11 +16,11 @@ from ser_strategies.common.errors import did_you_mean, listed
 from ser_strategies.data.audio import RuleName, read_audio, reading_version
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.corpus_options import CorpusOptions, expanded
-from ser_strategies.data.doubled import KEEP, Doubled, check_doubled, surplus
+from ser_strategies.data.doubled import KEEP, Doubled, check_doubled, check_near, surplus
 from ser_strategies.data.leakage import Leak
-from ser_strategies.data.listing import audio_keys, estimate_seconds, sizes_of
+from ser_strategies.data.listing import MOST_OPENED, audio_keys, estimate_seconds, header_seconds, sizes_of
 from ser_strategies.data.loading import Sound
-from ser_strategies.data.near_copies import MOST_CLIPS, copies_in, shared_copies
+from ser_strategies.data.near_copies import copies_in, look_for_copies
 from ser_strategies.data.protocol import Card
 from ser_strategies.data.remote import as_remote
 from ser_strategies.data.table import TEXT, VOTE, check_ids, complete
@@ -56,6 +56,8 @@ class RecordedCorpus(Corpus):
     reads_parts: ClassVar[bool] = False
     # Whether sounds may be behind a URL: those that are found by listing folders may not.
     reads_urls: ClassVar[bool] = False
+    # Whether what label files say of durations is that of annotations, which the files seldom last exactly.
+    rough_seconds: ClassVar[bool] = False
     # Whether folds are made of its speakers, rather than listed.
     joins_speakers: ClassVar[bool] = False
 
@@ -194,10 +196,13 @@ class RecordedCorpus(Corpus):
             self._refuse_absent(table[absent], int(keep.sum()))
         drop("the sound is missing", table["bytes"].isna())
         if self.doubled == "drop":
+            check_near(self.root)
             there = complete(table[keep].assign(seconds=0.0), type(self).__name__).set_axis(table.index[keep])
             for reason, hopeless in surplus(there, copies_in(there, self.root, self.waveform)):
                 drop(reason, hopeless.reindex(table.index, fill_value=False))
         table = table[keep].reset_index(drop=True)
+        if self.rough_seconds and len(table) <= MOST_OPENED:
+            table["seconds"] = header_seconds(self.root, table["path"]).fillna(table["seconds"])
         if "seconds" not in table or table["seconds"].isna().any():
             known = table["seconds"] if "seconds" in table else pd.Series(float("nan"), index=table.index)
             table["seconds"] = known.fillna(estimate_seconds(self.root, table["path"], table["bytes"]))
@@ -294,15 +299,14 @@ class RecordedCorpus(Corpus):
             return
         if self.trainer is None or not self.trainer.is_global_zero:
             return
-        rows = self.everything()
-        rows = rows[rows["split"].notna() & rows["path"].notna()].reset_index(drop=True)
-        listens = stage == "fit"
-        if len(rows) >= MOST_CLIPS or as_remote(self.root):
-            why = "sounds behind a URL" if len(rows) < MOST_CLIPS else f"{len(rows):,} clips; `doctor` looks"
-            words = f"whether splits share recordings in several files ({why})"
+        if as_remote(self.root):
+            words = "whether splits share recordings in several files (sounds behind a URL)"
             self.unchecked = [*self.unchecked, words]
             return
-        self._copied = shared_copies(rows, copies_in(rows, self.root, self.waveform if listens else None))
+        self._copied, unchecked = look_for_copies(
+            self.everything(), self.root, self.waveform, listens=stage == "fit"
+        )
+        self.unchecked = [*self.unchecked, *unchecked]
 
     def brands(self) -> list[str]:
         """As for every corpus, and recordings that splits share in several files."""

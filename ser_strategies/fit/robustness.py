@@ -35,7 +35,8 @@ def score_disturbed(trainer: Trainer, model: Strategy, corpus: Corpus, names: Se
     finally:
         corpus.disturbance, trainer.callbacks = None, kept  # type: ignore[attr-defined]
     if trainer.is_global_zero:
-        write_json(folder / f"{name}.json", {"task": corpus.task, "seed": 0, "scores": found})
+        told = {each: WORDS[each] for each in found if each in WORDS}
+        write_json(folder / f"{name}.json", {"task": corpus.task, "seed": 0, "words": told, "scores": found})
         draw(found, folder / f"{name}.svg")
         print("\n".join(lines(found)))
         print(f"written to {folder / f'{name}.json'} and .svg")

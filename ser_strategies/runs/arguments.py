@@ -80,6 +80,7 @@ class CompareArguments:
     deadline: float | None = None  # minutes after which a run has failed; None waits for ever
     keep_checkpoints: bool = False
     retry: bool = False
+    robustness: str | None = None  # disturbances under which runs are tested too: all, or some names
     dry_run: bool = False  # only tell what would be run
     public: bool = False  # a report to show to strangers
     score: str | None = None

@@ -65,7 +65,9 @@ class CellRunner:
 
     def run(self, cell: Cell, prints: Mapping[str, DataPrint], lease: FolderLease) -> Ended:
         """Runs a cell, or goes on with it, and writes its cell.json as long as the lease on it is held."""
-        earlier = read_json(cell.folder / CELL, missing={}) if status_of(cell) == RUNNING else {}
+        # A finished one may have to be tested under disturbances, too.
+        goes_on = status_of(cell) in {RUNNING, FINISHED}
+        earlier = read_json(cell.folder / CELL, missing={}) if goes_on else {}
         before = earlier.get("seconds") or 0.0
         started = time.monotonic()
         facts = {

@@ -29,6 +29,8 @@ from ser_strategies.runs.plan import Cell, plan_grid
 from ser_strategies.runs.processes import ended_by_sigterm
 from ser_strategies.runs.progress import Progress
 from ser_strategies.runs.reporting import refresh, write_report
+from ser_strategies.runs.stage_run import undisturbed
+from ser_strategies.runs.state import STAMP
 
 # Seconds between two looks at what is running where; looking takes a twentieth of the time at most.
 BETWEEN, SHARE = 1.0, 20
@@ -64,6 +66,12 @@ def run_grid(asked: CompareArguments, *, verbose: bool) -> Result:
         tell(
             f"{len(elsewhere)} runs are still at work elsewhere: `{PROGRAM} compare --report {asked.out}` "
             "when they are done."
+        )
+    untold = sum(status_of(cell) == FINISHED and bool(undisturbed(cell.steps[-1])) for cell in cells)
+    if untold:
+        tell(
+            f"{counted(untold, 'run')} finished before --robustness was asked for, and kept no weights: the "
+            f"report says so; another --out runs all again."
         )
     reported = any(status_of(cell) == FINISHED for cell in cells) or _has_finished(asked.out)
     lost = refresh(asked, verbose=verbose) if reported else ()
@@ -329,6 +337,8 @@ def fail(reason: str, order: Order, lease: FolderLease, place: Place) -> Ended:
 
 
 def done(cell: Cell, *, retry: bool) -> bool:
-    """Whether a run is finished, or has failed and is not to be retried."""
-    status = status_of(cell)
+    """Whether a run is finished, with every test that its weights allow, or has failed for good."""
+    status, last = status_of(cell), cell.steps[-1]
+    if status == FINISHED and undisturbed(last):
+        return not all((last.folder / name).exists() for name in ("best.ckpt", STAMP))
     return status == FINISHED or (status == FAILED and not retry)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ser_strategies.common.errors import MistypedError, counted
 from ser_strategies.comparison.ledger import CELLS
+from ser_strategies.data.disturbance import chosen
 from ser_strategies.runs.arguments import ONE, CompareArguments, Folds, RunArguments
 from ser_strategies.runs.arms import Arm, chain_arm, find_arms
 from ser_strategies.runs.fingerprints import DataPrint, DataPrints, digest, hash_of, without_ignored
@@ -34,6 +35,7 @@ class Step:
     wanted: tuple[str, ...]  # paths that later stages take from its folder
     scores: bool  # it is to be tested
     late_data: bool  # an earlier stage makes what its corpus is read from
+    robustness: tuple[str, ...] = ()  # disturbances under which it is tested too; none changes what it is
 
     def __str__(self) -> str:
         """The stage, and of which fold and seed."""
@@ -213,6 +215,8 @@ class _GridArm:
         steps = self.read.cell_steps(folder, fold, seed)
         named = steps[-1].config["data"].get("init_args", {}).get("fold")
         kind = digest([self._kind(step) for step in steps])
+        if self.asked.robustness is not None:
+            steps = (*steps[:-1], replace(steps[-1], robustness=tuple(chosen(self.asked.robustness))))
         return Cell(self.arm.name, named, seed, folder, steps, found, kind)
 
     def _hash(self, fold: int | None, seed: int) -> str:

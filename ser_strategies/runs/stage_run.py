@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from ser_strategies.common.files import folder_lock, write_text
+from ser_strategies.comparison.ledger_cell import ROBUSTNESS
 from ser_strategies.runs.plan import Cell, Step
 from ser_strategies.runs.state import (
     FINISHED,
@@ -153,13 +154,26 @@ def perform(step: Step, decision: Decision, facts: Facts, start: Start) -> None:
         run("fit", "--ckpt_path", str(folder / "last.ckpt"))
     stamp = read_stamp(folder)
     if stamp is None or (decision.action == "skip" and stamp["state"] == FINISHED):
+        if undisturbed(step) and (folder / "best.ckpt").exists():
+            run("test", _disturbed(step))
         return
     # Training is done: whatever an earlier run has left is no result of this one.
     for name in set(stamp["left_over"]) - new_results(folder, stamp["left_over"]):
         (folder / name).unlink(missing_ok=True)
-    if step.scores and not (folder / "test.json").exists():
-        run("test")
+    lacking = undisturbed(step)
+    if step.scores and (lacking or not (folder / "test.json").exists()):
+        run("test", *([_disturbed(step)] if lacking else []))
     write_stamp(folder, FINISHED, facts(), {})
+
+
+def undisturbed(step: Step) -> list[str]:
+    """The disturbances under which a stage is to be tested, and has not been."""
+    known = _read(step.folder / ROBUSTNESS).get("scores", {})
+    return [name for name in step.robustness if name not in known]
+
+
+def _disturbed(step: Step) -> str:
+    return f"--robustness={','.join(step.robustness)}"
 
 
 def _write_config(step: Step) -> None:

@@ -21,7 +21,7 @@ CLASS = ".class_path"
 Facts = Callable[[], dict[str, Any]]
 Action = Literal["run", "resume", "test", "skip"]
 # What a run writes and a later stage, or a reader, could take for another run's.
-RESULTS = ("*.ckpt", "fit.json", "val.json", "test.json")
+RESULTS = ("*.ckpt", "fit.json", "val.json", "test.json", "test-robustness.json")
 TOLD = 3
 
 

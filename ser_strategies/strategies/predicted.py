@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from ser_strategies.common.class_paths import path_of
+from ser_strategies.common.emotion_words import map_words, whole_map
 from ser_strategies.common.errors import check_range
 from ser_strategies.encoder.checkpoints import read_checkpoint
 from ser_strategies.parts.annotator_objective import Annotators
@@ -152,9 +153,11 @@ def check_trained(trained: Mapping[str, Any], mine: Mapping[str, tuple[str, ...]
     for what, names in mine.items():
         theirs = tuple(trained.get(what, names))
         if theirs != names:
+            renamed = whole_map(names, theirs) if what == "labels" and names else None
+            hint = f"give --data.label_map '{map_words(renamed)}'; else " if renamed else ""
             msg = (
                 f"the checkpoint was trained on the {what} {', '.join(theirs) or 'none'}, in this order; "
-                f"here they are {', '.join(names) or 'none'}: choose the same for the corpus, and the "
+                f"here they are {', '.join(names) or 'none'}: {hint}choose the same for the corpus, and the "
                 "options it was trained with."
             )
             raise ValueError(msg)

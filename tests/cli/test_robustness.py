@@ -32,3 +32,27 @@ def test_disturbed_scores_stand_beside_the_plain_ones(tmp_path, capsys):
     told = capsys.readouterr().out
     assert "20 dB quieter" in told
     assert "under disturbances of the test sounds" in told
+
+
+def test_a_comparison_tests_each_run_so_and_what_kept_its_weights_later(tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ("compare", "--strategies", "partial", f"--model.encoder={ENCODER}", *CPU, *DATA, "--seeds=1")
+    words += ("--epochs=1", "--keep_checkpoints", f"--out={out}")
+    main([*words, "--robustness=first-25%"])
+    (place,) = (path.parent for path in out.rglob("test-robustness.json"))
+    learned = (place / "fit.json").stat().st_mtime_ns
+    assert list(scores_in(place)) == ["clean", "first-25%"]
+    assert "## Robustness" in (out / "report.md").read_text()
+    main([*words, "--robustness=first-25%,quieter-20"])
+    assert list(scores_in(place)) == ["clean", "first-25%", "quieter-20"]
+    assert (place / "fit.json").stat().st_mtime_ns == learned
+    assert "| 20 dB quieter | " in (out / "report.md").read_text()
+    # Without weights nothing can be tested any more, which is told.
+    (place / "best.ckpt").unlink()
+    capsys.readouterr()
+    main([*words, "--robustness=telephone"])
+    assert "1 run finished before --robustness was asked for" in capsys.readouterr().out
+
+
+def scores_in(place):
+    return json.loads((place / "test-robustness.json").read_text())["scores"]

@@ -45,7 +45,7 @@ from ser_strategies.comparison.report.picture import limits
 from ser_strategies.comparison.report.pictures import HALF, NAMES, PHONE, WIDE, caption, draw, pictures_of
 from ser_strategies.comparison.report.theme import DARK, LIGHT, styles_of
 from ser_strategies.comparison.report.verdict import verdict, warnings
-from ser_strategies.comparison.report.writing import table_csv
+from ser_strategies.comparison.report.writing import facts, table_csv
 from ser_strategies.comparison.summary import FIT
 from tests.comparison.conftest import ARMS, build
 
@@ -555,6 +555,7 @@ def test_the_page_has_its_parts_in_order(written):
         "pairs",
         "classes",
         "groups",
+        "robustness",
         "costs",
         "protocol",
         "problems",
@@ -587,7 +588,7 @@ def test_pictures_are_well_formed_and_follow_the_viewer(written):
 def test_the_markdown_shows_pictures_that_are_there(written):
     text = (written / "report.md").read_text(encoding="utf-8")
     shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    assert [path.split("/")[1] for path in shown] == [f"{name}.png" for name in PLAIN[:7]]
+    assert [path.split("/")[1] for path in shown] == [f"{name}.png" for name in PLAIN[:8]]
     assert all((written / each).exists() for each in shown)
     widths = {line.count(" | ") for line in text.splitlines() if line.startswith("| vanilla | ")}
     assert widths
@@ -915,3 +916,31 @@ def test_who_was_told_an_oracle_is_branded_and_what_else_it_could_have_been_told
     said = document(found, [])
     assert "| lora, gender unknown |" in said
     assert html.page(found, {}).count("lora, gender unknown") == 1
+
+
+def test_scores_under_disturbances_are_a_table_and_a_picture(small, small_ledger):
+    table = tables.robustness(small)
+    assert table.headings == ("test sounds (UA %)", *(name for name in small.names if name != "frozen"))
+    assert [row[0] for row in table.rows] == ["as it is", "noise, 10 dB below the speech", "telephone"]
+    column = table.headings.index("lora")
+    ledger = Comparison.load(small_ledger)
+    scores = [ledger.ledger.robustness(run).scores for run in ledger.runs.query("name == 'lora'")["hash"]]
+    mean = 100 * np.mean([each["noise-10"]["test/ua"] for each in scores])
+    lost = 100 * np.mean([each["noise-10"]["test/ua"] - each["clean"]["test/ua"] for each in scores])
+    assert table.rows[1][column] == f"{mean:.1f} (\N{MINUS SIGN}{-lost:.1f})"
+    assert "not tested so: frozen" in table.notes
+    assert "## Robustness" in document(small, ["robustness"])
+    assert facts(small)["robustness"]["lora"]["noise-10"]["runs"] == 2
+
+
+def test_runs_that_were_not_tested_under_disturbances_are_told(ledger):
+    first = next(path for path in sorted(ledger.rglob("test-robustness.json")))
+    name = json.loads((first.parent / "cell.json").read_text())["name"]
+    first.unlink()
+    notes = tables.robustness(find(Comparison.load(ledger))).notes
+    assert f"{name}: 1 of its 2 runs were tested so" in notes
+    for path in ledger.rglob("test-robustness.json"):
+        path.unlink()
+    found = find(Comparison.load(ledger))
+    assert "Robustness" not in document(found, [])
+    assert draw("robustness", found, WIDE) is None

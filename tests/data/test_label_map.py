@@ -1,11 +1,15 @@
 """Classes renamed, merged and left out, in labels, votes, names and digests."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from ser_strategies.common.emotion_words import map_words, whole_map
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.synthetic import Synthetic
+from ser_strategies.strategies.predicted import check_trained
 
 SIZE = {"speakers": 10, "utterances_per_speaker": 8}
 MERGED = {"happiness": "positive", "anger": "negative", "sadness": "negative"}
@@ -100,3 +104,21 @@ def test_an_order_that_is_not_sorted_is_kept():
 def test_a_map_that_does_not_fit_is_refused(label_map, said):
     with pytest.raises(ValueError, match=said):
         synthetic(label_map)
+
+
+def test_words_of_another_language_are_mapped_whole():
+    german = ("Ekel", "Freude", "Wut", "neutral")
+    assert whole_map(german, ("anger", "happiness", "neutral")) == {
+        **{"Freude": "happiness", "Wut": "anger", "Ekel": None}
+    }
+    assert whole_map(german, ("anger", "fear", "neutral")) is None  # nobody is afraid
+    assert map_words({"Wut": "anger", "Ekel": None}) == "{Wut: anger, Ekel: null}"
+
+
+def test_a_checkpoint_of_other_words_suggests_the_map():
+    trained, mine = {"labels": ("anger", "happiness")}, {"labels": ("Ekel", "Freude", "Wut")}
+    words = "Ekel, Freude, Wut: give --data.label_map '{Freude: happiness, Wut: anger, Ekel: null}'; else"
+    with pytest.raises(ValueError, match=re.escape(words)):
+        check_trained(trained, mine)
+    with pytest.raises(ValueError, match=r"here they are left, right: choose the same for the corpus"):
+        check_trained(trained, {"labels": ("left", "right")})

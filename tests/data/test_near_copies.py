@@ -12,7 +12,7 @@ from scipy.signal import resample_poly
 
 from ser_strategies.data import near_copies
 from ser_strategies.data.audio import read_audio
-from ser_strategies.data.corpora import NEMO
+from ser_strategies.data.corpora import NEMO, Together
 from ser_strategies.data.doubled import AT_ODDS, ONCE
 from ser_strategies.data.examination import examine
 from ser_strategies.data.manifest import Manifest
@@ -122,11 +122,31 @@ def test_doctor_names_them_on_request(manifest, tmp_path, monkeypatch):
 
 
 def test_too_many_clips_are_not_listened_to_in_passing(manifest, monkeypatch):
-    monkeypatch.setattr("ser_strategies.data.recorded.MOST_CLIPS", 5)
+    monkeypatch.setattr("ser_strategies.data.near_copies.MOST_CLIPS", 5)
     corpus = Manifest(str(manifest))
     corpus.trainer = Main()
     corpus.setup("fit")
     assert any("recordings in several files (25 clips" in words for words in corpus.facts()["unchecked"])
+
+
+def test_recordings_that_two_corpora_share_are_found_where_they_are_together(
+    manifest, voices, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SER_STRATEGIES_CACHE", str(tmp_path / "cache" / "frames"))
+    other = tmp_path / "other"
+    other.mkdir()
+    for number in range(6):  # of which one is what tests in the first
+        sound = mp3(voices[2]) if number == 0 else voices[number] * 0 + np.float32(0.1) * voices[number][::-1]
+        soundfile.write(other / f"w{number}.wav", sound, 16_000)
+    rows = [(f"w{n}.wav", ("train", "val", "test")[n % 3], ("a", "b")[n // 3]) for n in range(6)]
+    pd.DataFrame(rows, columns=["path", "split", "label"]).to_csv(other / "m.csv", index=False)
+    members = [{"Manifest": {"path": str(manifest)}}, {"Manifest": {"path": str(other / "m.csv")}}]
+    corpus = Together(of=members)
+    corpus.trainer = Main()
+    corpus.setup("fit")
+    (brand,) = [words for words in corpus.brands() if "in several files" in words]
+    assert "train and test share 2 recordings in several files" in brand
+    assert "Manifest/v2 = Manifest-2/w0" in brand
 
 
 def test_real_clips_of_one_sentence_are_not_taken_for_one_recording():
@@ -171,6 +191,8 @@ def test_of_doubled_recordings_one_is_kept_and_none_where_speakers_are_at_odds(d
     before = folds_of(doubled)
     assert set(before) - set(corpus.everything()["id"]) == {"a9", "b0", "e9"}
     assert corpus.dropped == {ONCE: 1, AT_ODDS: 2}
+    told = [each.words for each in examine(corpus).findings if each.check == "doubled"]
+    assert told == [f"left out: {ONCE}", f"left out: {AT_ODDS}"]
     assert folds_of(doubled, doubled="drop").items() <= before.items()  # nobody else moves
 
 

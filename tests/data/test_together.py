@@ -8,8 +8,8 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, recall_score
 
+from ser_strategies.common.emotion_words import suggested_map
 from ser_strategies.data.corpora.together import Together
-from ser_strategies.data.emotion_words import suggested_map
 from ser_strategies.data.manifest import Folder
 from ser_strategies.data.synthetic import Synthetic
 from ser_strategies.fit.scored import scores_by_corpus

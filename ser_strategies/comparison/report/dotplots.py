@@ -6,7 +6,15 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from ser_strategies.comparison.findings import Findings
-from ser_strategies.comparison.report.picture import SMALL, TEXT, Picture, limits, rows_of_names, shortened
+from ser_strategies.comparison.report.picture import (
+    NARROW,
+    SMALL,
+    TEXT,
+    Picture,
+    limits,
+    rows_of_names,
+    shortened,
+)
 from ser_strategies.comparison.report.tables import title_of
 from ser_strategies.comparison.report.theme import LIGHT, Style, styles_of
 from ser_strategies.comparison.stats.differences import Difference
@@ -126,4 +134,38 @@ def speakers(findings: Findings, width: float) -> Picture | None:
     picture.key(
         [*entries, ("mean of speakers", {"marker": "|", "color": LIGHT["ink"], "markeredgewidth": 2})]
     )
+    return picture
+
+
+def robustness(findings: Findings, width: float) -> Picture | None:
+    """A row for each disturbance of the test sounds, a mark for each strategy."""
+    told, words = findings.robustness, findings.words
+    if not told.found:
+        return None
+    step = 44 if width < NARROW else 26
+    picture = Picture(
+        width, 110 + step * len(told.words), f"{words.title} under disturbances of the test sounds"
+    )
+    axes = picture.subplots()
+    axes.set_xlabel(", ".join(filter(None, [words.short, words.unit])))
+    axes.xaxis.set_major_formatter(lambda value, _: words.tick(value))
+    axes.set_xlim(*limits([one.score for each in told.found.values() for one in each.values()], []))
+    axes.set_ylim(len(told.words) - 0.5, -0.8 if picture.narrow else -0.5)
+    axes.grid(visible=False, axis="y")
+    every = styles_of(map(str, findings.table.index))
+    for row, (disturbance, said) in enumerate(told.words.items()):
+        axes.axhline(row, color=LIGHT["grid"], linewidth=0.8, zorder=1)
+        for name, each in told.found.items():
+            one = each.get(disturbance)
+            if one is not None:
+                tip = f"{name}, {said}: {words.with_unit(one.score)} ({words.change(one.change)})"
+                picture.mark(axes, one.score, row, every[name], tip)
+        if picture.narrow:
+            tone: dict[str, Any] = {"color": LIGHT["muted"], "fontsize": SMALL, "va": "center"}
+            axes.text(0, row - 0.45, said, transform=axes.get_yaxis_transform(), **tone)
+    axes.set_yticks([] if picture.narrow else range(len(told.words)))
+    if not picture.narrow:
+        axes.set_yticklabels(list(told.words.values()))
+        axes.tick_params(axis="y", labelsize=TEXT, labelcolor=LIGHT["ink"])
+    picture.key([(name, {"marker": every[name].marker, "color": every[name].colour}) for name in told.found])
     return picture

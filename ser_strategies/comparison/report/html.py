@@ -103,6 +103,9 @@ def _sections(findings: Findings, figures: Mapping[str, str]) -> Iterator[Sectio
     yield "groups", "Scores by group", _groups(findings, figures.get("speakers", ""))
     if findings.otherwise:
         yield "conditions", "Conditions", table_of(tables.otherwise(findings))
+    if findings.robustness.found:
+        text = figures.get("robustness", "") + table_of(tables.robustness(findings))
+        yield "robustness", "Robustness", text
     text = figures.get("times", "") + _folded("All costs in numbers", *tables.costs(findings))
     yield "costs", "Costs", text + _hint("costs", findings)
     terms = "".join(f"<dt>{escape(name)}</dt><dd>{escape(said)}</dd>" for name, said in protocol(findings))

@@ -57,6 +57,10 @@ def _lines(findings: Findings, pictures: list[str]) -> Iterator[str]:
     if findings.otherwise:
         yield "## Conditions\n"
         yield from _table(tables.otherwise(findings))
+    if findings.robustness.found:
+        yield "## Robustness\n"
+        yield from _picture("robustness", "", findings, pictures)
+        yield from _table(tables.robustness(findings))
     yield "## Costs\n"
     yield from _picture("times", "", findings, pictures)
     for part in tables.costs(findings):

@@ -14,7 +14,7 @@ FORMATS = (".svg", ".png", ".pdf")
 MORE_FRONTS = {f"pareto-{cost.removeprefix('cost/').replace('_', '-')}": cost for cost in FRONTS[1:]}
 NAMES = (
     *("pareto", "curves", "differences", "confusion", "reliability", "distributions", "spreads"),
-    *("speakers", "times", *MORE_FRONTS),
+    *("speakers", "robustness", "times", *MORE_FRONTS),
 )
 CAPTIONS = {
     "table": (
@@ -57,6 +57,10 @@ CAPTIONS = {
         "A mark for each speaker with enough utterances. The worst of many speakers is bad by chance "
         "alone; p says how often speakers that are all alike would lie this far apart."
     ),
+    "robustness": (
+        "The score of the same models where the sounds that are tested are disturbed: means over runs. "
+        "Nothing of it was trained on."
+    ),
     "groups": (
         "A gap is the best less the worst group. The interval of a gender is over its speakers, that of a "
         "speaker over their utterances."
@@ -85,6 +89,7 @@ def draw(name: str, findings: Findings, width: float = WIDE, cost: str | None = 
         "distributions": distributions.distributions,
         "spreads": distributions.spreads,
         "speakers": dotplots.speakers,
+        "robustness": dotplots.robustness,
         "times": times.shares,
     }
     front = partial(pareto.draw, cost=cost or MORE_FRONTS.get(name, findings.cost))

@@ -18,7 +18,8 @@ from ser_strategies.common.quantities import (
     quantity,
     rate,
 )
-from ser_strategies.comparison.findings import AS_TESTED, Findings
+from ser_strategies.comparison.findings import Findings
+from ser_strategies.comparison.otherwise import AS_TESTED, CLEAN
 from ser_strategies.comparison.stats.differences import Difference
 from ser_strategies.comparison.stats.groups import Gap, Groups
 from ser_strategies.comparison.stats.intervals import Interval
@@ -208,6 +209,29 @@ def otherwise(findings: Findings) -> TextTable:
     return TextTable(
         (f"told at test ({words.short} {words.unit})".replace(" )", ")"), "mean", "change"), tuple(rows)
     )
+
+
+def robustness(findings: Findings) -> TextTable:
+    """One row a disturbance of the test sounds, one column a strategy: its score, and the change."""
+    words, told = findings.words, findings.robustness
+    rows = []
+    for disturbance, said in told.words.items():
+        cells = []
+        for each in told.found.values():
+            one = each.get(disturbance)
+            change = "" if one is None or disturbance == CLEAN else f" ({words.change(one.change)})"
+            cells.append(MISSING if one is None else f"{words.text(one.score)}{change}")
+        rows.append((said, *cells))
+    fewer = [
+        f"{name}: {min(one.runs for one in each.values())} of its {told.runs[name]} runs were tested so"
+        for name, each in told.found.items()
+        if min(one.runs for one in each.values()) < told.runs[name]
+    ]
+    without = [name for name in told.runs if name not in told.found]
+    notes = ["means over runs, and in parentheses the change; there are no intervals", *fewer]
+    notes += [f"not tested so: {', '.join(without)}"] if without else []
+    unit = f" {words.unit}" if words.unit else ""
+    return TextTable((f"test sounds ({words.short}{unit})", *told.found), tuple(rows), tuple(notes))
 
 
 def costs(findings: Findings) -> list[TextTable]:

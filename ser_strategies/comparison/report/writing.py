@@ -118,6 +118,10 @@ def facts(findings: Findings) -> dict[str, Any]:
         "raters": {name: _rated(each) for name, each in findings.rated.items()},
         "groups": findings.groups,
         "told_otherwise": findings.otherwise,
+        "robustness": {
+            name: {each: one._asdict() for each, one in found.items()}
+            for name, found in findings.robustness.found.items()
+        },
         "seconds": findings.times,
         "protocol": dict(protocol(findings)),
         "not_comparable": [each.table.reset_index().to_dict("records") for each in findings.others],

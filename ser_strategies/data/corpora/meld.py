@@ -53,6 +53,7 @@ class MELD(RecordedCorpus):
         "sentiments": {name: name for name in SENTIMENTS},
     }
     channels: ClassVar[RuleName] = "dialogue"
+    rough_seconds = True
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, Unpack, final
 
 import pandas as pd
@@ -11,12 +12,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ser_strategies.common.emotion_words import map_words, named_sets, suggested_map
 from ser_strategies.common.errors import did_you_mean, listed
 from ser_strategies.data.batching import BatchPlan, PlannedBatch
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.corpus_options import CorpusOptions
-from ser_strategies.data.emotion_words import map_words, named_sets, suggested_map
 from ser_strategies.data.loading import Batches, FrameSource, Loader, Sound
+from ser_strategies.data.near_copies import look_for_copies
 from ser_strategies.data.protocol import OWN, Protocol
 from ser_strategies.data.rules import Split
 from ser_strategies.data.splits import Numberings, utterance_numbers
@@ -57,8 +59,24 @@ class Together(Corpus):
         self.members = _members(of)
         self.shared = classes == "common"
         self.balance = balance
+        self._copied: list[str] = []
         self.skips_damaged = all(member.skips_damaged for member in self.members.values())
         self.learn_classes(shared_classes(self.members, common=self.shared))
+
+    def setup(self, stage: str) -> None:
+        """Looks, before the first training on these sounds, for recordings that splits share.
+
+        They may be of different corpora. Those whose near_copies is false are left out.
+        """
+        super().setup(stage)
+        if self.trainer is None or not self.trainer.is_global_zero:
+            return
+        heard = [name for name, member in self.members.items() if getattr(member, "near_copies", False)]
+        rows = self.everything()
+        self._copied, unchecked = look_for_copies(
+            rows[rows["corpus"].isin(heard)], Path("/"), self.waveform, listens=stage == "fit"
+        )
+        self.unchecked = [*self.unchecked, *unchecked]
 
     def table(self) -> pd.DataFrame:
         """The utterances of all corpora with classes of the same names."""
@@ -188,9 +206,9 @@ class Together(Corpus):
         return [f"{name}: {words}" for name, member in self.members.items() for words in member.differences()]
 
     def brands(self) -> list[str]:
-        """Those of each corpus, as no two share a speaker by name."""
+        """Those of each corpus, and recordings that splits share; no two corpora share a speaker by name."""
         told = [f"{name}: {words}" for name, member in self.members.items() for words in member.brands()]
-        return [*told, *self._guard.brands]
+        return [*told, *self._copied, *self._guard.brands]
 
     def facts(self) -> dict[str, Any]:
         """As for every corpus, with the task and the digest of each."""

@@ -16,6 +16,7 @@ from ser_strategies.common.errors import listed
 from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.data.audio import read_audio
 from ser_strategies.data.corpus_options import RecordedOptions
+from ser_strategies.data.doubled import check_near
 from ser_strategies.data.leakage import Leak
 from ser_strategies.data.listing import sizes_of
 from ser_strategies.data.loading import Sound
@@ -145,6 +146,7 @@ class DescribedCorpus(RecordedCorpus):
 
     def _copies(self, table: pd.DataFrame) -> pd.Series:
         """For each row a name that all rows of one recording share: every sound is listened to."""
+        check_near(self.root)
         missing = table["path"][sizes_of(self.root, table["path"]).isna()]
         if len(missing):
             msg = (

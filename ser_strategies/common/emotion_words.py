@@ -1,6 +1,6 @@
 """Words for emotions in the spellings and languages of corpora, to suggest how two of them may meet."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ser_strategies.common.errors import listed
 
@@ -35,9 +35,19 @@ def suggested_map(classes: Iterable[str], wanted: Iterable[str]) -> dict[str, st
     }
 
 
-def map_words(renamed: dict[str, str]) -> str:
+def whole_map(classes: Iterable[str], wanted: Iterable[str]) -> dict[str, str | None] | None:
+    """The map by which classes become just those wanted, leaving out others; None if one is lacking."""
+    classes, wanted = tuple(classes), tuple(wanted)
+    renamed = suggested_map(classes, wanted)
+    others = [name for name in classes if renamed.get(name, name) not in wanted]
+    reached = {renamed.get(name, name) for name in classes}
+    return renamed | dict.fromkeys(others) if reached >= set(wanted) else None
+
+
+def map_words(renamed: Mapping[str, str | None]) -> str:
     """A map as it is typed."""
-    return f"{{{', '.join(f'{name}: {other}' for name, other in renamed.items())}}}"
+    parts = (f"{name}: {'null' if other is None else other}" for name, other in renamed.items())
+    return f"{{{', '.join(parts)}}}"
 
 
 def named_sets(sets: dict[str, tuple[str, ...]]) -> str:
