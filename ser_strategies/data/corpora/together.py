@@ -20,6 +20,7 @@ from ser_strategies.data.corpus_options import CorpusOptions
 from ser_strategies.data.loading import Batches, FrameSource, Loader, Sound
 from ser_strategies.data.near_copies import look_for_copies
 from ser_strategies.data.protocol import OWN, Protocol
+from ser_strategies.data.remote import as_remote
 from ser_strategies.data.rules import Split
 from ser_strategies.data.splits import Numberings, utterance_numbers
 from ser_strategies.data.table import TEXT, TIMES, WORDS
@@ -71,7 +72,11 @@ class Together(Corpus):
         super().setup(stage)
         if self.trainer is None or not self.trainer.is_global_zero:
             return
-        heard = [name for name, member in self.members.items() if getattr(member, "near_copies", False)]
+        heard = [
+            name
+            for name, member in self.members.items()
+            if getattr(member, "near_copies", False) and not as_remote(getattr(member, "root", None))
+        ]
         rows = self.everything()
         self._copied, unchecked = look_for_copies(
             rows[rows["corpus"].isin(heard)], Path("/"), self.waveform, listens=stage == "fit"
