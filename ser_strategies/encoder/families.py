@@ -49,11 +49,13 @@ LARGE: dict[str, Any] = PRE_NORM | {
     "num_attention_heads": 16,
     "intermediate_size": 4096,
 }
+XLARGE: dict[str, Any] = LARGE | {"hidden_size": 1280, "num_hidden_layers": 48, "intermediate_size": 5120}
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny": TINY,
     "tiny-prenorm": TINY | PRE_NORM,
     "base": {},
     "large": LARGE,
+    "xlarge": XLARGE,
 }
 
 
@@ -67,7 +69,8 @@ class RandomShape(NamedTuple):
 def random_shape(size: str) -> RandomShape:
     """Configuration of `random:<size>`, such as wav2vec2-tiny, wavlm-large or hubert-tiny-prenorm.
 
-    Sizes base and large have exactly the shape of the published checkpoints of that name.
+    Sizes base and large have exactly the shape of the published checkpoints of that name, xlarge that of
+    hubert-xlarge and XLS-R-1B.
     """
     known = [f"{family}-{shape}" for family in FAMILIES for shape in SHAPES]
     if size not in known:

@@ -12,6 +12,9 @@ PUBLISHED = {
     "wavlm-large": 315_453_120,
     "hubert-base": 94_371_712,
     "hubert-large": 315_438_720,
+    # 48 blocks of 19,677,440, convolutions 4,210,176, projection 657,664, positions 13,108,608, and 3,840
+    "wav2vec2-xlarge": 962_497_408,
+    "hubert-xlarge": 962_497_408,
 }
 
 
