@@ -56,7 +56,7 @@ class RunRecord(SaveConfigCallback):
         data = data_facts(trainer)
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
-            text = self.parser.dump(self.config, skip_none=False)
+            text = self.parser.dump(self.config, skip_none=False, skip_validation=True)
             write_text(folder / "config.yaml", text)
             write_json(folder / "environment.json", environment())
             for logger in trainer.loggers:

@@ -99,9 +99,10 @@ class _ReadOnlyCLI(StrategyCLI):
 
     def plain(self) -> dict[str, Any]:
         """The configuration as plain data, as a run writes it down."""
-        text = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
-        config: dict[str, Any] = yaml.safe_load(text)
-        return config
+        config = self.config[self.subcommand]
+        text = self._parser(self.subcommand).dump(config, skip_none=False, skip_validation=True)
+        plain: dict[str, Any] = yaml.safe_load(text)
+        return plain
 
     def before_instantiate_classes(self) -> None:
         """Remembers the folder that was given, before a default stands in its place."""
