@@ -10,6 +10,7 @@ from pathlib import Path
 from ser_strategies.common.class_paths import safely
 from ser_strategies.common.compatibility import check_torch
 from ser_strategies.common.errors import PROGRAM, MistypedError, did_you_mean, one_sentence
+from ser_strategies.common.imports import much_imported
 
 # Command -> what it does, and the function that does it, as module:function.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -72,10 +73,11 @@ def _command(name: str) -> Callable[[str, list[str]], None]:
     if name not in COMMANDS:
         msg = f"unknown command {name!r}: expected one of {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}"
         raise MistypedError(msg)
-    if name not in WITHOUT_TORCH:
-        check_torch()
     module, function = COMMANDS[name][1].split(":")
-    command: Callable[[str, list[str]], None] = getattr(import_module(f".{module}", __name__), function)
+    with much_imported():
+        if name not in WITHOUT_TORCH:
+            check_torch()
+        command: Callable[[str, list[str]], None] = getattr(import_module(f".{module}", __name__), function)
     return command
 
 

@@ -25,8 +25,7 @@ import psutil
 import ser_strategies.__main__ as front
 from ser_strategies.runs.lease import when_taken_over
 
-# What a run imports anyway.
-PRELOADED = ("ser_strategies.fit.lightning_cli", "ser_strategies.__main__")
+PRELOADED = ("ser_strategies.runs.preloaded",)  # by the process that others are forked from
 FORKS = "forkserver" in multiprocessing.get_all_start_methods()
 # Seconds that a process has to end by itself once it is told to; at a terminal it gets Ctrl-C, too.
 PATIENCE, PATIENCE_AT_TERMINAL = 10.0, 30.0
