@@ -314,7 +314,10 @@ class Strategy(Checkpointed):
         """Draws each step's randomness from (seed, epoch, step, rank), so that a resumed run repeats it."""
         entropy = [cast(int, self.run_seed), self.current_epoch, batch_idx, self.global_rank]
         seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
-        torch.manual_seed(seed % 2**63)
+        if self.device.type == "cpu":  # torch's own would note for each kind of GPU from where it was called
+            torch.default_generator.manual_seed(seed % 2**63)
+        else:
+            torch.manual_seed(seed % 2**63)
         np.random.seed(seed % 2**32)
         random.seed(seed)
 
