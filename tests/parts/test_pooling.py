@@ -7,6 +7,7 @@ from ser_strategies.parts.pooling import AttentionPooling, LayerMix, Pooling, bu
 from ser_strategies.strategies import PartialFineTuning
 
 NAMES = ["mean", "std", "mean+std", "attention", "attentive", "mhfa", "projected"]
+PLACE = "ser_strategies.parts.pooling"
 STATES = 3
 SIZE = 6
 LENGTHS = [9, 4, 1, 7]
@@ -142,7 +143,9 @@ def test_computes_in_float32_whatever_comes_in(name, dtype):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_equals_finite_differences(name):
-    pooling, (frames, mask) = make(name).double(), clips(torch.float64)
+    # Each number of an output is looked at, and by default there are 2,048 of these.
+    few = {"class_path": f"{PLACE}.FactorisedAttentionPooling", "init_args": {"heads": 2, "compression": 3}}
+    pooling, (frames, mask) = make(few if name == "mhfa" else name).double(), clips(torch.float64)
     frames, mask = frames[1:3, :5], mask[1:3, :5]  # clips of four frames and one
     assert torch.autograd.gradcheck(lambda f: pool(pooling, f, mask), frames.requires_grad_())
 

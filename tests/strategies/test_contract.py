@@ -162,8 +162,8 @@ def test_in_a_training_step_what_is_frozen_is_in_eval_mode_and_draws_nothing(str
 @every_case_of_every_kind
 def test_a_strategy_that_trains_blocks_drops_out_and_masks_in_them(strategy, row, kind):
     model = build(strategy, kind, **row.options)
-    several = [model(PAIR.waveforms, PAIR.lengths) for _ in range(4)]
-    differ = any(not torch.equal(several[0], other) for other in several[1:])
+    first = model(PAIR.waveforms, PAIR.lengths)
+    differ = any(not torch.equal(first, model(PAIR.waveforms, PAIR.lengths)) for _ in range(3))
     assert differ == (row.options.get("top_blocks") != 0)
 
 
