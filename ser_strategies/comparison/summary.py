@@ -15,6 +15,7 @@ from ser_strategies.comparison.stats.scores import Score
 
 FIT, CACHE = "cost/fit_seconds", "cost/cache_build_seconds"
 FULL = "cost/fit_seconds_full"
+BYTES = "cost/cache_bytes"
 MANIFOLD = 10
 OF_MEMBERS = "those of its members"
 # A cache is shared where a run has spent less than this part on it of what another one has.
@@ -150,7 +151,7 @@ def costs_of(finished: pd.DataFrame) -> dict[str, float]:
     """
     columns = [column for column in map(str, finished) if column.startswith("cost/")]
     costs = {column: _median(finished[column]) for column in columns}
-    if FIT in columns and CACHE in columns:
+    if FIT in columns and CACHE in columns and not _stores_nothing(finished):
         both = finished[[FIT, CACHE]].dropna()
         if len(both) and both[CACHE].min() < SHARED * both[CACHE].max():
             alone = _median(both[FIT] - both[CACHE])
@@ -158,6 +159,11 @@ def costs_of(finished: pd.DataFrame) -> dict[str, float]:
             costs[FIT] = alone + costs[CACHE]
             costs[FULL] = alone + float(both[CACHE].max())
     return costs
+
+
+def _stores_nothing(finished: pd.DataFrame) -> bool:
+    """Whether what runs prepared is known to lie on no disk, so that no run can share it."""
+    return BYTES in finished and bool((finished[BYTES] == 0).all())
 
 
 def encoder_words(finished: pd.DataFrame) -> EncoderFacts:

@@ -206,8 +206,7 @@ class Recognizer(Conditioned):
                 stored = train_from_cache(self.caching, self.encoder, self.trainer)
             self.preparation.size = stored_bytes(stored.values())
         if self.standardiser is not None and not self.standardiser.count:
-            with self.preparation.timed():
-                self.standardiser.measure(of_training_clips(self._measured, self, self.trainer))
+            self.standardiser.measure(of_training_clips(self._measured, self, self.trainer))
 
     def _measured(self, batch: Batch) -> Tensor:
         return self._pooled(self._frames(batch))

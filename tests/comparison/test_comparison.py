@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from ser_strategies.comparison.comparison import Comparison
 from ser_strategies.comparison.ledger import CELLS, Ledger, write_cell, write_comparison
+from ser_strategies.comparison.summary import costs_of
 from tests.comparison.conftest import ARMS, build
 
 
@@ -66,6 +67,15 @@ def test_a_shared_cache_is_charged_in_part_and_in_full(shared):
     assert row["cost/fit_seconds"] == pytest.approx(alone + runs["cost/cache_build_seconds"].mean())
     assert row["cost/fit_seconds_full"] == pytest.approx(alone + ARMS["cached"].cache)
     assert np.isnan(shared.table().loc["vanilla", "cost/fit_seconds_full"])
+
+
+def test_what_lies_on_no_disk_is_shared_by_nobody():
+    """Preparation that differs between runs, such as of a machine that others use, is no cache."""
+    runs = pd.DataFrame({"cost/fit_seconds": [90.0, 60.0], "cost/cache_build_seconds": [40.0, 5.0]})
+    assert "cost/fit_seconds_full" in costs_of(runs.assign(**{"cost/cache_bytes": 1e6}))
+    costs = costs_of(runs.assign(**{"cost/cache_bytes": 0}))
+    assert "cost/fit_seconds_full" not in costs
+    assert costs["cost/fit_seconds"] == 75
 
 
 def test_another_score_is_asked_for_by_name(small):
