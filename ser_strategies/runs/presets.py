@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ser_strategies.encoder.starter import STARTER
-
 TINY = "random:wav2vec2-tiny"
+STARTER = "starter"  # as in ser_strategies.encoder.starter, which loads torch
 # For random weights and minutes of training. Rates fall to the end of the run: at constant ones the last of
 # few steps decides, and seeds differ by ten points. Nothing is dropped or masked, since there is no time to
 # get over it; masks would hide half of a clip of a second.

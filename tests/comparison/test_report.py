@@ -316,7 +316,7 @@ def test_costs_nobody_knows_are_missing_and_not_zero(ledger):
     for path in ledger.rglob("costs.json"):
         path.unlink()
     found = find(Comparison.load(ledger))
-    assert set(pictures_of(found)) == {"differences", "confusion", "reliability", "speakers"}
+    assert set(pictures_of(found)) == {"differences", "confusion", "reliability", "speakers", "robustness"}
     for row in tables.overview(found.table, found.words).rows:
         assert row[3:-1] == (MISSING,) * 4
         assert row[-1] == "not measured"

@@ -13,6 +13,7 @@ from ser_strategies.cli import main
 from ser_strategies.encoder import Encoder, load_quantiser
 from ser_strategies.encoder.sources import load_encoder
 from ser_strategies.encoder.starter import STARTER, starter_card, starter_folder
+from ser_strategies.runs import presets
 from tests.encoder.conftest import noise
 
 WEIGHTS = starter_folder() / "model.safetensors"
@@ -65,3 +66,8 @@ def test_what_it_has_not_is_said():
     with pytest.raises(ValueError, match="has no revisions"):
         load_encoder(STARTER, "main")
     assert load_quantiser(STARTER) == {}
+
+
+def test_presets_know_it_by_its_name():
+    assert presets.STARTER == STARTER
+    assert presets.Start(STARTER, "runs").recipe == presets.FROM_STARTER
