@@ -28,70 +28,70 @@ COMPUTED = ("=", "+", "-", "@", "\t", "\r")
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes its place, on the disk, once the block has ended without an error."""
-    unfinished = _beside(path)
-    try:
-        with unfinished.open("wb") as file:
-            _locked(file.fileno())
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+    with _beside(path, folder=False) as unfinished, unfinished.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+        file.close()
         unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """A folder to fill that takes its place, or that of another, once the block has ended well."""
-    unfinished = _beside(path)
-    unfinished.mkdir()
-    try:
-        with _opened(unfinished) as descriptor:
-            _locked(descriptor)
-            yield unfinished
-            shutil.rmtree(path, ignore_errors=True)
-            unfinished.replace(path)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _beside(path: Path) -> Path:
-    """A name for what is not finished; what killed processes left of earlier attempts is deleted.
-
-    It is one of its own, since processes on several machines may write the same file, and locked while there
-    is somebody who writes, so that what can be locked is left over.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*{UNFINISHED}"):
-        with suppress(OSError), _opened(left) as descriptor:
-            if descriptor is None or not _locked(descriptor):
-                continue
-            if left.is_dir():
-                shutil.rmtree(left)
-            else:
-                left.unlink()
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
+    with _beside(path, folder=True) as unfinished:
+        yield unfinished
+        shutil.rmtree(path, ignore_errors=True)
+        unfinished.replace(path)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int | None]:
-    """A descriptor of a file or folder to lock; None for a folder where those have none, as on Windows."""
-    if path.is_dir() and os.name == "nt":
-        yield None
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+def _beside(path: Path, *, folder: bool) -> Iterator[Path]:
+    """What is not finished yet, empty, deleted in the end unless it has another name by then.
+
+    Its name is its own, since several machines may write the same file. It is locked for as long,
+    so that what can be locked was left by a process that was killed, and is deleted before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _delete_left(path)
+    unfinished, descriptor = _new(path, folder=folder)
     try:
-        yield descriptor
+        yield unfinished
     finally:
+        shutil.rmtree(unfinished, ignore_errors=True) if folder else unfinished.unlink(missing_ok=True)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _new(path: Path, *, folder: bool) -> tuple[Path, int | None]:
+    """A new file or folder, and the descriptor that has it locked, if there are such locks."""
+    while True:
+        unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
+        unfinished.mkdir() if folder else unfinished.touch()
+        if os.name == "nt":  # where nobody renames what is open
+            return unfinished, None
+        try:
+            descriptor = os.open(unfinished, os.O_RDONLY if folder else os.O_RDWR)
+        except FileNotFoundError:  # another took it for something left, before it was locked
+            continue
+        with suppress(OSError):
+            lock_descriptor(descriptor, blocking=True)
+        if unfinished.exists():
+            return unfinished, descriptor
         os.close(descriptor)
 
 
-def _locked(descriptor: int | None) -> bool:
-    """Locks what a descriptor is of, as far as its disk knows locks; whether it was free."""
-    try:
-        return descriptor is not None and lock_descriptor(descriptor, blocking=False)
-    except OSError:
-        return False
+def _delete_left(path: Path) -> None:
+    """Deletes what killed processes left of earlier attempts; nothing where there are no such locks."""
+    lefts = [] if os.name == "nt" else path.parent.glob(f".{glob.escape(path.name)}.*{UNFINISHED}")
+    for left in lefts:
+        with suppress(OSError):
+            descriptor = os.open(left, os.O_RDONLY if left.is_dir() else os.O_RDWR)
+            try:
+                if lock_descriptor(descriptor, blocking=False):
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
