@@ -89,7 +89,7 @@ class SentenceVectors:
                 present = store.keys()
                 self._build(store, {k: t for k, t in wanted.items() if k not in present}, trainer)
         trainer.strategy.barrier("sentences stored")
-        store.open()
+        store.open_written()
         present = store.keys()
         known = [key for key in dict.fromkeys([*self._positions, *wanted]) if key in present]
         self._stored = store.frames([known])

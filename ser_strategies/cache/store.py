@@ -100,13 +100,20 @@ class ShardStore:
                 damage.append(self.set_aside(path, str(error)))
         return damage
 
-    def look_again(self) -> list[Damage]:
+    def open_written(self) -> None:
+        """Opens what was written just now, of which all can be read; ValueError where it cannot."""
+        damage = self.open()
+        if damage:
+            msg = f"{damage[0].reason}, though it was written just now: it was set aside, so start again."
+            raise ValueError(msg)
+
+    def look_again(self) -> None:
         """Opens what other machines wrote: a network disk lists a folder anew that was changed here."""
         with suppress(OSError):
             mark = self.folder / f".{uuid.uuid4().hex}.partial"
             mark.touch()
             mark.unlink()
-        return self.open()
+        self.open_written()
 
     def create(self) -> None:
         """Makes the folder, and says in it what it holds."""

@@ -254,7 +254,7 @@ def fill(store: FrameStore, encoder: FrameMaker, sounds: Sounds, trainer: Traine
                 progress=progress,
             )
         trainer.strategy.barrier("cache built")
-    store.open()
+    store.open_written()
 
 
 def warn_of(damage: Iterable[Damage]) -> None:

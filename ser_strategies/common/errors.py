@@ -116,3 +116,8 @@ def check_range(option: str, value: float, least: float, below: float = float("i
         upper = "" if below == float("inf") else f" and below {below:g}"
         msg = f"{option} must be at least {least:g}{upper}, got {value}."
         raise ValueError(msg)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, without its full stop."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

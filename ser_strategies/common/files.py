@@ -5,6 +5,7 @@ import glob
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 # What a killed process leaves beside a file ends so.
 UNFINISHED = ".partial"
+# Nobody writes any more what was not touched for so many seconds. Locks would tell sooner, but then each
+# file of every run would hang on those of a shared disk.
+ABANDONED = 3600.0
 # What lies in the folder of a run that is finished and must stay as it is.
 CHECKSUMS = "checksums.json"
 # How a cell begins that a spreadsheet would compute.
@@ -28,70 +32,45 @@ COMPUTED = ("=", "+", "-", "@", "\t", "\r")
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes its place, on the disk, once the block has ended without an error."""
-    with _beside(path, folder=False) as unfinished, unfinished.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-        file.close()
+    unfinished = _beside(path)
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """A folder to fill that takes its place, or that of another, once the block has ended well."""
-    with _beside(path, folder=True) as unfinished:
+    unfinished = _beside(path)
+    unfinished.mkdir()
+    try:
         yield unfinished
         shutil.rmtree(path, ignore_errors=True)
         unfinished.replace(path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
-@contextmanager
-def _beside(path: Path, *, folder: bool) -> Iterator[Path]:
-    """What is not finished yet, empty, deleted in the end unless it has another name by then.
+def _beside(path: Path) -> Path:
+    """A name for what is not finished yet; what killed processes left of earlier attempts is deleted.
 
-    Its name is its own, since several machines may write the same file. It is locked for as long,
-    so that what can be locked was left by a process that was killed, and is deleted before.
+    The name is its own, since processes on several machines may write the same file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _delete_left(path)
-    unfinished, descriptor = _new(path, folder=folder)
-    try:
-        yield unfinished
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True) if folder else unfinished.unlink(missing_ok=True)
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _new(path: Path, *, folder: bool) -> tuple[Path, int | None]:
-    """A new file or folder, and the descriptor that has it locked, if there are such locks."""
-    while True:
-        unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
-        unfinished.mkdir() if folder else unfinished.touch()
-        if os.name == "nt":  # where nobody renames what is open
-            return unfinished, None
-        try:
-            descriptor = os.open(unfinished, os.O_RDONLY if folder else os.O_RDWR)
-        except FileNotFoundError:  # another took it for something left, before it was locked
-            continue
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{UNFINISHED}"):
         with suppress(OSError):
-            lock_descriptor(descriptor, blocking=True)
-        if unfinished.exists():
-            return unfinished, descriptor
-        os.close(descriptor)
-
-
-def _delete_left(path: Path) -> None:
-    """Deletes what killed processes left of earlier attempts; nothing where there are no such locks."""
-    lefts = [] if os.name == "nt" else path.parent.glob(f".{glob.escape(path.name)}.*{UNFINISHED}")
-    for left in lefts:
-        with suppress(OSError):
-            descriptor = os.open(left, os.O_RDONLY if left.is_dir() else os.O_RDWR)
-            try:
-                if lock_descriptor(descriptor, blocking=False):
-                    shutil.rmtree(left) if left.is_dir() else left.unlink()
-            finally:
-                os.close(descriptor)
+            if time.time() - left.stat().st_mtime < ABANDONED:
+                continue
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from ser_strategies.common.errors import first_line
+
 RECORD = "ser_strategies"
 # 2 has the import path of the strategy, and any adapter; 1 had LoRA alone.
 FORMAT = 2
@@ -35,7 +37,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # damaged bytes lead torch.load to almost any error
         msg = (
-            f"{path} is damaged or holds more than plain weights ({_first_line(error)}): "
+            f"{path} is damaged or holds more than plain weights ({first_line(error)}): "
             "expected a .ckpt file as `ser-strategies fit` writes it; copy or train it again."
         )
         raise ValueError(msg) from error
@@ -101,7 +103,3 @@ def _check_bytes(path: Path) -> None:
     if changed is not None:
         msg = f"the bytes of {changed} were changed"
         raise ValueError(msg)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -13,14 +13,12 @@ from typing import Any, NamedTuple
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
-    GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
 )
+
+from ser_strategies.common.hub import why_absent
 
 CONFIG = "config.json"
 # How waveforms are normalised. transformers 5 writes the second where a model is saved with its processor.
@@ -159,34 +157,14 @@ def _fetched(source: str, revision: str | None, wanted: Iterable[tuple[str, ...]
 def _file(source: str, name: str, revision: str | None) -> Path | None:
     """One file of the hub, in the local cache; None where there is none, or none that can be reached."""
     where = f"{source}@{revision}" if revision else source
-    absent = f"{where} is neither a folder nor in the local cache"
     try:
         return Path(hf_hub_download(source, name, revision=revision))
-    except LocalEntryNotFoundError as error:
-        if name != CONFIG:
+    except EntryNotFoundError as error:  # which a file is too that is not in the cache of who is offline
+        if not isinstance(error, LocalEntryNotFoundError) or name != CONFIG:
             return None
-        offline = isinstance(error.__cause__, OfflineModeIsEnabled) or constants.is_offline_mode()
-        reason = (
-            "the hub is not asked while HF_HUB_OFFLINE is set" if offline else "the hub cannot be reached"
-        )
-        msg = f"{absent}, and {reason}: connect once to fetch it, or give a local folder."
-    except GatedRepoError:
-        msg = f"{absent}, and the hub gives it to those alone who have accepted its terms: do so, and log in."
-    except RepositoryNotFoundError:
-        msg = f"{absent}, and the hub has no model of that name, or a private one: check it, or log in."
-    except RevisionNotFoundError:
-        msg = f"{absent}, and the hub knows no revision {revision!r} of it: give a branch, tag or commit."
-    except EntryNotFoundError:
-        return None
-    except HFValidationError:
-        msg = (
-            f"{absent}, and is no name that the hub could have: expected one such as facebook/wav2vec2-base."
-        )
-    except (HfHubHTTPError, OSError) as error:
-        msg = f"{absent}, and the hub gave nothing ({first_line(error)}): try again, or give a local folder."
-    raise FileNotFoundError(msg)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says, without its full stop."""
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        missing: Exception = error
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        missing = error
+    raise FileNotFoundError(
+        why_absent(missing, where, revision, kind="model", expected="one such as facebook/wav2vec2-base")
+    )

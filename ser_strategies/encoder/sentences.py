@@ -14,12 +14,11 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel
 
-from ser_strategies.common.errors import check_choice
+from ser_strategies.common.errors import check_choice, first_line
 from ser_strategies.encoder.published import (
     CONFIG,
     TOKENIZERS,
     VOCABULARIES,
-    first_line,
     published,
     weight_files,
 )

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import logging as transformers_logging
 
+from ser_strategies.common.errors import first_line
 from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.encoder.adapters import Adapter, from_record
 from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
@@ -28,7 +29,6 @@ from ser_strategies.encoder.low_rank import LoRA
 from ser_strategies.encoder.published import (
     CONFIG,
     PREPROCESSORS,
-    first_line,
     published,
     read_settings,
     weight_files,

@@ -95,7 +95,7 @@ def build_with(trainer: Trainer, strategy: Strategy, data: Corpus) -> FrameStore
     with ending_as_one(trainer):
         trainer.fit(strategy, datamodule=data)
     store = caching.store(strategy.encoder)
-    store.open()
+    store.open_written()
     return store
 
 

@@ -167,7 +167,7 @@ class UnitSource:
                 facts[str(count)] = {"inertia": fitted.inertia, "passes": fitted.passes}
         self._write(store, states, everything, finders, trainer)
         trainer.strategy.barrier("units written")
-        store.open()
+        store.open_written()
         report = {
             **_described(teacher),
             "frames": int(_frames_of(frames).sum()),

@@ -127,6 +127,20 @@ def test_a_damaged_shard_is_named_set_aside_and_built_anew(damage, several_shard
     assert fit_again() == []
 
 
+def test_what_was_written_and_cannot_be_read_ends_the_run(root, monkeypatch):
+    """A disk that does not keep what it takes: nothing is left out in silence."""
+    add = FrameStore.add
+
+    def lost(store, name, utterances):
+        add(store, name, utterances)
+        path = store.folder / f"{name}.safetensors"
+        path.write_bytes(path.read_bytes()[:-9])
+
+    monkeypatch.setattr(FrameStore, "add", lost)
+    with pytest.raises(ValueError, match=r"though it was written just now: it was set aside, so start again"):
+        fitted(cached(), clips(), max_epochs=1, limit_train_batches=1, limit_val_batches=0)
+
+
 def test_a_missing_shard_is_built_anew(several_shards):
     before = contents(several_shards)
     shards(several_shards)[1].unlink()

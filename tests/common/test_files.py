@@ -1,10 +1,18 @@
 import json
 import os
+import time
 
 import pandas as pd
 import pytest
 
-from ser_strategies.common.files import whole_file, whole_folder, write_json, write_table, write_text
+from ser_strategies.common.files import (
+    ABANDONED,
+    whole_file,
+    whole_folder,
+    write_json,
+    write_table,
+    write_text,
+)
 
 TABLE = pd.DataFrame({"id": ["a", 'b,"c'], "seconds": [0.1, 2.5]})
 WRITERS = {
@@ -72,13 +80,11 @@ def test_a_folder_is_replaced_only_by_a_whole_one(tmp_path):
 
 def test_what_a_killed_writer_left_goes_with_the_next_and_nobody_elses(tmp_path):
     path = tmp_path / "x[1]"
-    (tmp_path / ".x[1].0.partial").write_text("half")
-    (tmp_path / ".x[1].1.partial").mkdir()
-    (tmp_path / ".x[1].1.partial/file").write_text("half")
-    (tmp_path / ".x1.2.partial").write_text("of another file")
-    with whole_file(path) as other:
-        write_text(path, "whole")  # while another writes the same
-        assert len(list(tmp_path.glob(".x[[]1].*"))) == 1
-        other.write(b"later")
-    assert path.read_text() == "later"
-    assert {each.name for each in tmp_path.iterdir()} == {"x[1]", ".x1.2.partial"}
+    names = [".x[1].0.partial", ".x[1].1.partial/file", ".x1.2.partial", ".x[1].3.partial"]
+    for name in names:
+        write_text(tmp_path / name, "half")
+    for left in (names[0], ".x[1].1.partial", names[2]):
+        os.utime(tmp_path / left, (0, time.time() - 2 * ABANDONED))
+    write_text(path, "whole")
+    # One is of another file, and one may still be written.
+    assert {each.name for each in tmp_path.iterdir()} == {"x[1]", names[2], names[3]}

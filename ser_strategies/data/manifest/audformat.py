@@ -12,9 +12,9 @@ import soundfile
 import yaml
 
 from ser_strategies.common.errors import did_you_mean, listed
-from ser_strategies.data.corpus_options import RecordedOptions, expanded
-from ser_strategies.data.manifest.assigning import WORDS, ProtocolName, ValName
-from ser_strategies.data.manifest.described import DescribedCorpus
+from ser_strategies.data.corpus_options import expanded
+from ser_strategies.data.manifest.assigning import WORDS
+from ser_strategies.data.manifest.described import DescribedCorpus, DescribedOptions
 from ser_strategies.data.manifest.file import of_arrow, word
 from ser_strategies.data.manifest.sheet import DIMENSIONS, SECOND_NAMES, Sheet, as_sheet, canonical
 from ser_strategies.data.table import TEXT
@@ -48,12 +48,6 @@ class Audformat(DescribedCorpus):
         tables: The tables that say what is learned; null takes all that have such a column.
         columns: What the database calls a column, as in {label: mood}; names that a manifest knows, such as
             emotion, need not be given.
-        classes: Names of the classes, in their order; null takes those found, and [] goes without.
-        dimensions: Columns of numbers to learn; null takes activation, valence and dominance as far as they
-            are there.
-        protocol: As for a manifest; null takes own where tables belong to several splits.
-        folds: How many folds speaker-folds makes.
-        val: Who validates where no table is of dev: share takes a fifth of those who train.
     """
 
     def __init__(
@@ -63,23 +57,13 @@ class Audformat(DescribedCorpus):
         root: str | None = None,
         tables: tuple[str, ...] | None = None,
         columns: dict[str, str] | None = None,
-        classes: tuple[str, ...] | None = None,
-        dimensions: tuple[str, ...] | None = None,
-        protocol: ProtocolName | None = None,
-        folds: int | None = None,
-        val: ValName | None = None,
-        **options: Unpack[RecordedOptions],
+        **options: Unpack[DescribedOptions],
     ) -> None:
         self._tables, self._columns = tables, dict(columns or {})
         place = expanded("path", path)
         super().__init__(
             place,
             place if root is None else expanded("root", root),
-            classes=classes,
-            dimensions=dimensions,
-            protocol=protocol,
-            folds=folds,
-            val=val,
             **options,
         )
 

@@ -45,6 +45,16 @@ from ser_strategies.data.table import TEXT, VOTE
 SLACK = 0.5
 
 
+class DescribedOptions(RecordedOptions, total=False):
+    """Options of every corpus that a table describes; see `DescribedCorpus`."""
+
+    classes: tuple[str, ...] | None
+    dimensions: tuple[str, ...] | None
+    protocol: ProtocolName | None
+    folds: int | None
+    val: ValName | None
+
+
 class DescribedCorpus(RecordedCorpus):
     """A corpus that one table describes; a concrete one says where the table comes from.
 

@@ -9,11 +9,11 @@ from typing import Any, Unpack, final
 import pyarrow as pa
 
 from ser_strategies.common.errors import did_you_mean, listed
-from ser_strategies.data.corpus_options import RecordedOptions, expanded
+from ser_strategies.data.corpus_options import expanded
 from ser_strategies.data.listing import sounds_below
-from ser_strategies.data.manifest.assigning import WORDS, ProtocolName, ValName
+from ser_strategies.data.manifest.assigning import WORDS
 from ser_strategies.data.manifest.bridges import home_of
-from ser_strategies.data.manifest.described import DescribedCorpus
+from ser_strategies.data.manifest.described import DescribedCorpus, DescribedOptions
 from ser_strategies.data.manifest.file import Raw, of_arrow, of_rows, read_file
 from ser_strategies.data.manifest.hub import fetched
 from ser_strategies.data.manifest.shards import Shard, check_complete, unpacked
@@ -40,12 +40,6 @@ class HuggingFace(DescribedCorpus):
         revision: The branch, tag or commit of a data set on the hub, such as refs/convert/parquet.
         columns: What the data set calls a column, as in {label: mood}; names that a manifest knows, such as
             emotion, need not be given.
-        classes: Names of the classes, in their order; null takes those found, and [] goes without.
-        dimensions: Columns of numbers to learn; null takes activation, valence and dominance as far as they
-            are there.
-        protocol: As for a manifest; null takes own where there are several splits.
-        folds: How many folds speaker-folds makes.
-        val: Who validates where no split is called so: share takes a fifth of those who train.
     """
 
     def __init__(
@@ -55,27 +49,17 @@ class HuggingFace(DescribedCorpus):
         name: str | None = None,
         revision: str | None = None,
         columns: dict[str, str] | None = None,
-        classes: tuple[str, ...] | None = None,
-        dimensions: tuple[str, ...] | None = None,
-        protocol: ProtocolName | None = None,
-        folds: int | None = None,
-        val: ValName | None = None,
-        **options: Unpack[RecordedOptions],
+        **options: Unpack[DescribedOptions],
     ) -> None:
         self._columns = dict(columns or {})
         folder = expanded("path", path)
         if not folder.is_dir():
-            folder = fetched(path, revision, None)
+            folder = fetched(path, revision)
         self._found: tuple[Raw, Path] | None = _contents(folder, name, self._columns)
         self._source = (folder, name)
         super().__init__(
             expanded("path", path),
             self._found[1],
-            classes=classes,
-            dimensions=dimensions,
-            protocol=protocol,
-            folds=folds,
-            val=val,
             **options,
         )
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Unpack, final
 
 from ser_strategies.common.errors import listed
-from ser_strategies.data.corpus_options import RecordedOptions, expanded
-from ser_strategies.data.manifest.assigning import WORDS, ProtocolName, ValName
+from ser_strategies.data.corpus_options import expanded
+from ser_strategies.data.manifest.assigning import WORDS
 from ser_strategies.data.manifest.bridges import home_of
-from ser_strategies.data.manifest.described import DescribedCorpus
+from ser_strategies.data.manifest.described import DescribedCorpus, DescribedOptions
 from ser_strategies.data.manifest.file import of_rows
 from ser_strategies.data.manifest.sheet import Sheet, as_sheet
 
@@ -50,12 +50,6 @@ class Lhotse(DescribedCorpus):
             for relative ones the one that is worked in.
         columns: What the supervisions call a column, as in {label: mood}: one of their own fields or of
             those in custom; names that a manifest knows, such as emotion, need not be given.
-        classes: Names of the classes, in their order; null takes those found, and [] goes without.
-        dimensions: Fields of numbers to learn; null takes activation, valence and dominance as far as they
-            are there.
-        protocol: As for a manifest: own, speaker-folds, random or test-only.
-        folds: How many folds speaker-folds makes.
-        val: Who validates where no file is of val: share takes a fifth of those who train.
     """
 
     def __init__(
@@ -64,12 +58,7 @@ class Lhotse(DescribedCorpus):
         *,
         root: str | None = None,
         columns: dict[str, str] | None = None,
-        classes: tuple[str, ...] | None = None,
-        dimensions: tuple[str, ...] | None = None,
-        protocol: ProtocolName | None = None,
-        folds: int | None = None,
-        val: ValName | None = None,
-        **options: Unpack[RecordedOptions],
+        **options: Unpack[DescribedOptions],
     ) -> None:
         self._columns = dict(columns or {})
         place = expanded("path", path)
@@ -78,11 +67,6 @@ class Lhotse(DescribedCorpus):
         super().__init__(
             place,
             home,
-            classes=classes,
-            dimensions=dimensions,
-            protocol=protocol,
-            folds=folds,
-            val=val,
             **options,
         )
 
