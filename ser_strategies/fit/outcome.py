@@ -94,6 +94,11 @@ def told(facts: dict[str, Any]) -> Iterator[str]:
     sizes = ", ".join(f"{name} {split['utterances']:,}" for name, split in data["splits"].items())
     yield f"data: {data['task']} ({sizes}; digest {data['digest']})"
     yield from told_ratings(data["ratings"]) if "ratings" in data else ()
+    for name, facts in data.get("corpora", {}).items():
+        for each, count in facts.get("dimensions", {}).items():
+            if count < facts["utterances"]:
+                share = f"{count:,} of the {facts['utterances']:,} utterances of {name}"
+                yield f"note: {each} is known of {share}"
     for warning in data["warnings"]:
         yield f"note: {warning}"
     for brand in data["brands"]:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from ser_strategies.batch import Batch
 from ser_strategies.common.files import write_json, write_table
+from ser_strategies.comparison.stats.aligned import align
+from ser_strategies.comparison.stats.sums import sums_of
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.table import TEXT
 from ser_strategies.encoder.checkpoints import read_checkpoint, stamp_of
@@ -22,6 +24,7 @@ from ser_strategies.strategies import Recognizer
 # What is told of an utterance beside its true label and what was said of it.
 KNOWN = ("speaker", "gender", "session", "dialogue", "seconds")
 PROBABILITY = "probability/"
+TRUE = "true/"  # before the name of a dimension
 # Batches after which their outputs are put into one piece: small ones fill the memory of a GPU.
 KEPT = 64
 SPLITS: dict[str, Literal["val", "test"]] = {"fit": "val", "validate": "val", "test": "test"}
@@ -163,28 +166,49 @@ def scored_table(model: Recognizer, ids: list[str], outputs: Tensor, rows: pd.Da
     known = rows[["id", "label", *KNOWN, *(["corpus"] if "corpus" in rows else [])]]
     # As they are in a batch, so that scores computed from the table are those that were computed.
     truth = rows[["id", *model.dimensions]].astype(dict.fromkeys(model.dimensions, "float32"))
-    truth.columns = pd.Index(["id", *(f"true/{name}" for name in model.dimensions)])
+    truth.columns = pd.Index(["id", *(f"{TRUE}{name}" for name in model.dimensions)])
     return known.merge(said, on="id").merge(truth, on="id")
 
 
 def scores_by_corpus(table: pd.DataFrame) -> dict[str, dict[str, float | int]]:
-    """Of the utterances of each corpus with a class: their number, UA over the classes that occur, and WA."""
-    said = [str(column) for column in table if str(column).startswith(PROBABILITY)]
-    known = table[table["label"].notna()] if said else table.iloc[:0]
-    names = pd.Index([column.removeprefix(PROBABILITY) for column in said])
-    likeliest = names[known[said].to_numpy().argmax(axis=1)] if said else names
-    right = pd.Series(likeliest == known["label"].to_numpy(), index=known.index)
+    """Of each corpus its utterances, UA over the classes that occur and WA, and the CCC of each dimension.
+
+    Utterances without a class count where dimensions are scored. What is not known of a corpus is left out.
+    """
+    classes = [str(column) for column in table if str(column).startswith(PROBABILITY)]
+    columns = {str(column) for column in table}
+    dimensions = [name for name in map(str, table) if f"{TRUE}{name}" in columns]
     found: dict[str, dict[str, float | int]] = {}
-    for name, rows in known.groupby("corpus", sort=False):
-        hits = right[rows.index]
-        ua = float(hits.groupby(rows["label"]).mean().mean())
-        found[str(name)] = {"utterances": len(rows), "ua": ua, "wa": float(hits.mean())}
+    for name, rows in table.groupby("corpus", sort=False):
+        scores = _class_scores(rows, classes) if classes else {}
+        scores |= _dimension_scores(rows, dimensions) if dimensions else {}
+        if scores:
+            scored = len(rows) if dimensions else int(rows["label"].notna().sum())
+            found[str(name)] = {"utterances": scored, **scores}
     return found
+
+
+def _class_scores(rows: pd.DataFrame, columns: list[str]) -> dict[str, float | int]:
+    known = rows[rows["label"].notna()]
+    if known.empty:
+        return {}
+    names = pd.Index([column.removeprefix(PROBABILITY) for column in columns])
+    hits = pd.Series(
+        names[known[columns].to_numpy().argmax(axis=1)] == known["label"].to_numpy(), known.index
+    )
+    return {"ua": float(hits.groupby(known["label"]).mean().mean()), "wa": float(hits.mean())}
+
+
+def _dimension_scores(rows: pd.DataFrame, names: list[str]) -> dict[str, float | int]:
+    known = [name for name in names if rows[f"{TRUE}{name}"].notna().any()]
+    aligned = align([(None, 0, rows)])
+    chosen = ["ccc", *(f"ccc_{name}" for name in known)] if known else []
+    return {name: sums_of(aligned, name).point for name in chosen}
 
 
 def corpus_lines(found: Mapping[str, Mapping[str, float | int]]) -> Iterator[str]:
     """The scores of each corpus, a line each."""
     width = max(map(len, found), default=0)
     for name, scores in found.items():
-        shares = ", ".join(score_words(key, float(scores[key])) for key in ("ua", "wa"))
-        yield f"  {name:<{width}}  {shares} of {scores['utterances']:,} utterances"
+        told = ", ".join(score_words(key, float(scores[key])) for key in scores if key != "utterances")
+        yield f"  {name:<{width}}  {told} of {scores['utterances']:,} utterances"

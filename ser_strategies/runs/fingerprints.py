@@ -61,6 +61,7 @@ ADDED: dict[str, dict[str, Any]] = {
     "IEMOCAP": {"dimensions": None},
     "MSPPodcast": {"dimensions": None},
     "Manifest": {"ratings": None, "scale": None},
+    "Together": {"dimensions": None, "scales": None},
     "Synthetic": {"rater_pool": None, "rater_disagreement": 0.0},
 }
 # Defaults that are written otherwise since, and as what.

@@ -19,7 +19,7 @@ from ser_strategies.comparison.ledger_cell import CELL, read_json, stages_of
 from ser_strategies.comparison.report.matrix_picture import draw_matrix
 from ser_strategies.comparison.stats.aligned import align
 from ser_strategies.comparison.stats.intervals import Interval, interval
-from ser_strategies.data.corpora.together import shared_classes
+from ser_strategies.data.corpora.members import shared_classes
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.fit.lightning_cli import run as run_fit
 from ser_strategies.fit.shorthand import value_of

@@ -1,4 +1,4 @@
-"""Several corpora as one: classes by one name, each corpus heard as often as the others, scores by corpus."""
+"""Several corpora as one: one name a class, one scale a dimension, each heard as often as the others."""
 
 import hashlib
 from collections import Counter
@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ser_strategies.common.emotion_words import map_words, named_sets, suggested_map
-from ser_strategies.common.errors import did_you_mean, listed
 from ser_strategies.data.batching import BatchPlan, PlannedBatch
+from ser_strategies.data.corpora.members import members_of, shared_classes
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.corpus_options import CorpusOptions
 from ser_strategies.data.loading import Batches, FrameSource, Loader, Sound
 from ser_strategies.data.near_copies import look_for_copies
+from ser_strategies.data.one_scale import ENDS, on_one_scale, scales_of, shared_dimensions
 from ser_strategies.data.protocol import OWN, Protocol
 from ser_strategies.data.remote import as_remote
 from ser_strategies.data.rules import Split
@@ -32,13 +32,17 @@ TOGETHER = Protocol("together", 1, "Each corpus is split by its own protocol.", 
 
 @final
 class Together(Corpus):
-    """Several corpora as one, each split by its own protocol; dimensions and votes are left out.
+    """Several corpora as one, each split by its own protocol, with dimensions on one scale; without votes.
 
     Args:
         of: The corpora, each with its options, as in [{NEMO: {root: nemo}}, {ASED: {root: ased}}]. The option
             label_map of each gives its classes the names they have in the others.
         classes: common keeps the classes that every corpus has, and counts what is left out; all keeps every
             class of any.
+        dimensions: Dimensions to learn, from -1 to 1, the ends of each corpus' own scale; what a corpus does
+            not tell is missing there, and counted. Null takes those that every corpus has; [] takes none.
+        scales: The lowest and the highest value of corpora that do not know theirs, as in
+            {Audformat: [0, 1]}.
         balance: Let training hear each corpus equally often: utterances of smaller ones come several times in
             an epoch, which is as long as if all were as large as the largest.
     """
@@ -50,6 +54,8 @@ class Together(Corpus):
         of: list[dict[str, Any]],
         *,
         classes: Literal["common", "all"] = "common",
+        dimensions: tuple[str, ...] | None = None,
+        scales: dict[str, tuple[float, float]] | None = None,
         balance: bool = True,
         **options: Unpack[CorpusOptions],
     ) -> None:
@@ -57,12 +63,18 @@ class Together(Corpus):
         if classes not in {"common", "all"}:
             msg = f"--data.classes must be common or all, got {classes!r}."
             raise ValueError(msg)
-        self.members = _members(of)
+        self.members = members_of(of)
         self.shared = classes == "common"
         self.balance = balance
         self._copied: list[str] = []
         self.skips_damaged = all(member.skips_damaged for member in self.members.values())
-        self.learn_classes(shared_classes(self.members, common=self.shared))
+        self.scales = scales_of(self.members, scales)
+        self.dimensions = shared_dimensions(self.members, dimensions, self.scales)
+        self.scale = ENDS if self.dimensions else None
+        self._beyond: dict[str, dict[str, int]] = {}
+        # For dimensions alone, corpora without any class will do.
+        classless = self.dimensions and not any(member.labels for member in self.members.values())
+        self.learn_classes(() if classless else shared_classes(self.members, common=self.shared))
 
     def setup(self, stage: str) -> None:
         """Looks, before the first training on these sounds, for recordings that splits share.
@@ -95,7 +107,9 @@ class Together(Corpus):
                 counts = table["label"][strange].value_counts()
                 for label, count in counts.items():
                     self.dropped[f"{name}: not every corpus has the class {label}"] = int(count)
-            tables.append(_owned(name, member, table[~strange]))
+            table = table[~strange]
+            columns, self._beyond[name] = on_one_scale(name, table, self.dimensions, self.scales.get(name))
+            tables.append(_owned(name, member, table).assign(**columns))
         return pd.concat(tables, ignore_index=True)
 
     def assign(self, table: pd.DataFrame) -> pd.Series:
@@ -207,8 +221,15 @@ class Together(Corpus):
         return f"{TOGETHER.name}-v{TOGETHER.version}/{hashlib.sha256(how.encode()).hexdigest()[:8]}"
 
     def differences(self) -> list[str]:
-        """Those of each corpus."""
-        return [f"{name}: {words}" for name, member in self.members.items() for words in member.differences()]
+        """Those of each corpus, and values outside of its scale."""
+        found = []
+        for name, member in self.members.items():
+            found += [f"{name}: {words}" for words in member.differences()]
+            outside = self._beyond.get(name, {}).items()
+            found += [
+                f"{name}: {count:,} values of {each} lie outside of its scale" for each, count in outside
+            ]
+        return found
 
     def brands(self) -> list[str]:
         """Those of each corpus, and recordings that splits share; no two corpora share a speaker by name."""
@@ -216,10 +237,18 @@ class Together(Corpus):
         return [*told, *self._copied, *self._guard.brands]
 
     def facts(self) -> dict[str, Any]:
-        """As for every corpus, with the task and the digest of each."""
+        """As for every corpus, with the task and the digest of each, and how many utterances tell what."""
         members = {name: member.facts() for name, member in self.members.items()}
         known = ("task", "digest", "label_map", "splits", "unchecked")
         told = {name: {key: facts[key] for key in known} for name, facts in members.items()}
+        used = self.everything().dropna(subset=["split"])
+        for name, rows in used.groupby("corpus", sort=False) if self.dimensions else ():
+            counts = rows[list(self.dimensions)].notna().sum()
+            told[str(name)] |= {
+                "utterances": len(rows),
+                "dimensions": {each: int(counts[each]) for each in self.dimensions},
+                "scale": self.scales.get(str(name)),
+            }
         return {**super().facts(), "corpora": told, "balanced": self.balance}
 
 
@@ -238,67 +267,6 @@ class RepeatedFrames:
     def read(self, position: int, epoch: int) -> tuple[Tensor, int]:
         """Frames of a row, and how many samples they were made of."""
         return self._frames.read(self._order[position], epoch)
-
-
-def _members(of: list[dict[str, Any]]) -> dict[str, Corpus]:
-    kinds = {kind.__name__: kind for kind in _kinds(Corpus) if kind is not Together}
-    members: dict[str, Corpus] = {}
-    for entry in of:
-        name, options = _entry(entry)
-        if name not in kinds:
-            known = sorted(kinds)
-            near = did_you_mean(name, known)
-            msg = f"--data.of has the corpus {name!r}, expected one of {', '.join(known)}{near}"
-            raise ValueError(msg)
-        try:
-            member = kinds[name](**options)
-        except TypeError as error:
-            why = str(error).rpartition("() ")[2]
-            msg = f"--data.of, {name}: {why}; see --data.help {name} for its options."
-            raise ValueError(msg) from error
-        again = sum(known.partition("-")[0] == name for known in members)
-        members[f"{name}-{again + 1}" if again else name] = member
-    if len(members) < 2:
-        msg = (
-            f"--data.of names {len(members)} corpora, expected two or more, as in "
-            f"'[{{NEMO: {{root: nemo}}}}, {{ASED: {{root: ased}}}}]'."
-        )
-        raise ValueError(msg)
-    return members
-
-
-def _entry(entry: Any) -> tuple[str, dict[str, Any]]:
-    if isinstance(entry, Mapping) and "class_path" in entry:
-        return str(entry["class_path"]).rpartition(".")[2], dict(entry.get("init_args") or {})
-    if isinstance(entry, Mapping) and len(entry) == 1:
-        name, options = next(iter(entry.items()))
-        if options is None or isinstance(options, Mapping):
-            return str(name), dict(options or {})
-    msg = f"--data.of has {entry!r}, expected a corpus with its options, as in {{NEMO: {{root: nemo}}}}."
-    raise ValueError(msg)
-
-
-def _kinds(kind: Any) -> Iterable[type[Corpus]]:
-    for each in kind.__subclasses__():
-        if not getattr(each, "__abstractmethods__", None):
-            yield each
-        yield from _kinds(each)
-
-
-def shared_classes(members: Mapping[str, Corpus], *, common: bool) -> tuple[str, ...]:
-    """The classes that all corpora have, or any; ValueError, with a map that may help, for fewer than two."""
-    sets = {name: member.labels for name, member in members.items()}
-    every = dict.fromkeys(label for labels in sets.values() for label in labels)
-    shared = [label for label in every if not common or all(label in labels for labels in sets.values())]
-    if len(shared) < 2:
-        first = next(iter(sets))
-        maps = {name: suggested_map(labels, sets[first]) for name, labels in sets.items() if name != first}
-        hints = [f"for {name} label_map: {map_words(each)}" for name, each in maps.items() if each]
-        advice = listed(hints, "and") or "a label_map for each corpus, with the names of one of them"
-        only = f"share {', '.join(shared)} alone" if shared else "have no class in common"
-        msg = f"the corpora {only}: {named_sets(sets)}; expected two or more. Try {advice}."
-        raise ValueError(msg)
-    return tuple(sorted(shared))
 
 
 def _owned(name: str, member: Corpus, table: pd.DataFrame) -> pd.DataFrame:

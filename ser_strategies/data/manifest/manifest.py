@@ -7,7 +7,7 @@ import pandas as pd
 from ser_strategies.data.corpus_options import RecordedOptions, expanded
 from ser_strategies.data.manifest.assigning import ProtocolName, ValName
 from ser_strategies.data.manifest.described import DescribedCorpus
-from ser_strategies.data.manifest.rated import check_ratings, read_ratings
+from ser_strategies.data.manifest.rated import check_ratings, check_scale, read_ratings
 from ser_strategies.data.manifest.sheet import Sheet, canonical, read_sheet
 
 
@@ -48,7 +48,8 @@ class Manifest(DescribedCorpus):
         ratings: A table of what each rater said, one rating a row: id (of the utterance: its id, or its path
             without the ending), rater, and activation, valence, dominance or the names of --data.dimensions.
             Dimensions are then the means of these.
-        scale: The lowest and the highest rating that raters could give, as in [1, 7]; null takes those found.
+        scale: The lowest and the highest rating that raters could give, as in [1, 7]; null takes those found
+            in a table of ratings. By it dimensions of several corpora come on one scale.
         columns: What you call a column, if it has none of the names above, as in {label: mood}.
         encoding: What a text table is written in, such as cp1252; null takes UTF-8, or UTF-16 that says so.
     """
@@ -91,6 +92,8 @@ class Manifest(DescribedCorpus):
         )
         if sheet is not None:
             self.scale = check_ratings(sheet, self.annotations()["id"], scale)
+        elif scale is not None:
+            self.scale = check_scale(scale, str(table))
 
     def rated(self) -> pd.DataFrame | None:
         """The table of ratings."""

@@ -67,13 +67,7 @@ def check_ratings(sheet: Sheet, ids: pd.Series, scale: tuple[float, float] | Non
     values = sheet.cells[list(dimensions)]
     if scale is None:
         scale = (float(values.min().min()), float(values.max().max()))
-    low, high = scale
-    if not low < high:
-        msg = (
-            f"the scale of {sheet.path} goes from {low:g} to {high:g}, expected two ends, the lower first: "
-            f"give them as in --data.scale '[1, 7]'."
-        )
-        raise ValueError(msg)
+    low, high = check_scale(scale, str(sheet.path))
     for column in dimensions:
         wrong = (values[column] < low) | (values[column] > high)
         sheet.refuse(wrong, column, f"expected {low:g} to {high:g}, the ends of --data.scale.")
@@ -82,3 +76,15 @@ def check_ratings(sheet: Sheet, ids: pd.Series, scale: tuple[float, float] | Non
         strange, "id", "expected an utterance of the manifest, by its id or its path without ending."
     )
     return scale
+
+
+def check_scale(scale: tuple[float, float], whose: str) -> tuple[float, float]:
+    """The ends of a scale; ValueError where the lower one is not first."""
+    low, high = scale
+    if not low < high:
+        msg = (
+            f"the scale of {whose} goes from {low:g} to {high:g}, expected two ends, the lower first: "
+            f"give them as in --data.scale '[1, 7]'."
+        )
+        raise ValueError(msg)
+    return low, high
