@@ -17,8 +17,9 @@ from ser_strategies.comparison.compared_runs import ComparedRuns, score_of
 from ser_strategies.comparison.ensemble_findings import EnsembleFinding, ensembles_of
 from ser_strategies.comparison.learning_curves import Curve, curves_of
 from ser_strategies.comparison.ledger import Ledger, LedgerProblem
-from ser_strategies.comparison.otherwise import Robustness, disturbed, told_otherwise
+from ser_strategies.comparison.otherwise import told_otherwise
 from ser_strategies.comparison.rated_findings import RatedFinding, rated_of
+from ser_strategies.comparison.robustness import Robustness, disturbed
 from ser_strategies.comparison.stats.aligned import Aligned
 from ser_strategies.comparison.stats.differences import Difference
 from ser_strategies.comparison.stats.fronts import Front

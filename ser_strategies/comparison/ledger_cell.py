@@ -23,10 +23,12 @@ ENSEMBLE = "ensemble.json"
 BASELINES = tuple(f"baselines/{name}.parquet" for name in ("mean", "vote", "single"))
 # Scores under disturbances of the test sounds, where they were asked for.
 ROBUSTNESS = "test-robustness.json"
+# What was predicted under each, an utterance and a disturbance a row; a run of an earlier version has none.
+DISTURBED = "test-robustness.parquet"
 # What a report is made of, in the folder of each stage.
 RESULTS = (
     *("config.yaml", "environment.json", "fit.json", "costs.json", "test.json", PREDICTIONS, VALIDATED),
-    ROBUSTNESS,
+    *(ROBUSTNESS, DISTURBED),
 )
 OF_ENSEMBLE = (ENSEMBLE, *BASELINES)
 STATUSES = ("running", "finished", "failed")

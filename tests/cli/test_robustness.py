@@ -2,7 +2,11 @@
 
 import json
 
+import pandas as pd
+
 from ser_strategies.cli import main
+from ser_strategies.comparison.stats.aligned import align
+from ser_strategies.comparison.stats.intervals import interval
 from tests.cli.conftest import CPU, ENCODER
 
 DATA = ("--data=Synthetic", "--data.speakers=5", "--data.utterances_per_speaker=8")
@@ -20,9 +24,11 @@ def test_disturbed_scores_stand_beside_the_plain_ones(tmp_path, capsys):
     assert (folder / "test.json").read_text() == plain
     assert sorted({path.name for path in folder.iterdir()} - {*before}) == [
         "test-robustness.json",
+        "test-robustness.parquet",
         "test-robustness.svg",
     ]
-    found = json.loads((folder / "test-robustness.json").read_text())["scores"]
+    whole = json.loads((folder / "test-robustness.json").read_text())
+    found = whole["scores"]
     assert list(found) == ["clean", "quieter-20", "first-25%"]
     metrics = json.loads(plain)["metrics"]
     assert found["clean"] == {name: value for name, value in metrics.items() if value is not None}
@@ -31,6 +37,15 @@ def test_disturbed_scores_stand_beside_the_plain_ones(tmp_path, capsys):
     assert found["first-25%"]["test/loss"] != found["clean"]["test/loss"]
     told = capsys.readouterr().out
     assert "20 dB quieter" in told
+    said = pd.read_parquet(folder / "test-robustness.parquet")
+    clean = pd.read_parquet(folder / "test.parquet")
+    assert said["disturbance"].value_counts().to_dict() == dict.fromkeys(
+        ["quieter-20", "first-25%"], len(clean)
+    )
+    assert "speaker" not in said
+    ends = whole["intervals"]["clean"]
+    score = interval(align([(None, 0, clean)]))
+    assert (ends["low"], ends["high"]) == (score.low, score.high)
     assert "under disturbances of the test sounds" in told
 
 

@@ -46,6 +46,9 @@ from ser_strategies.comparison.report.pictures import HALF, NAMES, PHONE, WIDE, 
 from ser_strategies.comparison.report.theme import DARK, LIGHT, styles_of
 from ser_strategies.comparison.report.verdict import verdict, warnings
 from ser_strategies.comparison.report.writing import facts, table_csv
+from ser_strategies.comparison.stats.aligned import align
+from ser_strategies.comparison.stats.differences import difference
+from ser_strategies.comparison.stats.intervals import interval
 from ser_strategies.comparison.summary import FIT
 from tests.comparison.conftest import ARMS, build
 
@@ -922,15 +925,42 @@ def test_scores_under_disturbances_are_a_table_and_a_picture(small, small_ledger
     table = tables.robustness(small)
     assert table.headings == ("test sounds (UA %)", *(name for name in small.names if name != "frozen"))
     assert [row[0] for row in table.rows] == ["as it is", "noise, 10 dB below the speech", "telephone"]
-    column = table.headings.index("lora")
+    column = table.headings.index("vanilla")
     ledger = Comparison.load(small_ledger)
-    scores = [ledger.ledger.robustness(run).scores for run in ledger.runs.query("name == 'lora'")["hash"]]
+    scores = [ledger.ledger.robustness(run).scores for run in ledger.runs.query("name == 'vanilla'")["hash"]]
     mean = 100 * np.mean([each["noise-10"]["test/ua"] for each in scores])
     lost = 100 * np.mean([each["noise-10"]["test/ua"] - each["clean"]["test/ua"] for each in scores])
     assert table.rows[1][column] == f"{mean:.1f} (\N{MINUS SIGN}{-lost:.1f})"
+    assert "vanilla: means over runs, which kept no predictions to tell intervals from" in table.notes
     assert "not tested so: frozen" in table.notes
     assert "## Robustness" in document(small, ["robustness"])
     assert facts(small)["robustness"]["lora"]["noise-10"]["runs"] == 2
+
+
+def test_changes_under_disturbances_have_intervals_over_the_same_speakers_and_seeds(small, small_ledger):
+    cells = [path.parent for path in small_ledger.rglob("test-robustness.parquet")]
+    assert len(cells) == 2
+    arms = {"clean": [], "noise-10": []}
+    for cell in cells:
+        seed = json.loads((cell / "cell.json").read_text())["seed"]
+        plain = pd.read_parquet(cell / "test.parquet")
+        said = pd.read_parquet(cell / "test-robustness.parquet").set_index("id")
+        noisy = plain.copy()
+        columns = [column for column in plain if column.startswith("probability/")]
+        noisy[columns] = said[said["disturbance"] == "noise-10"].loc[plain["id"], columns].to_numpy()
+        arms["clean"].append((1, seed, plain))
+        arms["noise-10"].append((1, seed, noisy))
+    clean, noisy = (align(runs, name) for name, runs in arms.items())
+    change, score = difference(noisy, clean), interval(noisy)
+    one = small.robustness.found["lora"]["noise-10"]
+    assert (one.score, one.low, one.high) == (score.point, score.low, score.high)
+    assert (one.change, one.change_low, one.change_high) == (change.point, change.low, change.high)
+    assert change.low < change.point < 0
+    table = tables.robustness(small)
+    words = small.words
+    ends = words.difference(change.point, change.low, change.high)
+    told = f"{words.interval(score.point, score.low, score.high)} ({ends})"
+    assert table.rows[1][table.headings.index("lora")] == told
 
 
 def test_runs_that_were_not_tested_under_disturbances_are_told(ledger):

@@ -149,7 +149,9 @@ def robustness(findings: Findings, width: float) -> Picture | None:
     axes = picture.subplots()
     axes.set_xlabel(", ".join(filter(None, [words.short, words.unit])))
     axes.xaxis.set_major_formatter(lambda value, _: words.tick(value))
-    axes.set_xlim(*limits([one.score for each in told.found.values() for one in each.values()], []))
+    ones = [one for each in told.found.values() for one in each.values()]
+    ends = [end for one in ones for end in (one.low, one.high) if end is not None]
+    axes.set_xlim(*limits([one.score for one in ones], ends))
     axes.set_ylim(len(told.words) - 0.5, -0.8 if picture.narrow else -0.5)
     axes.grid(visible=False, axis="y")
     every = styles_of(map(str, findings.table.index))
@@ -158,7 +160,12 @@ def robustness(findings: Findings, width: float) -> Picture | None:
         for name, each in told.found.items():
             one = each.get(disturbance)
             if one is not None:
-                tip = f"{name}, {said}: {words.with_unit(one.score)} ({words.change(one.change)})"
+                change = words.difference(one.change, one.change_low, one.change_high)
+                tip = f"{name}, {said}: {words.interval(one.score, one.low, one.high)} ({change})"
+                if one.low is not None and one.high is not None:
+                    axes.plot(
+                        [one.low, one.high], [row, row], color=every[name].colour, linewidth=1, alpha=0.5
+                    )
                 picture.mark(axes, one.score, row, every[name], tip)
         if picture.narrow:
             tone: dict[str, Any] = {"color": LIGHT["muted"], "fontsize": SMALL, "va": "center"}

@@ -58,8 +58,8 @@ CAPTIONS = {
         "alone; p says how often speakers that are all alike would lie this far apart."
     ),
     "robustness": (
-        "The score of the same models where the sounds that are tested are disturbed: means over runs. "
-        "Nothing of it was trained on."
+        "The score of the same models where the sounds that are tested are disturbed, with intervals "
+        "over speakers and seeds. Nothing of it was trained on."
     ),
     "groups": (
         "A gap is the best less the worst group. The interval of a gender is over its speakers, that of a "

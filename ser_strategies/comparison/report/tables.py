@@ -19,7 +19,8 @@ from ser_strategies.common.quantities import (
     rate,
 )
 from ser_strategies.comparison.findings import Findings
-from ser_strategies.comparison.otherwise import AS_TESTED, CLEAN
+from ser_strategies.comparison.otherwise import AS_TESTED
+from ser_strategies.comparison.robustness import CLEAN
 from ser_strategies.comparison.stats.differences import Difference
 from ser_strategies.comparison.stats.groups import Gap, Groups
 from ser_strategies.comparison.stats.intervals import Interval
@@ -219,8 +220,12 @@ def robustness(findings: Findings) -> TextTable:
         cells = []
         for each in told.found.values():
             one = each.get(disturbance)
-            change = "" if one is None or disturbance == CLEAN else f" ({words.change(one.change)})"
-            cells.append(MISSING if one is None else f"{words.text(one.score)}{change}")
+            if one is None:
+                cells.append(MISSING)
+                continue
+            change = words.difference(one.change, one.change_low, one.change_high)
+            score = words.interval(one.score, one.low, one.high)
+            cells.append(score if disturbance == CLEAN else f"{score} ({change})")
         rows.append((said, *cells))
     fewer = [
         f"{name}: {min(one.runs for one in each.values())} of its {told.runs[name]} runs were tested so"
@@ -228,7 +233,15 @@ def robustness(findings: Findings) -> TextTable:
         if min(one.runs for one in each.values()) < told.runs[name]
     ]
     without = [name for name in told.runs if name not in told.found]
-    notes = ["means over runs, and in parentheses the change; there are no intervals", *fewer]
+    notes = [
+        "in parentheses the change, on the same utterances; intervals are over speakers and seeds",
+        *fewer,
+    ]
+    endless = [name for name, each in told.found.items() if all(one.low is None for one in each.values())]
+    if endless:
+        notes.append(
+            f"{', '.join(endless)}: means over runs, which kept no predictions to tell intervals from"
+        )
     notes += [f"not tested so: {', '.join(without)}"] if without else []
     unit = f" {words.unit}" if words.unit else ""
     return TextTable((f"test sounds ({words.short}{unit})", *told.found), tuple(rows), tuple(notes))
