@@ -67,6 +67,12 @@ TARGETS = (
     *("--model=Vesper", "--model.large_length=12", "--model.cache=stored", "--model.stored=float32"),
     *("--model.encoder_dropout=0", "--model.optimizer=SGD", "--model.encoder_lr=1e-2", *MASKED),
 )
+# What learns single raters.
+RATERS = (
+    *("--model=AnnotatorFineTuning", f"--model.encoder={ENCODER}", "--model.width=8", "--model.head_lr=1e-2"),
+    *(*DATA, "--data.dimensions=[activation,valence]", "--data.rater_pool=6"),
+    *("--trainer.max_epochs=1", *CPU),
+)
 # A corpus on the disk, of which sounds can be spoilt.
 SOUNDS = (
     *("--model=PartialFineTuning", f"--model.encoder={ENCODER}", *CPU),
@@ -187,6 +193,7 @@ def ran(tmp_path_factory):
             for name, words in kinds(two).items()
             for command in ("fit", "validate")
         ),
+        *([command, *RATERS, *TWO, "--trainer.default_root_dir=raters"] for command in ("fit", "test")),
         ["fit", *CACHED, "--trainer.default_root_dir=cached"],
     ]
     (two / "commands.py").write_text(COMMANDS)
@@ -258,6 +265,35 @@ def test_two_processes_leave_one_table_of_what_they_scored(ran):
     utterances = Synthetic(speakers=SPEAKERS, utterances_per_speaker=EACH).split("test")
     assert list(two["id"]) == list(utterances["id"])
     pd.testing.assert_frame_equal(two, one, atol=1e-6)
+
+
+def test_two_processes_learn_the_raters_of_one_and_score_every_rating_like_one(ran, here):
+    """Distances, recalls and concordances, of all raters and of known ones, over the whole set."""
+    path = shutil.copy(ran.two / "raters/best.ckpt", here / "best.ckpt")
+    main(["test", *RATERS, *ONE, "--ckpt_path=best.ckpt"])
+    one, two = score_of(here / "test.json"), score_of(ran.two / "raters/test.json")
+    assert two["metrics"] == pytest.approx(
+        one["metrics"] | {"test/loss": two["metrics"]["test/loss"]}, abs=1e-6
+    )
+    assert {"test/tvd", "test/jsd_known", "test/ccc_individual", "test/uar_cell"} <= set(one["metrics"])
+    assert two["data"]["ratings"] == one["data"]["ratings"]
+    tables = [pd.read_parquet(each) for each in (ran.two / "raters/test.parquet", here / "test.parquet")]
+    pd.testing.assert_frame_equal(*tables, atol=1e-6)
+    assert tables[0]["tvd"].mean() == pytest.approx(one["metrics"]["test/tvd"], abs=1e-6)
+    corpus = Synthetic(
+        speakers=SPEAKERS,
+        utterances_per_speaker=EACH,
+        rater_pool=6,
+        single_ratings=True,
+        dimensions=("activation", "valence"),
+    )
+    learned = torch.load(path, weights_only=True)
+    assert tuple(learned["hyper_parameters"]["raters"]) == corpus.raters
+    units = learned["state_dict"]["objective.model.units.weight"]
+    assert len(units) == len(corpus.raters) == 6
+    assert all(not torch.equal(units[0], each) for each in units[1:]), (
+        "all raters begin alike, and learn apart"
+    )
 
 
 def test_one_configuration_and_one_log_are_written(ran):
