@@ -2,6 +2,7 @@
 
     python -m benchmarks.annotators [--device cpu|cuda] [--encoder random:wav2vec2-base] [--clips 4]
     python -m benchmarks.annotators --ratings
+    python -m benchmarks.annotators --targets
 
 DiffKDE, forward and backward, for 64 utterances of 30 raters, against a training step on as many utterances
 of 3 s: that of PartialFineTuning with all blocks. On a CPU the step is taken on a part of them (`--clips`)
@@ -10,6 +11,9 @@ take turns, and the ratio is of the medians.
 
 With `--ratings`, a file of 1.5 million ratings by 13,000 raters as MSP-Podcast has it is read, sorted and
 handed out in batches: seconds, and what the process holds more than before.
+
+With `--targets`, a training step of the objective alone, for 60 utterances of five raters: where the
+distributions of their ratings are estimated, as in the first epoch, and where they are looked up.
 """
 
 import argparse
@@ -29,6 +33,8 @@ from ser_strategies.batch import Batch
 from ser_strategies.costs.machine import resident_peak
 from ser_strategies.data.corpora.msp_podcast import MSPPodcast
 from ser_strategies.data.ratings import take_ratings
+from ser_strategies.parts.annotator_objective import Annotators
+from ser_strategies.parts.rated_cells import RatedCells
 
 UTTERANCES, RATERS, SAMPLES = 64, 30, 48_000
 # Of a corpus of the size of MSP-Podcast 2.0.
@@ -45,8 +51,12 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=4, help="utterances of the step that is timed")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--ratings", action="store_true", help="the ratings of a large corpus instead")
+    parser.add_argument("--targets", action="store_true", help="what looking targets up is worth instead")
     options = parser.parse_args()
     torch.manual_seed(0)
+    if options.targets:
+        _targets(options.repeats, options.device)
+        return
     if options.ratings:
         _ratings()
         return
@@ -92,6 +102,28 @@ def _density(device: str) -> Callable[[], object]:
         torch.autograd.backward(kde(ratings).square().sum())
 
     return estimate
+
+
+def _targets(repeats: int, device: str) -> None:
+    names = tuple(f"r{number:02d}" for number in range(12))
+    raters = torch.randint(0, len(names), (60, 5), device=device)
+    ratings = torch.randint(0, 5, (60, 5, 2), device=device) / 2 - 1
+    nothing = torch.zeros(60, 0, device=device)
+    batch = Batch(nothing, nothing, tuple(map(str, range(60))), raters=raters, ratings=ratings)
+    outputs = torch.randn(60, 64, device=device, requires_grad=True)
+    for kind, weight in {"raters, DiffKDE": 0.0, "raters with spread": 1.0}.items():
+        model = Annotators(("activation", "valence"), names, width=64, variance_weight=weight).to(device)
+
+        def step(model: Annotators = model) -> None:
+            torch.autograd.backward(model.loss(outputs, batch))
+
+        def first(model: Annotators = model) -> None:
+            model.remembered = RatedCells(model.exact)
+            step(model)
+
+        times = [(_seconds(first, device), _seconds(step, device)) for _ in range(repeats + 1)]
+        ours = [1000 * statistics.median(column[1:]) for column in zip(*times, strict=True)]
+        print(f"{kind}: {ours[0]:.0f} ms where targets are estimated, {ours[1]:.0f} ms looked up")
 
 
 def _write(path: Path) -> None:

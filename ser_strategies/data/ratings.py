@@ -105,14 +105,14 @@ def take_ratings(corpus: Rateable, table: pd.DataFrame) -> tuple[pd.DataFrame, R
 def _complete(corpus: Rateable, name: str) -> tuple[pd.DataFrame, int]:
     """The ratings that have every dimension, and how many have only some."""
     said = corpus.ratings()
-    if not corpus.dimensions:
-        msg = f"single ratings are of dimensions, and {name} has none: choose a corpus that has."
-        raise ValueError(msg)
     if said is None:
         msg = (
             f"{name} tells no ratings of single raters here: choose a corpus, or a release, that does, or "
             "give Manifest its file of them with --data.ratings."
         )
+        raise ValueError(msg)
+    if not corpus.dimensions:
+        msg = f"single ratings are of dimensions, and {name} has none: choose a corpus that has."
         raise ValueError(msg)
     absent = [each for each in corpus.dimensions if each not in said]
     if absent:

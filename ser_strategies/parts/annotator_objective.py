@@ -13,6 +13,7 @@ from ser_strategies.parts.agreement import AnnotatorScores, Scored
 from ser_strategies.parts.density import DIMENSIONS, DiffKDE
 from ser_strategies.parts.losses import ccc_loss
 from ser_strategies.parts.objectives import Objective
+from ser_strategies.parts.rated_cells import RatedCells, vote_shares
 from ser_strategies.parts.rater_model import Predicts, RaterModel, Reading
 from ser_strategies.parts.rater_units import LOG_VARIANCES, gaussian_divergence, mixed_cells
 
@@ -113,6 +114,7 @@ class Annotators(Objective):
         self.drawn = DiffKDE(cells, temperature=temperature, **options)
         self.steady = DiffKDE(cells, temperature=temperature, seed=0, **options)
         self.exact = DiffKDE(cells, grid=score_grid, hard=True, seed=0, **options)
+        self.remembered = RatedCells(self.exact)
         self.register_buffer("places", None, persistent=False)
 
     def _check_names(self) -> None:
@@ -124,8 +126,8 @@ class Annotators(Objective):
             raise ValueError(msg)
         if self.by_rater and not self.raters:
             msg = (
-                "the objective 'annotators' learns raters and was told of none: give --data.single_ratings "
-                "true, or from Python raters=data.raters."
+                "the objective 'annotators' learns raters and was told of none: give it utterances to train "
+                "on that two raters rated, and --data.single_ratings true, or from Python raters=data.raters."
             )
             raise ValueError(msg)
         if self.weights["variance_weight"] and self.predicts != "raters":
@@ -232,6 +234,12 @@ class Annotators(Objective):
             ratings = batch.ratings.to(wide.dtype)
             return sum(self._losses(wide, ratings, self._who(batch)), torch.zeros((), device=wide.device))
 
+    def counted(self, batch: Batch) -> int | Tensor:
+        """Utterances of whose raters it knows one at least, where raters are learned."""
+        if not self.by_rater or batch.ratings is None:
+            return super().counted(batch)
+        return ((self._who(batch) >= 0) & ~batch.ratings.isnan().any(2)).any(1).sum()
+
     def _losses(self, outputs: Tensor, ratings: Tensor, who: Tensor) -> Iterator[Tensor]:
         means = ratings.nanmean(1)
         if self.by_rater:
@@ -284,21 +292,13 @@ class Annotators(Objective):
         crossed = -(self.targets(ratings) * (found + SMALLEST).log()).sum((1, 2))
         return torch.where(rated, crossed, 0).sum() / rated.sum().clamp(min=1)
 
-    @torch.no_grad()
     def targets(self, ratings: Tensor) -> Tensor:
         """The distribution of ratings (batch, raters, 2): (batch, cells, cells)."""
-        found: Tensor = self.exact(ratings)
-        return found
+        return self.remembered(ratings)[0].to(ratings.dtype)
 
-    @torch.no_grad()
     def votes(self, ratings: Tensor) -> Tensor:
         """The share of the ratings (batch, raters, 2) in each cell, (batch, cells, cells)."""
-        known = ~ratings.isnan().any(2)
-        places = ((ratings.nan_to_num() + 1) * self.cells / 2).long().clamp(0, self.cells - 1)
-        flat = places[:, :, 0] * self.cells + places[:, :, 1]
-        counts = torch.zeros(len(ratings), self.cells**2, dtype=ratings.dtype, device=ratings.device)
-        counts.scatter_add_(1, flat, known.to(ratings.dtype))
-        return (counts / known.sum(1, keepdim=True)).view(-1, self.cells, self.cells)
+        return vote_shares(ratings, self.cells)
 
     # How well -------------------------------------------------------------------------------------------
 
@@ -318,7 +318,8 @@ class Annotators(Objective):
     def judge(self, outputs: Tensor, batch: Batch) -> Scored:
         """What there is to score of a batch: predicted and rated, in float64."""
         assert batch.ratings is not None
-        before = self.exact.fallbacks.clone()
+        rated_cells, lost = self.remembered(batch.ratings)
+        before = self.exact.fallbacks - lost
         found, ratings, who = self.read(outputs), batch.ratings.double(), self._who(batch)
         known = (who >= 0) & ~ratings.isnan().any(2)
         several, distribution = None, None
@@ -337,7 +338,7 @@ class Annotators(Objective):
             single=single.flatten(0, 1),
             rated_single=ratings_of_known.flatten(0, 1),
             rated_means=ratings.nanmean(1),
-            rated_cells=self.exact(ratings),
+            rated_cells=rated_cells,
             known_means=None if several is None else several.nanmean(1),
             known_cells=distribution,
             fallbacks=self.exact.fallbacks - before,

@@ -66,7 +66,10 @@ class DiffKDE(nn.Module):
         check_range("observations", observations, 2)
         check_range("temperature", temperature, 1e-3)
         if grid < cells or grid % cells:
-            msg = f"grid must be a multiple of the {cells} cells, got {grid}."
+            msg = (
+                f"the {grid} points of the estimator's grid must be a multiple of cells, got {cells} cells: "
+                "choose other cells, such as 4 or 8, or another grid."
+            )
             raise ValueError(msg)
         self.cells, self.grid, self.observations = cells, grid, observations
         self.temperature, self.hard, self.seed = temperature, hard, seed
@@ -80,14 +83,23 @@ class DiffKDE(nn.Module):
         Absent ratings are NaN. An utterance without any has a distribution of NaN. Rows are cells of the
         first dimension, columns those of the second, from -1 to 1.
         """
-        density = self.density(ratings)
+        shares, lost = self.estimate(ratings)
+        self.fallbacks += lost.sum()
+        return shares
+
+    def estimate(self, ratings: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, and for which utterances no bandwidth was found, (batch,); they are not counted."""
+        density, found = self._densities(ratings)
         side = self.grid // self.cells
         pooled = density.view(-1, self.cells, side, self.cells, side).mean((2, 4))
-        shares: Tensor = pooled / pooled.sum((1, 2), keepdim=True)
-        return shares
+        return pooled / pooled.sum((1, 2), keepdim=True), ~found
 
     def density(self, ratings: Tensor) -> Tensor:
         """The density of ratings (batch, raters, 2) at the points of the grid, (batch, grid, grid)."""
+        return self._densities(ratings)[0]
+
+    def _densities(self, ratings: Tensor) -> tuple[Tensor, Tensor]:
+        """Densities, (batch, grid, grid), and of which of them the bandwidth was found."""
         if ratings.dim() != DIMENSIONS + 1 or ratings.shape[2] != DIMENSIONS:
             msg = f"DiffKDE takes ratings of shape (batch, raters, 2), got {tuple(ratings.shape)}."
             raise ValueError(msg)
@@ -98,7 +110,7 @@ class DiffKDE(nn.Module):
             basis = self._basis(wide)
             counts = self._count(drawn) / self.observations
             waves = basis.mT @ counts @ basis
-            rows, columns = self._bandwidths(waves, drawn)
+            rows, columns, found = self._bandwidths(waves, drawn)
             powers = _waves(waves)[1]
             faded = [torch.exp(-(math.pi**2) * t.unsqueeze(1) * powers / 2) for t in (rows, columns)]
             kernel = faded[0].unsqueeze(2) * faded[1].unsqueeze(1)
@@ -107,7 +119,7 @@ class DiffKDE(nn.Module):
             density = cosines @ (waves * kernel) @ cosines.mT
             smallest = torch.finfo(density.dtype).eps
             density = torch.where(density > 0, density, smallest)
-            return density.masked_fill(~known.any(1)[:, None, None], torch.nan)
+            return density.masked_fill(~known.any(1)[:, None, None], torch.nan), found
 
     def _draw(self, ratings: Tensor) -> Draws:
         batch, raters, _ = ratings.shape
@@ -149,18 +161,17 @@ class DiffKDE(nn.Module):
         shares = below[..., :-1] - below[..., 1:]
         return shares[:, :, 0].mT @ shares[:, :, 1]
 
-    def _bandwidths(self, waves: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
-        """Bandwidths along rows and columns, (batch,) each; see `diffusion_times`."""
+    def _bandwidths(self, waves: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Bandwidths along rows and columns, and whether they were found, (batch,); `diffusion_times`."""
         squares = waves.square()
         with torch.no_grad():
             root, found = solve(squares, self.observations)
-            self.fallbacks += (~found).sum()
             spread = (drawn.var(1) / 4).clamp(min=(0.5 / self.grid) ** 2)
             reference = spread * self.observations ** (-1 / 3)
         # Anything with a bandwidth, since what is not taken must still have a gradient.
         solvable = torch.where(found[:, None, None], squares, torch.ones_like(squares))
         rows, columns = diffusion_times(solvable, root, self.observations)
-        return torch.where(found, rows, reference[:, 0]), torch.where(found, columns, reference[:, 1])
+        return torch.where(found, rows, reference[:, 0]), torch.where(found, columns, reference[:, 1]), found
 
 
 def observe(ratings: Tensor, known: Tensor, draws: Draws) -> Tensor:

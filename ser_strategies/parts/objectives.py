@@ -55,6 +55,10 @@ class Objective(nn.Module, ABC):
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """The predictions in the outputs, by column name, (batch,) each."""
 
+    def counted(self, batch: Batch) -> int | Tensor:
+        """Of how many utterances of a batch its loss is the mean."""
+        return len(batch.ids)
+
     def frame_loss(self, logits: Tensor, mask: Tensor, batch: Batch) -> Tensor:
         """Loss of logits of the classes for each frame, (batch, frames, classes), a scalar in float32."""
         raise ValueError(f"The objective '{self.name}' has no classes that frames could be told by.")

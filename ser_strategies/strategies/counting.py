@@ -46,10 +46,12 @@ class ClipSums(Sums):
     def __init__(self) -> None:
         super().__init__(COUNTED)
 
-    def add_batch(self, stage: str, loss: Tensor, utterances: int, clips: Mapping[str, Tensor]) -> None:
-        """Adds the mean loss of a batch of so many utterances, and counts of its clips."""
+    def add_batch(
+        self, stage: str, loss: Tensor, utterances: int | Tensor, clips: Mapping[str, Tensor]
+    ) -> None:
+        """Adds the mean loss of so many utterances of a batch, and counts of its clips."""
         # A tensor made where the loss is: torchmetrics would copy a number there, which waits for a GPU.
-        count = torch.full_like(loss.detach(), utterances)
+        count = torch.ones_like(loss.detach()) * utterances
         self.add(stage, {"loss": loss.detach() * utterances, "utterances": count, **clips})
 
     def totals(self, stage: str) -> dict[str, Tensor]:

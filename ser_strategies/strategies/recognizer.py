@@ -336,7 +336,7 @@ class Recognizer(Conditioned):
 
     def _add(self, stage: str, batch: Batch, loss: Tensor) -> None:
         clips = self.encoder.clip_counts(batch.lengths)._asdict()
-        self.sums.add_batch(stage, loss, len(batch.ids), clips)
+        self.sums.add_batch(stage, loss, self.objective.counted(batch), clips)
 
     def _rows(self) -> Iterator[tuple[Row, Any]]:
         return zip(self.rows(), self.row_scores, strict=True)

@@ -102,6 +102,7 @@ def test_another_corpus_is_tested_by_the_raters_of_training(runs, monkeypatch):
     metrics = facts(found)["metrics"]
     assert 0 <= metrics["test/tvd"] <= 1
     assert metrics["test/tvd_known"] is None  # r001 of another corpus is another person
+    assert metrics["test/loss"] is None
 
 
 def test_an_ensemble_mixes_what_its_members_say(runs, monkeypatch, capsys):

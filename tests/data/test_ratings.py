@@ -230,7 +230,7 @@ def test_a_manifest_takes_its_ratings_from_a_file(tmp_path):
             {},
             "line 3: arousal is empty, expected a number: leave out a rating",
         ),
-        (["one,ann,1,nan", "one,bob,1,2"], {}, "line 2: valence is empty, expected a number"),
+        (["one,ann,1,nan", "one,bob,1,2"], {}, "line 2: valence is 'nan', expected a number"),
         (["one,,1,2"], {}, "line 2: rater is empty, expected a name"),
         (GOOD, {"scale": (1.0, 4.0)}, "line 5: arousal is 5, expected 1 to 4, the ends of --data.scale"),
         (["one,ann,2,2", "one,bob,2,2"], {}, "goes from 2 to 2, expected two ends"),

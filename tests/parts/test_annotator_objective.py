@@ -309,6 +309,8 @@ def test_everything_gets_a_gradient_and_validation_draws_nothing(predicts: str) 
     assert torch.equal(before, torch.random.get_rng_state())
     nobody = batch._replace(raters=torch.full_like(batch.raters, -1))
     assert model.train().loss(outputs, nobody).isfinite()
+    # Of the first of twelve nobody is known; what learns no raters asks for none.
+    assert (model.counted(batch), model.counted(nobody)) == ((11, 0) if model.by_rater else (12, 12))
 
 
 def test_predictions_have_mean_spread_cells_and_each_rater_by_name() -> None:
@@ -358,7 +360,10 @@ def test_raters_begin_with_the_consensus_that_was_learned() -> None:
             {"dimensions": (*DIMENSIONS, "dominance")},
             "over two dimensions, got activation, valence, dominance",
         ),
-        ({"raters": ()}, "was told of none: give --data.single_ratings true"),
+        (
+            {"raters": ()},
+            "was told of none: give it utterances to train on that two raters rated",
+        ),
         ({"predicts": "rater"}, "predicts must be one of raters, .* did you mean raters"),
         (
             {"predicts": "cells", "variance_weight": 1.0},

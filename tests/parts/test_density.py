@@ -212,7 +212,7 @@ def test_one_rater_equal_ratings_and_the_ends_of_the_scale(ratings: list[list[fl
 @pytest.mark.parametrize(
     ("options", "shape", "words"),
     [
-        ({"grid": 62}, (1, 2, 2), "grid must be a multiple of the 4 cells, got 62"),
+        ({"grid": 62}, (1, 2, 2), "the 62 points of the estimator's grid must be a multiple of cells, got 4"),
         ({}, (1, 2, 3), r"of shape \(batch, raters, 2\), got \(1, 2, 3\)"),
     ],
 )

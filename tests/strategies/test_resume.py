@@ -13,7 +13,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.optim.lr_scheduler import ExponentialLR
 
 from ser_strategies.data.synthetic import Synthetic
-from ser_strategies.strategies import LoRAFineTuning, PartialFineTuning, Recognizer, VanillaFineTuning
+from ser_strategies.strategies import (
+    AnnotatorFineTuning,
+    LoRAFineTuning,
+    PartialFineTuning,
+    Recognizer,
+    VanillaFineTuning,
+)
 from tests.strategies.conftest import (
     PRETRAININGS,
     WARNINGS,
@@ -170,7 +176,7 @@ class SaveAt(Callback):
 WITHIN = (2, 8)  # of five steps in each epoch
 
 
-@every_one_of([PartialFineTuning, *PRETRAININGS])
+@every_one_of([PartialFineTuning, AnnotatorFineTuning, *PRETRAININGS])
 def test_a_run_resumed_within_an_epoch_repeats_an_unbroken_one(strategy, tmp_path):
     paths, options = {step: tmp_path / f"{step}.ckpt" for step in WITHIN}, chance_of(strategy)
     saving = [SaveAt(step, path) for step, path in paths.items()]

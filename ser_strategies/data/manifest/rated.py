@@ -51,8 +51,9 @@ def read_ratings(path: Path, dimensions: Sequence[str] | None, encoding: str | N
         values = sheet.cells[column]
         if values.dtype == TEXT:
             sheet.cells[column] = values.mask((values.str.strip() == "").fillna(False))
-        sheet.cells[column] = numbers_of(sheet, column)
-        sheet.refuse(sheet.cells[column].isna(), column, "expected a number: leave out a rating without one.")
+        numbers = numbers_of(sheet, column)
+        sheet.refuse(numbers.isna(), column, "expected a number: leave out a rating without one.")
+        sheet.cells[column] = numbers
     return sheet
 
 
