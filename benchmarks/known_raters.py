@@ -157,6 +157,8 @@ def _recovered(model: Any, corpus: Any, pooled: Tensor, _: Batch, train: Batch) 
 
 
 def _interval(values: list[float]) -> str:
+    if np.isnan(values).any():
+        return "—"
     mean = statistics.mean(values)
     if len(values) < 2:
         return f"{mean:.3f}"

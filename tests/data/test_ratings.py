@@ -249,6 +249,14 @@ def test_mistakes_in_a_file_of_ratings_are_one_sentence(lines, options, words, t
     assert len(re.findall(r"\.(?:\s|$)", str(caught.value))) == 1
 
 
+def test_an_empty_file_of_ratings_is_told_what_it_might_have_had(tmp_path):
+    (tmp_path / "none.csv").write_text("")
+    with pytest.raises(
+        ValueError, match=r"none.csv is empty: .* the columns id, rater, activation and valence\.$"
+    ):
+        manifest(tmp_path, GOOD, ratings=str(tmp_path / "none.csv"))
+
+
 def test_workers_and_stored_frames_hand_out_ratings_too():
     corpus = Rated(judged(), workers=1, batch_size=4)
     (batch,) = corpus.val_dataloader()

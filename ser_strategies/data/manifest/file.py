@@ -42,22 +42,26 @@ class Raw:
     numbers: Callable[[int], pd.Series]  # the same as numbers, where the format knows numbers, else as text
 
 
-def read_file(path: Path, *, known: Collection[str], encoding: str | None) -> Raw:
+# What an empty file might have had.
+EXAMPLE = "path, label and speaker"
+
+
+def read_file(path: Path, *, known: Collection[str], encoding: str | None, example: str = EXAMPLE) -> Raw:
     """Reads a manifest in the format that its ending names.
 
     `known` column names, in lower case, tell the delimiter of a CSV file. Without an encoding it is UTF-8, or
-    what its first bytes say.
+    what its first bytes say. `example` names columns, for whoever gives an empty file.
     """
     kind = path.suffix.lower()
     if kind == ".parquet":
         return _read_parquet(path)
-    text = _decode(path, encoding)
+    text = _decode(path, encoding, example)
     if kind in {".jsonl", ".ndjson"}:
         return _read_json(path, text)
     return _read_csv(path, text, known)
 
 
-def _decode(path: Path, encoding: str | None) -> str:
+def _decode(path: Path, encoding: str | None, example: str) -> str:
     content = path.read_bytes()
     if encoding is None:
         encoding = next((name for mark, name in MARKS if content.startswith(mark)), "utf-8")
@@ -80,7 +84,7 @@ def _decode(path: Path, encoding: str | None) -> str:
         )
         raise ValueError(msg)
     if not text.strip(NOTHING):
-        msg = f"{path} is empty: expected a table, such as one with the columns path, label and speaker."
+        msg = f"{path} is empty: expected a table, such as one with the columns {example}."
         raise ValueError(msg)
     return text
 

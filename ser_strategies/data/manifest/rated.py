@@ -23,7 +23,8 @@ def read_ratings(path: Path, dimensions: Sequence[str] | None, encoding: str | N
             f"the columns id, rater, activation and valence."
         )
         raise FileNotFoundError(msg)
-    raw = read_file(path, known={*WORDS, *RATERS, *DIMENSIONS}, encoding=encoding)
+    known = {*WORDS, *RATERS, *DIMENSIONS}
+    raw = read_file(path, known=known, encoding=encoding, example="id, rater, activation and valence")
     found: dict[str, int] = {}
     for index, name in enumerate(raw.header):
         plain = canonical(name)
