@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from ser_strategies.common.errors import PROGRAM, CommandParser
+from ser_strategies.common.files import whole_folder
 
 PACKAGE = Path(__file__).parents[1]
 # In an installed package beside the code, in a checkout beside the package.
@@ -24,5 +25,6 @@ def run(command: str, arguments: list[str]) -> None:
         msg = f"{folder} is there already: name a folder that is not, such as {folder}-2."
         raise FileExistsError(msg)
     source = next(place for place in PLACES if place.is_dir())
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    with whole_folder(folder) as unfinished:
+        shutil.copytree(source, unfinished, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     print(f"examples in {folder}; next: {PROGRAM} fit --config {folder / 'demo' / 'lora.yaml'}")

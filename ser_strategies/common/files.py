@@ -2,11 +2,13 @@
 
 import csv
 import glob
+import io
 import json
 import os
 import shutil
 import time
 import uuid
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +29,8 @@ ABANDONED = 3600.0
 CHECKSUMS = "checksums.json"
 # How a cell begins that a spreadsheet would compute.
 COMPUTED = ("=", "+", "-", "@", "\t", "\r")
+# What a result says of all else that it says: a changed digit would pass for another score.
+SEAL = "checksum"
 
 
 @contextmanager
@@ -73,6 +77,12 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
 
 
+def copy_file(source: Path, path: Path) -> None:
+    """Copies a file, which is there whole or not at all."""
+    with source.open("rb") as read, whole_file(path) as file:
+        shutil.copyfileobj(read, file)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes text in UTF-8, with line feeds on every system."""
     with whole_file(path) as file:
@@ -84,18 +94,75 @@ def write_json(path: Path, facts: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(facts, indent=2, allow_nan=False) + "\n")
 
 
+def write_result(path: Path, facts: Mapping[str, Any]) -> None:
+    """Writes JSON that `opened` takes only as long as nobody has changed it."""
+    write_json(path, {**facts, SEAL: _seal(facts)})
+
+
+def opened(facts: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What was read from JSON, less its seal; ValueError if it is not what was written.
+
+    What has no seal is taken as it is: of an earlier version, or by hand.
+    """
+    seal = facts.pop(SEAL, None)
+    if seal is not None and seal != _seal(facts):
+        msg = f"{path} is not what was written: a byte has changed, so make it again."
+        raise ValueError(msg)
+    return facts
+
+
+def _seal(facts: Mapping[str, Any]) -> int:
+    told = {name: value for name, value in facts.items() if name != SEAL}
+    plain = json.loads(json.dumps(told))  # as it will be read
+    return zlib.crc32(json.dumps(plain, sort_keys=True).encode())
+
+
 def inert(cell: Any) -> Any:
     """A cell that a spreadsheet takes for words; names are the user's, and numbers stay as they are."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(COMPUTED) else cell
 
 
 def write_table(path: Path, table: "pd.DataFrame") -> None:
-    """Writes a .parquet, or else a .csv."""
+    """Writes a .parquet, which `read_parquet` takes only as it is, or else a .csv."""
     with whole_file(path) as file:
         if path.suffix == ".parquet":
-            table.to_parquet(file, index=False)
+            kept, table.attrs = table.attrs, {**table.attrs, SEAL: f"{0:08x}"}
+            try:
+                data = table.to_parquet(index=False)
+            finally:
+                table.attrs = kept
+            place = _place_of_seal(data)
+            assert place is not None
+            file.write(data[:place] + f"{zlib.crc32(data):08x}".encode() + data[place + 8 :])
         else:
             table.map(inert).to_csv(file, mode="wb", index=False, quoting=csv.QUOTE_MINIMAL)
+
+
+def read_parquet(path: Path) -> "pd.DataFrame":
+    """What `write_table` wrote; ValueError where a byte has changed. What has no seal is taken as it is."""
+    import pandas as pd
+
+    data = path.read_bytes()
+    place = _place_of_seal(data)
+    if place is not None:
+        plain = data[:place] + b"0" * 8 + data[place + 8 :]
+        if data[place : place + 8] != f"{zlib.crc32(plain):08x}".encode():
+            msg = f"{path} is not what was written: a byte has changed, so make it again."
+            raise ValueError(msg)
+    try:
+        table = pd.read_parquet(io.BytesIO(data))
+    except Exception as error:  # of pyarrow and of whatever its bytes lead to
+        msg = f"{path} cannot be read ({' '.join(str(error).split())}): make it again."
+        raise ValueError(msg) from error
+    table.attrs.pop(SEAL, None)
+    return table
+
+
+def _place_of_seal(data: bytes) -> int | None:
+    """Where the eight digits of a table's seal begin, in what is said of it at its end; None without one."""
+    mark = f'"{SEAL}": "'.encode()
+    place = data.rfind(mark)
+    return None if place < 0 else place + len(mark)
 
 
 class BusyError(ValueError):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from ser_strategies.common.careful_yaml import read_yaml
-from ser_strategies.common.files import CHECKSUMS
+from ser_strategies.common.files import CHECKSUMS, opened
 from ser_strategies.comparison.checksums import check_checksums
 
 SCHEMA = 1
@@ -79,6 +79,7 @@ def read_json(path: Path, missing: dict[str, Any] | None = None) -> dict[str, An
     """
     try:
         facts = json.loads(path.read_bytes())
+        facts = opened(facts, path) if isinstance(facts, dict) else facts
     except FileNotFoundError:
         if missing is not None:
             return missing

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from ser_strategies.batch import Batch
-from ser_strategies.common.files import write_json
+from ser_strategies.common.files import write_result
 from ser_strategies.costs.amounts import Tally, arithmetic, spent, weights
 from ser_strategies.costs.inference import shipment
 from ser_strategies.costs.machine import (
@@ -132,7 +132,7 @@ class CostMeter(Callback):
             "trace": tally.trace,
         }
         if not getattr(trainer, "fast_dev_run", False):
-            write_json(Path(trainer.default_root_dir) / COSTS, self.costs)
+            write_result(Path(trainer.default_root_dir) / COSTS, self.costs)
 
     # What a checkpoint takes along ----------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ser_strategies.common.errors import listed
-from ser_strategies.common.files import whole_folder, write_json, write_table
+from ser_strategies.common.files import whole_folder, write_json, write_result, write_table
 from ser_strategies.comparison.compared_runs import decisive
 from ser_strategies.comparison.ledger import (
     CELLS,
@@ -234,19 +234,19 @@ def _write(
         if name != WEIGHTED:
             write_table(cell / "baselines" / f"{name}.parquet", table)
     weighed = blends.as_dict(score) | {"runs": place.hashes}
-    write_json(cell / ENSEMBLE, weighed)
+    write_result(cell / ENSEMBLE, weighed)
     data = _data(ledger, rows)
     monitor = _words(rows["monitor"])
     best = {"monitor": monitor, "score": weighed["val"][WEIGHTED].get(monitor), "epoch": None}
-    write_json(cell / "fit.json", {"best": best, "encoder": _encoder(rows), "data": data})
+    write_result(cell / "fit.json", {"best": best, "encoder": _encoder(rows), "data": data})
     first = rows.iloc[0]
     outputs = {"labels": list(first["labels"]), "dimensions": list(first["dimensions"])}
     facts = {"checkpoint": None, **outputs, "data": data, "metrics": weighed["test"][WEIGHTED]}
     # Whatever a member was told at test that a machine alone would not know, the ensemble was told, too.
     oracles = [each for each in rows.get("oracles", ()) if isinstance(each, tuple)]
     facts["oracles"] = list(dict.fromkeys(oracle for several in oracles for oracle in several))
-    write_json(cell / "test.json", facts)
-    write_json(cell / "costs.json", costs_together([ledger.costs(each) for each in rows["hash"]]))
+    write_result(cell / "test.json", facts)
+    write_result(cell / "costs.json", costs_together([ledger.costs(each) for each in rows["hash"]]))
     write_json(cell / "environment.json", ledger.environment(first["hash"]))
     cell_facts = {
         "name": wanted.name,

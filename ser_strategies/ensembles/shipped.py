@@ -10,7 +10,6 @@
 import json
 import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ser_strategies.common.files import write_json
+from ser_strategies.common.files import copy_file, opened, write_result
 from ser_strategies.comparison.ledger_cell import ENSEMBLE
 from ser_strategies.comparison.stats.aligned import PROBABILITY
 from ser_strategies.encoder.checkpoints import hash_of_weights
@@ -93,7 +92,7 @@ def read_shipped(folder: str | Path) -> ShippedEnsemble:
     """The ensemble in a folder; its members are not looked at. ValueError if the folder is damaged."""
     path = Path(folder).expanduser() / ENSEMBLE
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = opened(json.loads(path.read_text(encoding="utf-8")), path)
         lacking = [name for name in NEEDED if name not in facts]
         if not lacking and facts.get("format", 0) <= FORMAT:
             return _understood(facts, path.parent)
@@ -128,7 +127,7 @@ def write_shipped(
         if copy:
             kept = Path("members", f"{number + 1}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}.ckpt")
             (folder / kept).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, folder / kept)
+            copy_file(path, folder / kept)
             place = kept.as_posix()
         else:
             place = Path(os.path.relpath(path.resolve(), final.resolve())).as_posix()
@@ -142,7 +141,7 @@ def write_shipped(
                 "dimensions": weights.dimensions[number].tolist(),
             }
         )
-    write_json(folder / ENSEMBLE, {"format": FORMAT, **told, "members": listed})
+    write_result(folder / ENSEMBLE, {"format": FORMAT, **told, "members": listed})
 
 
 def _understood(facts: Mapping[str, Any], folder: Path) -> ShippedEnsemble:

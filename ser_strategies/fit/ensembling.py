@@ -11,7 +11,14 @@ import torch
 from lightning.pytorch import Trainer
 
 from ser_strategies.common.errors import MistypedError, listed
-from ser_strategies.common.files import whole_folder, write_json, write_table
+from ser_strategies.common.files import (
+    opened,
+    read_parquet,
+    whole_folder,
+    write_json,
+    write_result,
+    write_table,
+)
 from ser_strategies.comparison.ledger_cell import PREDICTIONS, VALIDATED
 from ser_strategies.comparison.stats.differences import Difference
 from ser_strategies.comparison.stats.scores import score_named
@@ -236,7 +243,7 @@ def _tables(
 def _stored(member: _Member, data: Corpus, split: Split) -> pd.DataFrame | None:
     """The table of a run's folder, if it is of this checkpoint and of all utterances of this split."""
     try:
-        table = pd.read_parquet(member.checkpoint.with_name(FILES[split]))
+        table = read_parquet(member.checkpoint.with_name(FILES[split]))
     except (OSError, ValueError):
         return None
     whose = {"checkpoint": stamp_of(member.checkpoint), "digest": data.facts()["digest"]}
@@ -296,8 +303,8 @@ def _written(
             "metrics": metrics_of(blends.test[WEIGHTED], "test"),
             "oracles": list(dict.fromkeys(told.oracles)),
         }
-        write_json(unfinished / "test.json", {"checkpoint": None, **outputs, "data": about, **scored})
-        write_json(unfinished / "costs.json", costs)
+        write_result(unfinished / "test.json", {"checkpoint": None, **outputs, "data": about, **scored})
+        write_result(unfinished / "costs.json", costs)
         write_json(unfinished / "environment.json", environment())
         extra = {
             "gain": asdict(gain),
@@ -321,4 +328,4 @@ def _json(path: Path) -> dict[str, Any]:
         facts = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    return facts if isinstance(facts, dict) else {}
+    return opened(facts, path) if isinstance(facts, dict) else {}

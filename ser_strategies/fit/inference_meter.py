@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ser_strategies.batch import Batch
-from ser_strategies.common.files import CHECKSUMS, write_json
+from ser_strategies.common.files import CHECKSUMS, opened, write_result
 from ser_strategies.costs.inference import measured
 from ser_strategies.costs.meter import COSTS
 from ser_strategies.strategies import Recognizer
@@ -56,7 +56,7 @@ class InferenceMeter(Callback):
             msg = f"the speed of predictions could not be measured ({first}): {COSTS} leaves it out"
             warnings.warn(msg, stacklevel=2)
             return
-        write_json(folder / COSTS, costs | found)
+        write_result(folder / COSTS, costs | found)
 
 
 def _unmeasured(folder: Path) -> dict[str, Any] | None:
@@ -65,6 +65,7 @@ def _unmeasured(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         costs = json.loads((folder / COSTS).read_text("utf-8"))
+        costs = opened(costs, folder / COSTS) if isinstance(costs, dict) else {MEASURED: None}
     except (OSError, ValueError):
         return None
-    return costs if isinstance(costs, dict) and MEASURED not in costs else None
+    return None if MEASURED in costs else costs

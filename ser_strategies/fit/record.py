@@ -18,7 +18,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
 from ser_strategies.common.errors import PROGRAM
-from ser_strategies.common.files import write_json, write_table, write_text
+from ser_strategies.common.files import copy_file, write_json, write_result, write_table, write_text
 from ser_strategies.fit.callbacks import BEST, RunCheckpoint, is_mistake
 from ser_strategies.fit.outcome import (
     data_facts,
@@ -43,12 +43,21 @@ class RunRecord(SaveConfigCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Waits: Lightning's own callback would write here, before the strategy has looked at the data."""
+        self.validated: dict[int, float] = {}
+        self.metrics: dict[str, float | None] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run that is gone on with says of the epochs before, even if there is none left."""
+        return {"validated": dict(self.validated), "metrics": dict(self.metrics)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The same, from a checkpoint."""
+        self.validated, self.metrics = dict(state_dict["validated"]), dict(state_dict["metrics"])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
         self.started = time.perf_counter()
         self.seconds: float | None = None
-        self.validated: dict[int, float] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes down what is about to run, on what, and where."""
@@ -91,15 +100,17 @@ class RunRecord(SaveConfigCallback):
         }
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
-            write_json(folder / "fit.json", facts | _scores(trainer))
             for line in unreadable_told(facts.get("data", {}).get("unreadable", {})):
                 print(line)
             last = folder / "last.ckpt"
             if best is not None and not best.best_model_path and last.exists():
-                shutil.copyfile(last, folder / "best.ckpt")
+                copy_file(last, folder / "best.ckpt")
                 print("validation never ran, so best.ckpt is a copy of last.ckpt")
             if isinstance(pl_module, Strategy) and best is not None and best.best_model_path:
                 pl_module.write_best(best.best_model_path, folder)
+            # Last, since it says that the rest is there.
+            scores = _scores(trainer) if trainer.callback_metrics else {"metrics": self.metrics}
+            write_result(folder / "fit.json", facts | scores)
             if (folder / "best.ckpt").exists():
                 print("\n".join(_ending(facts["best"], folder / "best.ckpt", pl_module)))
 
@@ -129,6 +140,7 @@ class RunRecord(SaveConfigCallback):
         monitor = getattr(pl_module, "monitor", None)
         if trainer.state.fn == "fit" and not trainer.sanity_checking and monitor in trainer.callback_metrics:
             self.validated[trainer.current_epoch] = trainer.callback_metrics[monitor].item()
+            self.metrics = _scores(trainer)["metrics"]
             if trainer.is_global_zero:
                 names = dict.fromkeys((monitor, "val/loss"))
                 known = {name: trainer.callback_metrics[name].item() for name in names}
@@ -159,7 +171,7 @@ class RunRecord(SaveConfigCallback):
         folder = checkpoint.parent if checkpoint else Path(trainer.default_root_dir)
         name = result_name(folder, stage, data["data"]) if data else stage
         scores = _scores(trainer)
-        write_json(folder / f"{name}.json", facts | data | scores)
+        write_result(folder / f"{name}.json", facts | data | scores)
         notes = model.notes(stage) if isinstance(model, Recognizer) else []
         print("\n".join([*told(data), *(f"note: {n}" for n in notes), *score_lines(scores["metrics"])]))
         for line in rows_told(facts.get("conditions", {}).get("otherwise", {})):

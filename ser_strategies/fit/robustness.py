@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from lightning.pytorch import Trainer
 
-from ser_strategies.common.files import write_json, write_table
+from ser_strategies.common.files import whole_file, write_result, write_table
 from ser_strategies.common.quantities import ScoreWords
 from ser_strategies.comparison.robustness import CLEAN, DISTURBANCE, Withstood, ended, spread
 from ser_strategies.comparison.stats.aligned import align
@@ -52,7 +52,7 @@ def score_disturbed(trainer: Trainer, model: Strategy, corpus: Corpus, names: Se
         facts = {"task": corpus.task, "seed": 0, "words": told, "scores": found, "score": lead}
         if not clean.empty:
             write_table(folder / f"{name}.parquet", _predicted(clean, said))
-        write_json(folder / f"{name}.json", facts | {"intervals": _intervals(withstood)})
+        write_result(folder / f"{name}.json", facts | {"intervals": _intervals(withstood)})
         draw(withstood, lead, folder / f"{name}.svg")
         print("\n".join(lines(withstood, lead)))
         print(f"written to {folder / f'{name}.json'} and .svg")
@@ -129,7 +129,8 @@ def draw(withstood: Mapping[str, Withstood], lead: str, path: Path) -> None:
     axes.set_xlabel(f"{words.title}{f' ({words.unit})' if words.unit else ''}")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="best")
-    figure.savefig(path)
+    with whole_file(path) as file:
+        figure.savefig(file, format=path.suffix[1:])
 
 
 def _metrics(trainer: Trainer) -> dict[str, float]:

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from ser_strategies.batch import Batch
-from ser_strategies.common.files import write_json, write_table
+from ser_strategies.common.files import read_parquet, write_json, write_table
 from ser_strategies.comparison.stats.aligned import align
 from ser_strategies.comparison.stats.sums import sums_of
 from ser_strategies.data.corpus import Corpus
@@ -87,7 +87,7 @@ class ScoredTable(Callback):
         folder = Path(trainer.default_root_dir)
         table, checkpoint = folder / "val.parquet", folder / f"{BEST}.ckpt"
         if trainer.is_global_zero and table.exists() and checkpoint.exists():
-            rows = pd.read_parquet(table)
+            rows = read_parquet(table)
             if rows.attrs.get("step") == read_checkpoint(checkpoint).get("global_step"):
                 rows.attrs["checkpoint"] = stamp_of(checkpoint)
                 write_table(table, rows)

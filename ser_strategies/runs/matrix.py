@@ -1,7 +1,6 @@
 """The cross-corpus matrix: strategies trained on some corpora, tested on these and others."""
 
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
@@ -9,11 +8,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from ser_strategies.common.careful_yaml import read_yaml
 from ser_strategies.common.errors import MistypedError
-from ser_strategies.common.files import write_json, write_text
+from ser_strategies.common.files import copy_file, read_parquet, write_json, write_text
 from ser_strategies.comparison.ledger import CELLS, Ledger
 from ser_strategies.comparison.ledger_cell import CELL, read_json, stages_of
 from ser_strategies.comparison.report.matrix_picture import draw_matrix
@@ -132,7 +129,7 @@ def _scored(out: Path, trained: Described, tested: Described, asked: CompareArgu
             if not (place / PREDICTIONS).exists():
                 folder = out / CELLS / str(cell)
                 _test(stages_of(folder, read_json(folder / CELL)).last, place, tested, asked)
-            frames.append((None, int(seed), pd.read_parquet(place / PREDICTIONS)))
+            frames.append((None, int(seed), read_parquet(place / PREDICTIONS)))
         aligned = align(frames, str(name))
         yield Entry(str(name), trained.name, tested.name, len(aligned), interval(aligned, "ua"))
 
@@ -145,7 +142,7 @@ def _test(run: Path, place: Path, tested: Described, asked: CompareArguments) ->
     try:
         os.link(run / BEST, checkpoint)
     except OSError:
-        shutil.copyfile(run / BEST, checkpoint)
+        copy_file(run / BEST, checkpoint)
     config = read_yaml(run / "config.yaml")
     of_run = (*described("model", config["model"]), f"--trainer.default_root_dir={place}")
     device = value_of("--trainer.accelerator", asked.options.common)

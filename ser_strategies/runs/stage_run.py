@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from ser_strategies.common.files import folder_lock, write_text
+from ser_strategies.common.files import folder_lock, opened, write_text
 from ser_strategies.comparison.ledger_cell import ROBUSTNESS
 from ser_strategies.runs.plan import Cell, Step
 from ser_strategies.runs.state import (
@@ -102,7 +102,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return facts
+    return opened(facts, path)
 
 
 def run_stages(

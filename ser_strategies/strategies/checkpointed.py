@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ser_strategies.common.class_paths import import_trusted, path_of
+from ser_strategies.common.files import whole_folder
 from ser_strategies.encoder import Encoder, trains_whole
 from ser_strategies.encoder.adapters import Adapter, as_record
 from ser_strategies.encoder.checkpoints import FORMAT, RECORD, read_checkpoint
@@ -218,7 +219,8 @@ class Checkpointed(LightningModule, metaclass=Declaring):
         """After a fit: writes files such as the adapter of the best checkpoint into the folder of the run."""
         adapter = self.encoder.adapter
         if adapter is not None and type(adapter).save is not Adapter.save:
-            self.load_from_checkpoint(checkpoint).save_adapter(folder / "adapter")
+            with whole_folder(folder / "adapter") as unfinished:
+                self.load_from_checkpoint(checkpoint).save_adapter(unfinished)
 
     def _save_plain_options(self) -> None:
         # Lightning's command line would have us save its own nested configuration instead; given none, the

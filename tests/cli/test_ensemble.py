@@ -12,6 +12,7 @@ import torch
 
 from ser_strategies import Synthetic, load_ensemble, predict
 from ser_strategies.cli import main
+from ser_strategies.common.files import write_result
 from ser_strategies.data.audio import read_audio
 from ser_strategies.encoder.checkpoints import hash_of_weights, stamp_of
 from ser_strategies.ensembles.log_loss import least_log_loss
@@ -133,7 +134,7 @@ def other_digest(words, members):
     path = members[1] / "fit.json"
     told = facts(path)
     told["data"]["digest"] = "0" * 16
-    path.write_text(json.dumps(told))
+    write_result(path, told)
     return words
 
 

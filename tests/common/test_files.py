@@ -1,12 +1,16 @@
+import ast
 import json
 import os
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
+import ser_strategies
 from ser_strategies.common.files import (
     ABANDONED,
+    copy_file,
     whole_file,
     whole_folder,
     write_json,
@@ -88,3 +92,42 @@ def test_what_a_killed_writer_left_goes_with_the_next_and_nobody_elses(tmp_path)
     write_text(path, "whole")
     # One is of another file, and one may still be written.
     assert {each.name for each in tmp_path.iterdir()} == {"x[1]", names[2], names[3]}
+
+
+def test_a_copy_is_whole_or_not_there(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"x" * 100)
+    copy_file(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"x" * 100
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("no space left")))
+    with pytest.raises(OSError, match="no space"):
+        copy_file(tmp_path / "a", tmp_path / "c")
+    assert {each.name for each in tmp_path.iterdir()} == {"a", "b"}
+
+
+# Calls that leave half a file behind when they are stopped, and pages that may make them: into what is not in
+# its place yet, or where half of it is found out.
+IN_PLACE = {"write_text", "write_bytes", "copyfile", "copytree", "savefig", "save_pretrained"}
+ALLOWED = {
+    "cli/examples.py": "into a whole_folder",
+    "encoder/exporting.py": "into a whole_folder",
+    "encoder/low_rank.py": "into a whole_folder, or where a user asks for an adapter",
+    "fit/robustness.py": "into a whole_file",
+    "comparison/report/matrix_picture.py": "into a whole_file",
+    "comparison/report/picture.py": "into memory",
+    "costs/machine.py": "to the system",
+    "data/manifest/shards.py": "into a folder that gets its name at the end",
+    "data/synthetic/synthetic.py": "before the manifest, which says that all is there",
+    "runs/ray_engine.py": "for one job, which reads it then",
+}
+
+
+def test_files_are_written_whole():
+    """A rule that new pages keep: write with common/files.py."""
+    package = Path(ser_strategies.__file__).parent
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in IN_PLACE
+    }
+    assert found == set(ALLOWED)

@@ -4,11 +4,14 @@ import json
 import re
 import struct
 
+import pandas as pd
 import pytest
 import torch
 
 from ser_strategies.cache.shard import Stored, damaged_utterances, read_header, write_shard
+from ser_strategies.common.files import read_parquet, write_result, write_table
 from ser_strategies.comparison.ledger import Ledger, seal_cell, write_cell
+from ser_strategies.comparison.ledger_cell import read_json
 from ser_strategies.encoder.checkpoints import FORMAT, RECORD, read_checkpoint
 from tests.comparison.conftest import build
 from tests.security.conftest import flipped, told_or_same
@@ -99,3 +102,52 @@ def test_a_run_that_is_done_again_is_sealed_anew(tmp_path):
     facts = json.loads((cell / "cell.json").read_text())
     write_cell(cell, facts | {"seconds": 5.0})
     assert not Ledger.read(ledger).problems
+
+
+RESULT = {"metrics": {"test/ua": 0.1, "test/f1": 0.25}, "labels": ["é", "b"], "counts": [[1, 2], [3, 4]]}
+
+
+def test_every_byte_of_a_result(tmp_path):
+    """test.json, fit.json, costs.json and ensemble.json of any run, also without a comparison around it."""
+    path = tmp_path / "test.json"
+    write_result(path, RESULT)
+    whole = path.read_bytes()
+    assert read_json(path) == RESULT
+    told = 0
+    for _, damaged in flipped(whole):
+        path.write_bytes(damaged)
+        told += told_or_same(lambda: read_json(path), lambda found: RESULT.items() <= found.items())
+    assert told > 0.9 * len(whole), "what is not told is white space, or the seal's own name"
+
+
+def test_a_result_of_an_earlier_version_has_no_seal(tmp_path):
+    (tmp_path / "test.json").write_text(json.dumps(RESULT))
+    assert read_json(tmp_path / "test.json") == RESULT
+
+
+def test_a_changed_digit_of_a_result_is_named(tmp_path):
+    path = tmp_path / "test.json"
+    write_result(path, RESULT)
+    path.write_text(path.read_text().replace("0.25", "0.35"))
+    with pytest.raises(ValueError, match=r"test\.json is not what was written: a byte has changed"):
+        read_json(path)
+
+
+def test_every_byte_of_a_table(tmp_path):
+    path = tmp_path / "val.parquet"
+    table = pd.DataFrame({"id": ["a", "b", "c"], "p_sad": [0.125, 0.5, 0.75], "label": ["x", "y", "x"]})
+    table.attrs = {"checkpoint": "0" * 32, "digest": "1" * 16}
+    write_table(path, table)
+    whole, told = path.read_bytes(), 0
+
+    def same(found):
+        unlike = found.attrs != table.attrs  # so it is of no checkpoint that is there
+        return unlike or found.equals(table)
+
+    for _, damaged in flipped(whole):
+        path.write_bytes(damaged)
+        told += told_or_same(lambda: read_parquet(path), same)
+    assert told > 0.95 * len(whole)
+    path.write_bytes(whole)
+    assert read_parquet(path).equals(table)
+    assert pd.read_parquet(path).equals(table)

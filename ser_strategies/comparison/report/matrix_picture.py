@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ser_strategies.common.files import whole_file
+
 GROUND = 0.6  # of the colour scale, from which on words are white
 
 
@@ -37,4 +39,5 @@ def draw_matrix(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.set_xlabel("tested on")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    figure.savefig(path)
+    with whole_file(path) as file:
+        figure.savefig(file, format=path.suffix[1:])
