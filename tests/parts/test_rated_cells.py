@@ -52,6 +52,14 @@ def test_what_is_remembered_is_what_is_estimated_bit_for_bit_in_any_company() ->
     assert density.asked == [9, 8]  # nothing said is the same either way round
 
 
+@pytest.mark.parametrize("value", [-0.5, 0.0, 0.5])
+def test_training_has_the_target_of_the_scores_where_all_agree_on_a_border(value: float) -> None:
+    agreed = torch.full((1, 5, 2), value)
+    expected = DiffKDE(hard=True, seed=0)(agreed.double())
+    assert torch.allclose(RatedCells(DiffKDE(hard=True, seed=0))(agreed)[0], expected, atol=1e-11)
+    assert 0.4 < expected.sum(2).topk(2).values.min() < 0.5  # in halves, but for the noise that is drawn
+
+
 def test_utterances_without_a_bandwidth_are_counted_each_time() -> None:
     ratings = some_ratings()[1:4]
     density = Counting()
