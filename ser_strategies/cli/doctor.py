@@ -15,9 +15,14 @@ from rich.table import Table
 
 from ser_strategies.cli.corpus_option import corpus_parser, parse_corpus
 from ser_strategies.common.files import write_text
+from ser_strategies.data.corpora.together import Together
+from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.examination import Report, examine
+from ser_strategies.data.examining_together import examine_together
 from ser_strategies.data.manifest.writing import write_manifest
+from ser_strategies.data.recorded import RecordedCorpus
 
+KINDS = (RecordedCorpus, Together)
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
@@ -26,6 +31,7 @@ def run(command: str, arguments: list[str]) -> None:
     parser = corpus_parser(
         command,
         "Tell what is there of a corpus, what is wrong with it and what to do. Exits with 1 on errors.",
+        Corpus,  # type: ignore[type-abstract]
     )
     parser.add_argument(
         "--full", action="store_true", help="listen to every file, rather than read its header"
@@ -43,7 +49,8 @@ def run(command: str, arguments: list[str]) -> None:
         default=None,
         help="also write the corpus as a .csv for --data Manifest",
     )
-    corpus, options = parse_corpus(parser, arguments)
+    corpus, options = parse_corpus(parser, arguments, KINDS)
+    together = isinstance(corpus, Together)
     alone = options.json == "-"
     if options.threads < 1:
         msg = f"--threads must be at least 1, got {options.threads}."
@@ -54,9 +61,12 @@ def run(command: str, arguments: list[str]) -> None:
     if options.manifest is not None and Path(options.manifest).suffix.lower() != ".csv":
         msg = f"--manifest must name a .csv file, got {options.manifest!r}."
         raise ValueError(msg)
+    if options.manifest is not None and together:
+        msg = "--manifest writes the table of one corpus: give each of --data.of by itself."
+        raise ValueError(msg)
     console = Console(stderr=alone)
     with _progress(console) as begin, _silent_libraries():
-        report = examine(
+        report = (examine_together if together else examine)(
             corpus,
             full=options.full,
             near_copies=options.near_copies,

@@ -24,11 +24,18 @@ def crema(tmp_path):
     return test_crema_d.write(tmp_path / "CREMA-D")
 
 
-def doctor(capsys, *words, data="CREMAD", root):
+def doctor(capsys, *words, data="CREMAD", **options):
     """Exit code and what was said."""
     code = 0
     try:
-        main(["doctor", f"--data={data}", f"--data.root={root}", *words])
+        main(
+            [
+                "doctor",
+                f"--data={data}",
+                *(f"--data.{name}={value}" for name, value in options.items()),
+                *words,
+            ]
+        )
     except SystemExit as stop:
         code = stop.code
     return code, capsys.readouterr()
@@ -316,3 +323,49 @@ def test_a_film_that_gives_no_sound_is_named_and_the_others_go_on(meld, capsys):
 def test_a_corpus_without_films_says_so(crema, capsys):
     main(["prepare", "--data=CREMAD", f"--data.root={crema}"])
     assert "has no films to prepare" in capsys.readouterr().out
+
+
+# Several corpora --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Two folders of the same classes; speaker b of the second one says what a of the first one said."""
+    roots = []
+    for place, level in (("one", 0.1), ("two", 0.5)):
+        (tmp_path / place).mkdir()
+        for number, name in enumerate(f"{who}_{label}" for who in "abc" for label in ("joy", "fear", "awe")):
+            sound = np.full(8_000, level + number / 100)
+            soundfile.write(tmp_path / place / f"{name}.wav", sound, 16_000)
+        roots.append(tmp_path / place)
+    (roots[1] / "b_joy.wav").write_bytes((roots[0] / "a_joy.wav").read_bytes())
+    for who in "abc":
+        (roots[1] / f"{who}_awe.wav").rename(roots[1] / f"{who}_anger.wav")
+    return roots
+
+
+def of(*roots):
+    return str([{"Folder": {"root": str(root), "label": "{speaker}_{label}", "folds": 3}} for root in roots])
+
+
+def test_several_corpora_are_examined_each_and_together(pair, capsys):
+    code, report = report_of(capsys, data="Together", of=of(*pair))
+    assert code == 1
+    found = findings(report)
+    assert found["shared-sound"]["examples"] == ["Folder/a_joy = Folder-2/b_joy"]
+    assert found["shared-sound"]["severity"] == "error"
+    assert "in different splits" in found["shared-sound"]["words"]
+    left_out = {each["words"]: each["count"] for each in report["findings"] if each["check"] == "left-out"}
+    assert left_out == {
+        "utterances left out, Folder: not every corpus has the class awe": 3,
+        "utterances left out, Folder-2: not every corpus has the class anger": 3,
+    }
+    assert (report["utterances"], report["sounds"]) == (18, 18)
+    assert report["splits"]["train"]["classes"] == {"fear": 2, "joy": 2}
+    # What is wrong with one is told of that one, and nothing is said of what lies between.
+    (pair[1] / "c_fear.wav").write_bytes(b"no sound")
+    code, report = report_of(capsys, data="Together", of=of(*pair))
+    assert code == 1
+    assert [each["words"] for each in report["findings"] if each["severity"] == "error"] == [
+        "Folder-2: sounds: each cannot be read as sound"
+    ]
