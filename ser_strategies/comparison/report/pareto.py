@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
@@ -108,7 +109,7 @@ def _name(picture: Picture, axes: Axes, points: Sequence[tuple[float, float, str
     while True:
         picture.set_layout_engine("constrained")
         picture.settle()
-        taken = [area for line in axes.lines for area in _covered(line)]
+        taken, renderer = [area for line in axes.lines for area in _covered(line)], picture.renderer
         written, crowded = [], []
         for x, y, name, on in sorted(points, key=lambda each: (not each[3], each[0])):
             text = axes.annotate(
@@ -116,7 +117,7 @@ def _name(picture: Picture, axes: Axes, points: Sequence[tuple[float, float, str
             )
             text.set(fontsize=TEXT, fontweight="bold" if on else "normal", zorder=5)
             written.append(text)
-            if not _placed(text, axes, taken, FAR if name in numbers else NEAR) and name not in numbers:
+            if not _placed(text, renderer, taken, FAR if name in numbers else NEAR) and name not in numbers:
                 crowded.append(name)
         if not crowded:
             return
@@ -151,9 +152,10 @@ def _covered(line: Line2D) -> list[Bbox]:
     ]
 
 
-def _placed(text: Annotation, axes: Axes, taken: list[Bbox], distances: Sequence[int]) -> bool:
+def _placed(text: Annotation, renderer: RendererAgg, taken: list[Bbox], distances: Sequence[int]) -> bool:
     """Puts words where they cover nothing, if there is such a place; else as near to their mark as may be."""
-    frame, size = axes.get_window_extent(), text.get_window_extent()
+    axes = text.axes
+    frame, size = axes.get_window_extent(), text.get_window_extent(renderer)
     x, y = axes.transData.transform(text.xy)
     for distance in distances:
         for angle in ANGLES:

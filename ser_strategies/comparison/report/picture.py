@@ -14,6 +14,7 @@ from warnings import catch_warnings, simplefilter
 import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, MaxNLocator, NullLocator
@@ -124,10 +125,17 @@ class Picture(Figure):
         self.legend(lines, words, loc="outside lower left" if below else "outside upper left", **look)
 
     def settle(self) -> None:
-        """Arranges everything, and keeps it there."""
-        with _quiet():
-            self.draw_without_rendering()
-        self.set_layout_engine("none")
+        """Arranges everything, and keeps it there; what is settled already stays."""
+        if engine := self.get_layout_engine():
+            with _quiet():
+                engine.execute(self)
+                # Not "none", with which whatever is saved would be drawn twice.
+                self.set_layout_engine(None)
+
+    @property
+    def renderer(self) -> RendererAgg:
+        """What measures words; every artist would look for one of its own, which takes longer than to measure."""
+        return RendererAgg(*self.bbox.size, self.dpi)
 
     @cached_property
     def _drawn(self) -> str:
