@@ -134,7 +134,7 @@ class Picture(Figure):
 
     @property
     def renderer(self) -> RendererAgg:
-        """What measures words; every artist would look for one of its own, which takes longer than to measure."""
+        """What measures words; an artist looks for one of its own for longer than it measures."""
         return RendererAgg(*self.bbox.size, self.dpi)
 
     @cached_property
