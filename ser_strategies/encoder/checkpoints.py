@@ -5,6 +5,7 @@ import json
 import zipfile
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -15,8 +16,16 @@ RECORD = "ser_strategies"
 FORMAT = 2
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The checkpoint at `path`, its tensors mapped rather than read.
+class Checkpoint(dict[str, Any]):
+    """What a file held when it was read; a class of its own, since plain dicts have no weak references."""
+
+
+# To restore a strategy its file is asked for its class, its weights and its encoder: it is read once for all.
+_in_use: WeakValueDictionary[tuple[object, ...], Checkpoint] = WeakValueDictionary()
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """The checkpoint at `path`, its tensors mapped rather than read; look, do not touch.
 
     Raises:
         FileNotFoundError: There is none.
@@ -26,6 +35,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         msg = f"no checkpoint at {path}: expected a .ckpt file, such as runs/lora/best.ckpt."
         raise FileNotFoundError(msg)
+    seen = path.stat()
+    file = (path.resolve(), seen.st_ino, seen.st_mtime_ns, seen.st_size)
+    found = _in_use.get(file)
+    if found is None:
+        _in_use[file] = found = _read(path)
+    return found
+
+
+def _read(path: Path) -> Checkpoint:
     if not _is_archive(path):
         msg = (
             f"{path} is not a checkpoint, or only part of one ({path.stat().st_size:,} bytes): "
@@ -51,7 +69,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path} has format {written}, this version reads up to {FORMAT}: install a newer ser-strategies."
         )
         raise ValueError(msg)
-    return checkpoint
+    return Checkpoint(checkpoint)
 
 
 def stamp_of(path: str | Path) -> str:

@@ -45,7 +45,8 @@ def load_strategy(checkpoint: str | Path, *, trust: str | tuple[str, ...] = (), 
         trust: Packages or import paths whose code may be imported, such as "my_package".
         overrides: Options to replace, such as `encoder` where it has moved.
     """
-    record = read_checkpoint(checkpoint)[RECORD]
+    read = read_checkpoint(checkpoint)  # kept until the end, so that it is not read again
+    record = read[RECORD]
     ours = {strategy.__name__: strategy for strategy in STRATEGIES}
     path = record.get("class_path")
     if path is None or path.startswith(f"{OURS}."):

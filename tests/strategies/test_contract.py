@@ -309,7 +309,8 @@ def test_a_checkpoint_gives_the_same_logits_again(kept):
     expected = logits(model, PAIR)
     again = strategy.load_from_checkpoint(kept.path)
     assert torch.equal(logits(again, PAIR), expected)
-    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
+    loaded = again.state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in model.state_dict().items())
 
     hidden = kept.source.rename(kept.source.with_name("hidden"))
     try:

@@ -172,7 +172,8 @@ def test_the_head_of_the_frames_changes_no_prediction_and_comes_back(tmp_path):
     model = quiet()
     path = saved(model, tmp_path / "a.ckpt")
     again = VanillaFineTuning.load_from_checkpoint(path)
-    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in copied(model).items())
+    loaded = again.state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in copied(model).items())
     without = build(VanillaFineTuning, KIND)
     assert without.frame_head is None
     without.load_state_dict(model.state_dict(), strict=False)
