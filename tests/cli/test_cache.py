@@ -14,7 +14,7 @@ from ser_strategies.cache import build as building
 from ser_strategies.cli import main
 from tests.cache.conftest import contents, flip, shards, stamps
 from tests.cli.conftest import CPU, DEMO, ENCODER, SMALL, everything_in
-from tests.cli.test_ddp import launched
+from tests.cli.test_ddp import by_two_forks
 from tests.contained import contained
 
 pytestmark = pytest.mark.smoke
@@ -443,22 +443,19 @@ def test_a_byte_that_changes_in_the_middle_of_a_run_is_one_sentence(built, capsy
     )
 
 
-SHARE = f"""
-import sys
-from ser_strategies.cache import build
-from ser_strategies.cli import main
-build.SHARD_BYTES = {SHARD_BYTES}
-main(["cache", "build", *sys.argv[1:]])
-main(["fit", *sys.argv[1:]])
-"""
+def build_and_train(words):
+    building.SHARD_BYTES = SHARD_BYTES
+    for command in (["cache", "build"], ["fit"]):
+        main([*command, *words])
 
 
 def test_two_processes_build_the_shards_of_one_and_train_from_them(built, tmp_path):
     two = tmp_path / "two"
     two.mkdir()
-    (two / "share.py").write_text(SHARE)
-    said = launched(two, "share.py", *RUN, "--trainer.devices=2", "--trainer.default_root_dir=run")
+    words = (*RUN, "--trainer.devices=2", "--trainer.default_root_dir=run")
+    ended = by_two_forks(two, words, build_and_train)
+    assert ended.code == 0, ended
     (folder,) = (two / "frames").iterdir()
     assert contents(folder) == contents(built)
-    assert "Warning" not in said
+    assert "Warning" not in ended.err
     assert json.loads((two / "run/fit.json").read_text())["metrics"]["val/loss"] > 0

@@ -39,8 +39,18 @@ def cells(out="out"):
     return {(each["name"], each["seed"]): (folder, each) for folder, each in facts.items()}
 
 
-def started(*words, alone=True):
-    return Program(main, list(words), alone=alone)
+def started(*words, alone=True, report=False):
+    return Program(main if report else without_report, list(words), alone=alone)
+
+
+def load(asked, **_):
+    """The comparison, and no report, which takes longer than a small run, where it is not the point."""
+    return Comparison.load(asked.out)
+
+
+def without_report(words):
+    grid.write_report = load
+    main(words)
 
 
 class Compared(NamedTuple):
@@ -84,8 +94,7 @@ def copy(compared, here):
 
 @pytest.fixture
 def no_report(monkeypatch):
-    """Leaves out the report, which takes longer than a small run, where it is not the point."""
-    monkeypatch.setattr(grid, "write_report", lambda asked, **_: Comparison.load(asked.out))
+    monkeypatch.setattr(grid, "write_report", load)
 
 
 def test_what_fails_is_a_row_and_the_rest_is_compared(compared):
@@ -225,11 +234,13 @@ def test_a_grid_that_was_killed_goes_on(here, no_report):
 
 
 def test_ctrl_c_ends_what_trains_and_leaves_what_can_go_on(here):
-    process = started(*GRID)
+    process = started(*GRID, alone=False)
+    forks = psutil.Process(process.pid).parent()
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list(Path("out").glob("cells/*/logs")):
         time.sleep(0.05)
-    runs = psutil.Process(process.pid).children(recursive=True)
+    runs = [each for each in forks.children(recursive=True) if each.pid != process.pid]
+    assert runs
     process.send_signal(signal.SIGINT)
     ended = process.wait(60)
     assert ended.code == 130, ended

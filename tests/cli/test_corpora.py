@@ -131,10 +131,8 @@ def test_a_corpus_trains_a_teacher_and_an_encoder_is_adapted_by_its_units(corpus
         f"--trainer.default_root_dir={run}",
     ]
     main(["fit", *words])
-    main(["validate", *words])
-    fit, validated = (json.loads((run / name).read_text()) for name in ("fit.json", "val.json"))
-    assert validated["metrics"]["val/loss"] == pytest.approx(fit["best"]["score"], abs=1e-5)
-    assert fit["data"] == validated["data"]
+    fit, taught = (json.loads((folder / "fit.json").read_text()) for folder in (run, teacher))
+    assert fit["data"]["splits"] == taught["data"]["splits"]
     assert fit["units"]["utterances"] <= fit["data"]["splits"]["train"]["utterances"]
 
 

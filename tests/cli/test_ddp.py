@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -23,7 +24,7 @@ from ser_strategies.data.corpora.crema_d import CREMAD
 from tests.cli.conftest import CPU, ENCODER, VANILLA, only_error
 from tests.contained import contained
 from tests.data import test_crema_d
-from tests.programs import Program, end_after
+from tests.programs import Ended, Program, end_after
 
 # 8 speakers train, 3 validate and 3 test: 24 utterances are 3 steps of 8, and 9 cannot be halved.
 SPEAKERS, EACH = 14, 3
@@ -82,6 +83,7 @@ SOUNDS = (
 CACHED = ("--model=CachedFineTuning", *SOUNDS[1:], "--data.damaged=skip", "--model.cache=frames")
 
 
+Command = Callable[[list[str]], None]
 LIGHTNING = ("PL_", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_")
 
 
@@ -104,13 +106,15 @@ def launched(folder: Path, *command: str) -> str:
 class Fork:
     """The second process of Lightning's launcher: a fork of the first, which spares it the imports."""
 
-    def __init__(self, words: list[str], environment: dict[str, str]) -> None:
+    def __init__(
+        self, act: Callable[[list[str]], None], words: list[str], environment: dict[str, str]
+    ) -> None:
         self.returncode: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
             os.environ.clear()
             os.environ.update(environment)
-            end_after(main, words)
+            end_after(act, words)
 
     def poll(self) -> int | None:
         if self.returncode is None:
@@ -123,11 +127,17 @@ class Fork:
             os.kill(self.pid, number)
 
 
-def two_forks(words: list[str]) -> None:
-    """A command whose second process is a fork."""
-    start = SimpleNamespace(Popen=lambda command, env, cwd: Fork(words, env))
+def two_forks(words: list[str], act: Command = main) -> None:
+    """A command, or what else takes its words, whose second process is a fork."""
+    start = SimpleNamespace(Popen=lambda command, env, cwd: Fork(act, words, env))
     subprocess_script.subprocess = start
-    main(words)
+    act(words)
+
+
+def by_two_forks(folder: Path, words: Sequence[str], act: Command = main) -> Ended:
+    """What became of two processes of which the second is a fork."""
+    unset = {name: None for name in os.environ if name.startswith(LIGHTNING)}
+    return Program(two_forks, list(words), act, folder=folder, environment=unset).wait()
 
 
 def is_there(group: int) -> bool:
@@ -141,8 +151,7 @@ def is_there(group: int) -> bool:
 
 def refused_by_two(folder: Path, *words: str) -> str:
     """The one sentence of a command of two processes that ends with a mistake, and all of them with it."""
-    unset = {name: None for name in os.environ if name.startswith(LIGHTNING)}
-    ended = Program(two_forks, list(words), folder=folder, environment=unset).wait()
+    ended = by_two_forks(folder, words)
     assert ended.code == 1, ended
     deadline = time.monotonic() + 30
     while is_there(ended.pid) and time.monotonic() < deadline:

@@ -7,7 +7,6 @@ of them to found.json there.
 import json
 import os
 import shutil
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -37,6 +36,7 @@ from ser_strategies.units import source as units_module
 from ser_strategies.units.kmeans import fit_kmeans
 from ser_strategies.units.source import REPORT, STATES, UnitSource, UnitTable
 from tests.encoder.conftest import stock
+from tests.programs import Program
 from tests.strategies.conftest import WARNINGS, noise, trainer
 
 pytestmark = WARNINGS
@@ -858,7 +858,7 @@ def take_part(rank: int, world: int, folder: Path, store: Path) -> dict[str, Any
     return {"rounds": rounds, "files": [path.name for path in files(folder)]}
 
 
-def main(folder: Path) -> None:
+def work_together(folder: Path) -> None:
     """One process, two in a folder of their own, and two where a file of the one broke."""
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
@@ -892,16 +892,8 @@ def main(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def together(tmp_path_factory) -> dict[str, list[Any]]:
     folder = tmp_path_factory.mktemp("together")
-    ran = subprocess.run(
-        [sys.executable, "-m", "tests.units.test_source", str(folder)],
-        cwd=Path(__file__).parents[2],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
+    ended = Program(work_together, folder, folder=folder).wait()
+    assert ended.code == 0, ended
     return json.loads((folder / "found.json").read_text())
 
 
@@ -914,7 +906,3 @@ def test_two_processes_make_the_units_and_the_report_of_one(name, together):
             assert each["rounds"][number]["report"] == one["rounds"][0]["report"]
         assert each["files"] == ["000-of-002-00000000.safetensors", "001-of-002-00000000.safetensors"]
     assert one["files"] == ["000-of-001-00000000.safetensors"]
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
