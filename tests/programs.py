@@ -108,8 +108,12 @@ def _enter(
     sys.stdout, sys.stderr = (
         os.fdopen(number, "w", encoding="utf-8", buffering=1, closefd=False) for number in (1, 2)
     )
+    server = multiprocessing.forkserver._forkserver
     if alone:
-        multiprocessing.forkserver._forkserver.__init__()  # type: ignore[misc]
+        server.__init__()  # type: ignore[misc]
+    else:  # it would start one of its own, although it has the address of that of the tests
+        assert server._forkserver_address is not None  # type: ignore[attr-defined]
+        server.ensure_running = lambda: None  # type: ignore[method-assign]
     sys.modules["__main__"] = front
     sys.argv = [str(front.__file__), *(str(each) for each in given[0])] if act is front.main else sys.argv[:1]
     end_after(act, *given)
