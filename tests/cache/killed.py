@@ -19,7 +19,7 @@ from ser_strategies.cache.training import fill
 from tests.cache.conftest import ALONE, contents, lively, noise, several, shards, sounds_of, stamps, store_of
 
 SHARD_BYTES = 15_000
-POINTS = 10
+POINTS = 6
 
 
 def build(root: Path) -> None:
@@ -111,7 +111,7 @@ def after_a_kill(root: Path, ending: int) -> dict[str, Any]:
 
 
 def main(place: Path) -> None:
-    """Kills at ten random moments, and twice in the middle of a write; then builds three times at once."""
+    """Kills at six random moments, and twice in the middle of a write; then builds three times at once."""
     draw = random.Random(0)
     undisturbed = after_a_kill(place / "undisturbed", 0)
     written = sorted(stamp for _, stamp in stamps(place / "undisturbed").values())

@@ -54,12 +54,12 @@ def killed(tmp_path_factory) -> dict[str, Any]:
 
 def test_the_builds_were_killed_at_moments_that_differ(killed):
     finished = [each["finished"] for each in killed["killed"] if each["ending"] == -9]
-    assert len(finished) >= 7
-    assert len(set(finished)) >= 5
+    assert len(finished) >= 4
+    assert len(set(finished)) >= 4
     assert [each["left"] for each in killed["within"].values()] == [1, 1]
 
 
-@pytest.mark.parametrize("point", range(10))
+@pytest.mark.parametrize("point", range(builds.POINTS))
 def test_a_killed_build_goes_on_with_what_is_missing_and_ends_identical(point, killed):
     found = killed["killed"][point]
     assert found["resumed"] == 0
