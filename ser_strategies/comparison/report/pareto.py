@@ -117,7 +117,10 @@ def _name(picture: Picture, axes: Axes, points: Sequence[tuple[float, float, str
             )
             text.set(fontsize=TEXT, fontweight="bold" if on else "normal", zorder=5)
             written.append(text)
-            if not _placed(text, renderer, taken, FAR if name in numbers else NEAR) and name not in numbers:
+            if (
+                not _placed(text, axes, renderer, taken, FAR if name in numbers else NEAR)
+                and name not in numbers
+            ):
                 crowded.append(name)
         if not crowded:
             return
@@ -152,9 +155,10 @@ def _covered(line: Line2D) -> list[Bbox]:
     ]
 
 
-def _placed(text: Annotation, renderer: RendererAgg, taken: list[Bbox], distances: Sequence[int]) -> bool:
+def _placed(
+    text: Annotation, axes: Axes, renderer: RendererAgg, taken: list[Bbox], distances: Sequence[int]
+) -> bool:
     """Puts words where they cover nothing, if there is such a place; else as near to their mark as may be."""
-    axes = text.axes
     frame, size = axes.get_window_extent(), text.get_window_extent(renderer)
     x, y = axes.transData.transform(text.xy)
     for distance in distances:

@@ -135,7 +135,7 @@ class Picture(Figure):
     @property
     def renderer(self) -> RendererAgg:
         """What measures words; an artist looks for one of its own for longer than it measures."""
-        return RendererAgg(*self.bbox.size, self.dpi)
+        return RendererAgg(*self.bbox.size, self.dpi)  # type: ignore[no-untyped-call]
 
     @cached_property
     def _drawn(self) -> str:
