@@ -55,7 +55,7 @@ COMMANDS = {
     "export": Command(("export", "run", "--to=encoder"), needs=("fit",)),
     "ensemble": Command(("ensemble", "run", "other", "--out=both"), needs=("fit", "other")),
     "cache build": Command(("cache", "build", *CACHED)),
-    "cache verify": Command(("cache", "verify", "cache"), needs=("cache build",)),
+    "cache verify": Command(("cache", "verify", "--cache=cache"), needs=("cache build",)),
     "estimate": Command(("estimate", *TRAINED)),
     "doctor": Command(("doctor", *OWN, "--json=said.json", "--manifest=made.csv")),
     "examples": Command(("examples", "examples")),

@@ -19,7 +19,7 @@ from ser_strategies.data.corpora.together import Together
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.examination import Report, examine
 from ser_strategies.data.examining_together import examine_together
-from ser_strategies.data.manifest.writing import write_manifest
+from ser_strategies.data.manifest.writing import check_not_read, write_manifest
 from ser_strategies.data.recorded import RecordedCorpus
 
 KINDS = (RecordedCorpus, Together)
@@ -64,6 +64,9 @@ def run(command: str, arguments: list[str]) -> None:
     if options.manifest is not None and together:
         msg = "--manifest writes the table of one corpus: give each of --data.of by itself."
         raise ValueError(msg)
+    for option, path in {"--json": options.json, "--manifest": options.manifest}.items():
+        if path is not None:
+            check_not_read(option, Path(path), corpus)
     console = Console(stderr=alone)
     with _progress(console) as begin, _silent_libraries():
         report = (examine_together if together else examine)(

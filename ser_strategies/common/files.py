@@ -91,7 +91,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, facts: Mapping[str, Any]) -> None:
     """Writes JSON to be read by people too; a number that is not finite raises ValueError."""
-    write_text(path, json.dumps(facts, indent=2, allow_nan=False) + "\n")
+    write_text(path, as_json(facts))
+
+
+def as_json(facts: Mapping[str, Any]) -> str:
+    """The text that `write_json` writes."""
+    return json.dumps(facts, indent=2, allow_nan=False) + "\n"
 
 
 def write_result(path: Path, facts: Mapping[str, Any]) -> None:

@@ -1,21 +1,23 @@
 """Checksums of the files of a finished run, beside them: a changed digit in JSON is a plausible score."""
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ser_strategies.common.files import CHECKSUMS, write_json
 
 
-def write_checksums(folder: Path, names: Iterable[str]) -> None:
-    """Writes the checksums of those of these files that are there.
+def write_checksums(folder: Path, names: Iterable[str], coming: Mapping[str, str]) -> None:
+    """Writes the checksums of those of these files that are there, and of those that are to be written next.
 
     Args:
         folder: The folder of the run.
         names: Paths within it.
+        coming: The text of files that follow, by their paths.
     """
-    write_json(folder / CHECKSUMS, {n: _crc(folder / n) for n in names if (folder / n).is_file()})
+    there = {n: _crc(folder / n) for n in names if (folder / n).is_file()}
+    write_json(folder / CHECKSUMS, there | {n: zlib.crc32(text.encode()) for n, text in coming.items()})
 
 
 def check_checksums(folder: Path, written: dict[str, Any]) -> None:

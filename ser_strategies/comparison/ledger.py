@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ser_strategies.common.files import CHECKSUMS, write_json
+from ser_strategies.common.files import CHECKSUMS, as_json, write_json
 from ser_strategies.comparison.checksums import write_checksums
 from ser_strategies.comparison.ledger_cell import (
     CELL,
@@ -221,10 +221,12 @@ def check_finished(cell: Path) -> None:
     _check_predictions(last / PREDICTIONS)
 
 
-def write_cell(folder: str | Path, facts: Mapping[str, Any]) -> None:
+def write_cell(folder: str | Path, facts: Mapping[str, Any], *, sealed: bool = False) -> None:
     """Writes cell.json, in place of an earlier one, into the folder that is named by the hash of the cell.
 
-    The facts are name, strategy, fold, seed and status at least.
+    The facts are name, strategy, fold, seed and status at least. A run that is finished is `sealed`: the
+    checksums of its files are written down, so that a change of them shows. They come before cell.json, which
+    says that all is there.
     """
     lacking = [name for name in REQUIRED if name not in facts]
     if lacking or facts["status"] not in STATUSES:
@@ -233,14 +235,12 @@ def write_cell(folder: str | Path, facts: Mapping[str, Any]) -> None:
         raise ValueError(msg)
     cell = Path(folder)
     (cell / CHECKSUMS).unlink(missing_ok=True)  # those of an earlier attempt
-    write_json(cell / CELL, {"schema": SCHEMA, **facts})
-
-
-def seal_cell(folder: Path) -> None:
-    """Writes down the checksums of a run that is finished, so that a change of its files shows."""
-    stages = stages_of(folder, read_json(folder / CELL)).folders
-    names = [(stage / name).relative_to(folder).as_posix() for stage in stages for name in RESULTS]
-    write_checksums(folder, [CELL, *names, *OF_ENSEMBLE])
+    whole = {"schema": SCHEMA, **facts}
+    if sealed:
+        stages = stages_of(cell, whole).folders
+        names = [(stage / name).relative_to(cell).as_posix() for stage in stages for name in RESULTS]
+        write_checksums(cell, [*names, *OF_ENSEMBLE], {CELL: as_json(whole)})
+    write_json(cell / CELL, whole)
 
 
 def _cells(folder: Path) -> list[Path]:

@@ -25,7 +25,6 @@ from ser_strategies.comparison.ledger import (
     Ledger,
     check_finished,
     read_comparison,
-    seal_cell,
     write_cell,
     write_comparison,
 )
@@ -260,8 +259,7 @@ def _write(
         "seconds": round(time.monotonic() - started, 3),
         "ensemble": weighed["weights"],
     }
-    write_cell(cell, cell_facts)
-    seal_cell(cell)
+    write_cell(cell, cell_facts, sealed=True)
 
 
 def _data(ledger: Ledger, rows: pd.DataFrame) -> dict[str, Any]:

@@ -220,6 +220,10 @@ class StrategyCLI(LightningCLI):
         config.trainer.use_distributed_sampler = False  # the corpora share themselves out, repeating nothing
         _apply_trainer_options(config, name)
         folder = Path(config.trainer.default_root_dir)
+        if not str(config.trainer.default_root_dir) or (folder.exists() and not folder.is_dir()):
+            got = f"{str(config.trainer.default_root_dir)!r}{', a file' if folder.is_file() else ''}"
+            msg = f"--trainer.default_root_dir must name a folder for the run, got {got}."
+            raise MistypedError(msg)
         if self.subcommand == "fit":
             _check_folder(folder, resumed=config.ckpt_path is not None, overwrite=config.overwrite)
         else:
@@ -274,6 +278,9 @@ class StrategyCLI(LightningCLI):
         if isinstance(seed, bool):
             got = str(seed).lower()
             msg = f"--seed_everything must be a whole number, so that a run can be repeated; got {got}."
+            raise MistypedError(msg)
+        if seed is not None and not 0 <= seed < 2**32:
+            msg = f"--seed_everything must be from 0 to {2**32 - 1}, got {seed}."
             raise MistypedError(msg)
         super()._set_seed()
 

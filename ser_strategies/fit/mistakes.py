@@ -60,6 +60,8 @@ LEFT_OUT = re.compile(
     re.DOTALL,
 )
 ABSTRACT = re.compile(r"Parser key \"(\w+)\":.*?is abstract.*?NestedArg\(key='([\w.]+)'", re.DOTALL)
+# What a configuration may hold under these names: options, or the name of a class or of a file.
+SECTIONS = {"model": (dict, str), "data": (dict, str), "trainer": (dict, str)}
 TYPES = {
     "int": "a whole number",
     "float": "a number",
@@ -300,6 +302,11 @@ def check_configs(arguments: Sequence[str]) -> None:
             got = type(content).__name__
             msg = f"--config {path} holds no options: expected `name: value` lines, got {got}."
             raise MistypedError(msg)
+        for section, taken in SECTIONS.items():
+            if not isinstance(content.get(section), (*taken, type(None))):
+                got = repr(content[section])
+                msg = f"--config {path}: {section} is {got}, expected `name: value` lines below it."
+                raise MistypedError(msg)
     check_words(arguments)
 
 

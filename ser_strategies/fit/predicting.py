@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ser_strategies.common.files import write_table
 from ser_strategies.data.corpus import Corpus
+from ser_strategies.data.manifest.writing import check_not_read
 from ser_strategies.ensembles.shipped import is_shipped
 from ser_strategies.fit.lightning_cli import quiet
 from ser_strategies.fit.record import PredictionTable
@@ -63,6 +64,8 @@ def predict(
     table = PredictionTable(output)
     corpus = _as_corpus(inputs, rate=rate, window=window, batch_size=batch_size)
     said = partial(_said, corpus=corpus, accelerator=accelerator, progress=progress)
+    if table.output is not None:
+        check_not_read("--output", table.output, corpus)
     if is_shipped(checkpoint):
         if rater_columns:
             msg = "rater_columns is for one model of single raters, got an ensemble: predict with a member."

@@ -19,6 +19,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from ser_strategies.common.errors import PROGRAM
 from ser_strategies.common.files import copy_file, write_json, write_result, write_table, write_text
+from ser_strategies.data.manifest.writing import check_not_read
 from ser_strategies.fit.callbacks import BEST, RunCheckpoint, is_mistake
 from ser_strategies.fit.outcome import (
     data_facts,
@@ -193,6 +194,12 @@ class PredictionTable(BasePredictionWriter):
         if self.output is not None and self.output.suffix not in {".csv", ".parquet"}:
             msg = f"--output must end in .csv or .parquet, got {output}."
             raise ValueError(msg)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Looks that the table does not take the place of what the corpus is read from."""
+        super().setup(trainer, pl_module, stage)
+        if self.output is not None:
+            check_not_read("--output", self.output, getattr(trainer, "datamodule", None) or self)
 
     def write_on_epoch_end(
         self,

@@ -89,6 +89,9 @@ def _check_fit(options: Mapping[str, Any]) -> None:
         if isinstance(value, (int, float)) and (value <= 0 or not math.isfinite(value)):
             msg = f"--trainer.{name} must be more than 0, got {value}."
             raise MistypedError(msg)
+    if (steps := given("log_every_n_steps")) is not None and steps < 0:
+        msg = f"--trainer.log_every_n_steps must be 0 (no logging of steps) or more, got {steps}."
+        raise MistypedError(msg)
     epochs, every = given("max_epochs"), given("check_val_every_n_epoch")
     if isinstance(epochs, float) or (epochs is not None and epochs < -1):
         msg = f"--trainer.max_epochs must be a whole number, or -1 for a run without end; got {epochs}."

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ser_strategies.comparison.ledger import check_finished, seal_cell, write_cell
+from ser_strategies.comparison.ledger import check_finished, write_cell
 from ser_strategies.comparison.ledger_cell import CELL, PREDICTIONS, read_json
 from ser_strategies.runs.fingerprints import DataPrint, DataPrints
 from ser_strategies.runs.lease import FolderLease, LostError
@@ -79,7 +79,8 @@ class CellRunner:
         def write(ended: Ended) -> None:
             lease.check()
             seconds = round(before + time.monotonic() - started, 3)
-            write_cell(cell.folder, {**facts, **ended._asdict(), "seconds": seconds})
+            facts_now = {**facts, **ended._asdict(), "seconds": seconds}
+            write_cell(cell.folder, facts_now, sealed=ended.status == FINISHED)
 
         write(Ended(RUNNING))
         try:
@@ -91,8 +92,6 @@ class CellRunner:
             write(Ended(RUNNING))
             raise
         write(ended)
-        if ended.status == FINISHED:
-            seal_cell(cell.folder)
         if ended.status == FINISHED and not self.rules.keep_checkpoints:
             for step in cell.steps:
                 _drop_weights(step.folder)

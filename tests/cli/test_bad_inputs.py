@@ -110,7 +110,9 @@ def every_command() -> Iterator[tuple[str, ...]]:
         yield ("predict", *words)
     fit = ("fit", "--model=vanilla", f"--model.encoder={ENCODER}", *CPU, *SMALL)
     for option, values in {
-        "--seed_everything": ("zzz", "1.5", "true", "-1"),
+        "--seed_everything": ("zzz", "1.5", "true", "-1", "99999999999"),
+        "--trainer.default_root_dir": ("", "/dev/null", "/dev/null/x"),
+        "--trainer.log_every_n_steps": ("-1",),
         "--patience": ("zzz", "0", "1.5"),
         "--output": ("a.csv",),
         "--trainer.devices": ("0", "-2", "zzz", "[]", "999"),

@@ -4,9 +4,13 @@ import json
 import shutil
 
 import pytest
+from lightning.pytorch import Trainer
 
 from ser_strategies.cli import main
-from ser_strategies.strategies import LoRAFineTuning, load_strategy
+from ser_strategies.data.corpora import Manifest
+from ser_strategies.data.synthetic import Synthetic
+from ser_strategies.fit.record import PredictionTable
+from ser_strategies.strategies import LoRAFineTuning, VanillaFineTuning, load_strategy
 from tests.cli.conftest import CPU, ENCODER, SMALL
 
 
@@ -26,6 +30,38 @@ def test_examples_are_there_whole_or_not_at_all(tmp_path, monkeypatch, refused):
     assert list(tmp_path.iterdir()) == []
     main(["examples", "mine"])
     assert (tmp_path / "mine/demo/lora.yaml").is_file()
+
+
+def test_nobodys_table_is_replaced_by_what_is_made_of_it(tmp_path, monkeypatch, refused):
+    monkeypatch.chdir(tmp_path)
+    Synthetic(speakers=3, utterances_per_speaker=4).save(tmp_path)
+    before = (tmp_path / "manifest.csv").read_bytes()
+    data = ("--data=Manifest", "--data.path=manifest.csv")
+    for option in ("--manifest", "--json"):
+        sentence = refused("doctor", *data, f"{option}={tmp_path / 'manifest.csv'}")
+        assert sentence.startswith(f"error: {option} {tmp_path / 'manifest.csv'} is what the corpus is read")
+    strategy = VanillaFineTuning(encoder=ENCODER, labels=("anger", "happiness", "neutral", "sadness"))
+    trainer = Trainer(
+        logger=False,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        callbacks=[PredictionTable("manifest.csv")],
+        enable_checkpointing=False,
+        use_distributed_sampler=False,
+    )
+    with pytest.raises(ValueError, match=r"--output manifest\.csv is what the corpus is read from"):
+        trainer.predict(strategy, datamodule=Manifest("manifest.csv"))
+    assert (tmp_path / "manifest.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("section", ["model", "data", "trainer"])
+def test_a_section_that_holds_no_options_is_named(section, tmp_path, monkeypatch, refused):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.yaml").write_text(f"{section}: 5\n")
+    sentence = refused(
+        "fit", "--model=vanilla", f"--model.encoder={ENCODER}", "--data=Synthetic", "--config=my.yaml"
+    )
+    assert sentence == f"error: --config my.yaml: {section} is 5, expected `name: value` lines below it."
 
 
 def test_fit_json_comes_last_since_it_says_that_the_rest_is_there(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import torch
 
 from ser_strategies.cache.shard import Stored, damaged_utterances, read_header, write_shard
 from ser_strategies.common.files import read_parquet, write_result, write_table
-from ser_strategies.comparison.ledger import Ledger, seal_cell, write_cell
+from ser_strategies.comparison.ledger import CHECKSUMS, Ledger, write_cell
 from ser_strategies.comparison.ledger_cell import read_json
 from ser_strategies.encoder.checkpoints import FORMAT, RECORD, read_checkpoint
 from tests.comparison.conftest import build
@@ -74,7 +74,7 @@ def test_the_bytes_of_a_run_in_a_ledger(tmp_path):
     ledger = build(tmp_path, arms=("lora",), folds=1, seeds=1, failed=None, speakers=2, utterances=8)
     (cell,) = (ledger / "cells").iterdir()
     (cell / "config.yaml").write_text("model: {init_args: {encoder: x}}\n")
-    seal_cell(cell)
+    write_cell(cell, json.loads((cell / "cell.json").read_text()), sealed=True)
     assert not Ledger.read(ledger).problems
     results = ("config.yaml", "fit.json", "costs.json", "test.json", "test.parquet")
     for name in ("cell.json", "checksums.json", *results):
@@ -98,9 +98,11 @@ def test_a_ledger_of_an_earlier_version_has_no_checksums(tmp_path):
 def test_a_run_that_is_done_again_is_sealed_anew(tmp_path):
     ledger = build(tmp_path, arms=("lora",), folds=1, seeds=1, failed=None, speakers=2, utterances=8)
     (cell,) = (ledger / "cells").iterdir()
-    seal_cell(cell)
     facts = json.loads((cell / "cell.json").read_text())
+    write_cell(cell, facts, sealed=True)
+    assert not Ledger.read(ledger).problems
     write_cell(cell, facts | {"seconds": 5.0})
+    assert not (cell / CHECKSUMS).exists()
     assert not Ledger.read(ledger).problems
 
 
@@ -151,3 +153,25 @@ def test_every_byte_of_a_table(tmp_path):
     path.write_bytes(whole)
     assert read_parquet(path).equals(table)
     assert pd.read_parquet(path).equals(table)
+
+
+def test_a_run_is_sealed_before_it_says_that_it_is_finished(tmp_path, monkeypatch):
+    """Killed in between, it is gone on with; the other way round nobody would ever seal it."""
+    ledger = build(tmp_path, arms=("lora",), folds=1, seeds=1, failed=None, speakers=2, utterances=8)
+    (cell,) = (ledger / "cells").iterdir()
+    facts = json.loads((cell / "cell.json").read_text())
+    write_cell(cell, facts | {"status": "running"})
+
+    def killed(path, facts):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr("ser_strategies.comparison.ledger.write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write_cell(cell, facts, sealed=True)
+    found = Ledger.read(ledger)
+    assert list(found.runs["status"]) == ["running"]
+    assert not found.problems
+    assert (cell / CHECKSUMS).exists()
+    write_cell(cell, facts, sealed=True)
+    assert list(Ledger.read(ledger).runs["status"]) == ["finished"]

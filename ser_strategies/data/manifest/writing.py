@@ -25,6 +25,16 @@ def as_manifest(corpus: RecordedCorpus) -> pd.DataFrame:
     return table[kept]
 
 
+def check_not_read(option: str, path: Path, corpus: object) -> None:
+    """Raises ValueError where what is to be written is a file that a corpus is read from."""
+    for given in vars(corpus).values():
+        if isinstance(given, (str, Path)) and str(given) and path.exists():
+            source = Path(given).expanduser()
+            if source.is_file() and source.samefile(path):
+                msg = f"{option} {path} is what the corpus is read from: name another file."
+                raise ValueError(msg)
+
+
 def write_manifest(corpus: RecordedCorpus, path: Path) -> None:
     """Writes a corpus as a manifest in CSV."""
     write_text(path, as_manifest(corpus).to_csv(index=False))
