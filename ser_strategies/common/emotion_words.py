@@ -35,13 +35,17 @@ def suggested_map(classes: Iterable[str], wanted: Iterable[str]) -> dict[str, st
     }
 
 
-def whole_map(classes: Iterable[str], wanted: Iterable[str]) -> dict[str, str | None] | None:
-    """The map by which classes become just those wanted, leaving out others; None if one is lacking."""
+def towards(classes: Iterable[str], wanted: Iterable[str]) -> tuple[dict[str, str | None], list[str]] | None:
+    """The map by which classes become those wanted, leaving out others, and the wanted that are lacking.
+
+    None where fewer than two meet.
+    """
     classes, wanted = tuple(classes), tuple(wanted)
     renamed = suggested_map(classes, wanted)
     others = [name for name in classes if renamed.get(name, name) not in wanted]
-    reached = {renamed.get(name, name) for name in classes}
-    return renamed | dict.fromkeys(others) if reached >= set(wanted) else None
+    reached = {renamed.get(name, name) for name in classes} & set(wanted)
+    lacking = [name for name in wanted if name not in reached]
+    return (renamed | dict.fromkeys(others), lacking) if len(reached) > 1 else None
 
 
 def map_words(renamed: Mapping[str, str | None]) -> str:

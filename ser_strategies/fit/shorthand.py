@@ -1,14 +1,23 @@
 """Shorter command lines: names of strategies, and everything that the folder of a run tells."""
 
+import atexit
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 
+import yaml
+
+from ser_strategies.common.careful_yaml import read_yaml
 from ser_strategies.common.errors import MistypedError
+from ser_strategies.common.files import write_text
 from ser_strategies.strategies import STRATEGIES
 
 BEST, CONFIG = "best.ckpt", "config.yaml"
 CKPT_PATH = "--ckpt_path"
+# Options of a corpus that say how it is read, rather than what it is.
+KEPT = ("batch_size", "batch_seconds", "workers", "order_seed")
 
 
 def short_name(kind: str) -> str:
@@ -58,10 +67,33 @@ def completed(command: str, words: Sequence[str]) -> list[str]:
         raise MistypedError(msg)
     if not (checkpoint.parent / CONFIG).is_file():
         return found
-    start = ["--config", str(checkpoint.parent / CONFIG)]
+    start = ["--config", str(_without_its_corpus(checkpoint.parent / CONFIG, value_of("--data", found)))]
     if "--trainer.default_root_dir" not in options:
         start.append(f"--trainer.default_root_dir={checkpoint.parent}")
     return [*start, *found]
+
+
+def _without_its_corpus(config: Path, corpus: str) -> Path:
+    """A run's configuration, less what describes its corpus where another one is named.
+
+    Where both have options of one name, such as root or dimensions, those of the first mean nothing there.
+    """
+    if not corpus:
+        return config
+    try:
+        content = read_yaml(config)
+        data = content["data"]
+        known, options = str(data["class_path"]), dict(data["init_args"])
+    except (OSError, ValueError, TypeError, LookupError, yaml.YAMLError):
+        return config  # whoever reads it next knows what to say
+    if known.rpartition(".")[2] == corpus.rpartition(".")[2]:
+        return config
+    content["data"] = {"class_path": known, "init_args": {k: v for k, v in options.items() if k in KEPT}}
+    folder = Path(mkdtemp())
+    atexit.register(rmtree, folder, ignore_errors=True)
+    shortened = folder / CONFIG
+    write_text(shortened, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    return shortened
 
 
 def value_of(option: str, words: Sequence[str]) -> str:

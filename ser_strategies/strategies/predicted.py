@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from ser_strategies.common.class_paths import path_of
-from ser_strategies.common.emotion_words import map_words, whole_map
-from ser_strategies.common.errors import check_range
+from ser_strategies.common.emotion_words import map_words, towards
+from ser_strategies.common.errors import check_range, listed
 from ser_strategies.encoder.checkpoints import read_checkpoint
 from ser_strategies.parts.annotator_objective import Annotators
 from ser_strategies.parts.choice import Part, as_plain, build_part, chosen_path
@@ -153,14 +153,25 @@ def check_trained(trained: Mapping[str, Any], mine: Mapping[str, tuple[str, ...]
     for what, names in mine.items():
         theirs = tuple(trained.get(what, names))
         if theirs != names:
-            renamed = whole_map(names, theirs) if what == "labels" and names else None
-            hint = f"give --data.label_map '{map_words(renamed)}'; else " if renamed else ""
+            hint = _meeting(names, theirs) if what == "labels" else ""
             msg = (
                 f"the checkpoint was trained on the {what} {', '.join(theirs) or 'none'}, in this order; "
                 f"here they are {', '.join(names) or 'none'}: {hint}choose the same for the corpus, and the "
                 "options it was trained with."
             )
             raise ValueError(msg)
+
+
+def _meeting(names: Sequence[str], theirs: Sequence[str]) -> str:
+    """How classes may become those of a checkpoint, as the start of advice; empty where they may not."""
+    found = towards(names, theirs)
+    if found is None:
+        return ""
+    renamed, lacking = found
+    ways = [f"give --data.label_map '{map_words(renamed)}'"] if renamed else []
+    if lacking:
+        ways.append(f"name {listed(lacking, 'and')} among --data.classes, where a table or Folder is tested")
+    return f"{' and '.join(ways)}; else " if ways else ""
 
 
 def introduce(model: Any, raters: Sequence[str] | None, *, learning: bool) -> None:

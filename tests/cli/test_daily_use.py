@@ -3,9 +3,11 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from ser_strategies.cli import main
 from ser_strategies.common.careful_yaml import read_yaml
@@ -127,6 +129,19 @@ def test_what_is_given_stands_before_what_the_run_says(tmp_path):
     given = ["--model=VanillaFineTuning", f"--ckpt_path={tmp_path}"]
     assert completed("test", given) == [given[0], f"--ckpt_path={tmp_path / 'best.ckpt'}"]
     assert completed("fit", given) == given
+
+
+def test_what_describes_the_corpus_of_a_run_does_not_describe_another(tmp_path):
+    (tmp_path / "best.ckpt").touch()
+    options = {"root": "here", "dimensions": ["valence"], "batch_size": 7}
+    data = {"class_path": "ser_strategies.CREMAD", "init_args": options}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"seed_everything": 3, "data": data}))
+    given = ["--ckpt_path", str(tmp_path)]
+    _, config, *_ = completed("test", [*given, "--data=Folder"])
+    told = yaml.safe_load(Path(config).read_text())
+    assert told == {"seed_everything": 3, "data": data | {"init_args": {"batch_size": 7}}}
+    for corpus in ("CREMAD", "ser_strategies.CREMAD"):
+        assert completed("test", [*given, "--data", corpus])[1] == str(tmp_path / "config.yaml")
 
 
 def test_the_result_of_another_task_does_not_replace_the_runs_own(run, capsys):

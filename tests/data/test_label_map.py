@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ser_strategies.common.emotion_words import map_words, whole_map
+from ser_strategies.common.emotion_words import map_words, towards
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.synthetic import Synthetic
 from ser_strategies.strategies.predicted import check_trained
@@ -108,10 +108,11 @@ def test_a_map_that_does_not_fit_is_refused(label_map, said):
 
 def test_words_of_another_language_are_mapped_whole():
     german = ("Ekel", "Freude", "Wut", "neutral")
-    assert whole_map(german, ("anger", "happiness", "neutral")) == {
-        **{"Freude": "happiness", "Wut": "anger", "Ekel": None}
-    }
-    assert whole_map(german, ("anger", "fear", "neutral")) is None  # nobody is afraid
+    renamed = {"Freude": "happiness", "Wut": "anger", "Ekel": None}
+    assert towards(german, ("anger", "happiness", "neutral")) == (renamed, [])
+    others = {"Wut": "anger", "Ekel": None, "Freude": None}
+    assert towards(german, ("anger", "fear", "neutral")) == (others, ["fear"])  # nobody is afraid
+    assert towards(german, ("fear", "neutral")) is None
     assert map_words({"Wut": "anger", "Ekel": None}) == "{Wut: anger, Ekel: null}"
 
 
@@ -120,5 +121,12 @@ def test_a_checkpoint_of_other_words_suggests_the_map():
     words = "Ekel, Freude, Wut: give --data.label_map '{Freude: happiness, Wut: anger, Ekel: null}'; else"
     with pytest.raises(ValueError, match=re.escape(words)):
         check_trained(trained, mine)
+    words = (
+        "give --data.label_map '{Wut: anger, Ekel: null, Freude: null}' and name fear among --data.classes"
+    )
+    with pytest.raises(ValueError, match=re.escape(words)):
+        check_trained(
+            {"labels": ("anger", "fear", "neutral")}, {"labels": ("Ekel", "Freude", "Wut", "neutral")}
+        )
     with pytest.raises(ValueError, match=r"here they are left, right: choose the same for the corpus"):
         check_trained(trained, {"labels": ("left", "right")})
