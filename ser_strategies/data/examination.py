@@ -10,8 +10,9 @@ import pandas as pd
 from ser_strategies.data.doubled import AT_ODDS, ONCE
 from ser_strategies.data.facts import cautions, summary
 from ser_strategies.data.inspection import PROBLEMS, AudioFacts, inspect_all
+from ser_strategies.data.label_files import odd_encoding
 from ser_strategies.data.leakage import find_leaks, is_declared
-from ser_strategies.data.listing import SUFFIXES, files_in, identical, odd_encoding
+from ser_strategies.data.listing import SUFFIXES, files_in, identical
 from ser_strategies.data.near_copies import copies_in, shared_copies
 from ser_strategies.data.recorded import RecordedCorpus
 from ser_strategies.data.rules import SPLITS

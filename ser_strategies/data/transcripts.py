@@ -8,7 +8,7 @@ from typing import Literal
 import pandas as pd
 
 from ser_strategies.common.errors import check_choice
-from ser_strategies.data.listing import read_table
+from ser_strategies.data.label_files import read_table
 from ser_strategies.data.table import TEXT
 
 By = Literal["people", "machine"]

@@ -6,7 +6,7 @@ import re
 import pandas as pd
 import pytest
 
-from ser_strategies.data.listing import odd_encoding, read_table, to_numbers
+from ser_strategies.data.label_files import odd_encoding, read_table, to_numbers
 
 nan = math.nan
 

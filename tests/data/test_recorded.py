@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from ser_strategies.data import listing
-from ser_strategies.data.listing import read_table
+from ser_strategies.data.label_files import read_table
 from ser_strategies.data.protocol import Card, Count, Protocol
 from ser_strategies.data.recorded import NO_CLASSES, RecordedCorpus
 from ser_strategies.data.rules import Drawn, HeldOut

@@ -7,7 +7,7 @@ from typing import Any, Literal, Unpack, final
 import pandas as pd
 
 from ser_strategies.data.corpus_options import RecordedOptions
-from ser_strategies.data.listing import read_table
+from ser_strategies.data.label_files import read_table
 from ser_strategies.data.protocol import load_card
 from ser_strategies.data.recorded import NO_CLASSES, RecordedCorpus
 from ser_strategies.data.table import VOTE

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ser_strategies.data.audio import RuleName
 from ser_strategies.data.corpus_options import RecordedOptions
-from ser_strategies.data.listing import read_table
+from ser_strategies.data.label_files import read_table
 from ser_strategies.data.protocol import load_card
 from ser_strategies.data.recorded import RecordedCorpus
 

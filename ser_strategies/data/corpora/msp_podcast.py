@@ -9,7 +9,7 @@ import pandas as pd
 
 from ser_strategies.common.errors import listed
 from ser_strategies.data.corpus_options import RecordedOptions
-from ser_strategies.data.listing import check_columns, read_table, to_numbers
+from ser_strategies.data.label_files import check_columns, read_table, to_numbers
 from ser_strategies.data.protocol import load_card
 from ser_strategies.data.recorded import NO_CLASSES, RecordedCorpus
 from ser_strategies.data.table import TEXT
