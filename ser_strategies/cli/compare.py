@@ -58,7 +58,7 @@ examples:
   {PROGRAM} compare --report runs/crema --ensembles 'best of all: all'"""
 # What the engine takes as it is.
 PASSED = (
-    *("jobs", "patience", "deadline", "keep_checkpoints", "retry", "robustness", "dry_run"),
+    *("jobs", "patience", "deadline", "stall", "keep_checkpoints", "retry", "robustness", "dry_run"),
     *("score", "cost", "baseline", "margin", "allow_unfair", "public"),
 )
 OF_REPORT = (
@@ -210,6 +210,7 @@ def _parser(command: str) -> CommandParser:
     add("--seconds", type=int, help="budget: seconds of each fine-tuning, its start-up and cache left out")
     add("--patience", type=int, help="stop a fine-tuning after so many validations without a better score")
     add("--deadline", type=float, metavar="MINUTES", help="end a run that takes longer; it has failed then")
+    add("--stall", type=float, metavar="MINUTES", help="end a run that takes no step for so long")
     add("--on", choices=ENGINES, default="local", help="where runs go (default: local, this machine)")
     add("--jobs", type=int, help="runs at once on this machine (default: one for each GPU, or one)")
     add("--retry", action="store_true", help="run again what has failed")

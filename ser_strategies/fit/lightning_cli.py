@@ -27,6 +27,7 @@ from ser_strategies.data.corpora import CORPORA
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.disturbance import chosen
 from ser_strategies.encoder.checkpoints import RECORD, read_checkpoint
+from ser_strategies.fit.beat import beats
 from ser_strategies.fit.callbacks import BEST, LAST, RunCheckpoint, check_distinct, check_named, is_mistake
 from ser_strategies.fit.help import short_help
 from ser_strategies.fit.inference_meter import InferenceMeter
@@ -254,7 +255,7 @@ class StrategyCLI(LightningCLI):
             monitor, mode = self.model.monitor, self.model.monitor_mode
             callbacks.append(EarlyStopping(monitor, patience=patience, mode=mode))
         if self.subcommand != "predict":
-            callbacks.append(ScoredTable())
+            callbacks += [ScoredTable(), *beats()]
         if self.subcommand == "test":
             callbacks.append(InferenceMeter())
         if self.subcommand == "predict":

@@ -44,6 +44,7 @@ class CompareRules(TypedDict, total=False):
 
     patience: int | None
     deadline: float | None
+    stall: float | None
     jobs: int | None
     executor: CellExecutor | None
     keep_checkpoints: bool
@@ -94,15 +95,15 @@ def compare(
         ensembles: Rows made of others, by name: {"both": ["lora", "partial"], "best of all": "all"}.
         verbose: Show progress on the terminal.
         **rules: patience (validations without a better score after which a fine-tuning stops), deadline
-            (minutes after which a run has failed), jobs (runs at once, else one for each GPU, or one),
-            executor (where runs go, such as RayExecutor(gpus=0.5); else this machine), keep_checkpoints (of
-            finished runs), retry (of failed runs), robustness (disturbances of the test sounds under which
-            runs are scored too: "all", or some, as in "noise-10,telephone"), score (that decides, else the
-            one that chooses epochs), cost (of the first picture, else fit_seconds), baseline (that all others
-            are compared with), margin (points that a strategy may be worse and still pass for as good, else
-            2), allow_unfair (compare strategies that differ in more, and mark them), and of ensembles
-            ensemble_by (log_loss, f1_macro, ua or ccc) and ensemble_class_wise (weights for each class or
-            dimension).
+            (minutes after which a run has failed), stall (minutes without a step, likewise), jobs (runs at
+            once, else one for each GPU, or one), executor (where runs go, such as RayExecutor(gpus=0.5); else
+            this machine), keep_checkpoints (of finished runs), retry (of failed runs), robustness
+            (disturbances of the test sounds under which runs are scored too: "all", or some, as in
+            "noise-10,telephone"), score (that decides, else the one that chooses epochs), cost (of the first
+            picture, else fit_seconds), baseline (that all others are compared with), margin (points that a
+            strategy may be worse and still pass for as good, else 2), allow_unfair (compare strategies that
+            differ in more, and mark them), and of ensembles ensemble_by (log_loss, f1_macro, ua or ccc) and
+            ensemble_class_wise (weights for each class or dimension).
     """
     for name in set(rules) - set(CompareRules.__annotations__):
         msg = f"compare() got an unexpected keyword argument {name!r}"

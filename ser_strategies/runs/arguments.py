@@ -78,6 +78,7 @@ class CompareArguments:
     # Validations without a better score after which a run stops; None never stops early.
     patience: int | None = None
     deadline: float | None = None  # minutes after which a run has failed; None waits for ever
+    stall: float | None = None  # minutes without a step after which a run has failed
     keep_checkpoints: bool = False
     retry: bool = False
     robustness: str | None = None  # disturbances under which runs are tested too: all, or some names
@@ -106,9 +107,10 @@ class CompareArguments:
             if value is not None and value < 1:
                 msg = f"--{name} must be 1 or more, got {value}."
                 raise MistypedError(msg)
-        if self.deadline is not None and not self.deadline > 0:
-            msg = f"--deadline must be more than 0 minutes, got {self.deadline:g}."
-            raise MistypedError(msg)
+        for name, minutes in {"deadline": self.deadline, "stall": self.stall}.items():
+            if minutes is not None and not minutes > 0:
+                msg = f"--{name} must be more than 0 minutes, got {minutes:g}."
+                raise MistypedError(msg)
         twice = next((word for word in self.options.common if word.split("=")[0] in LIMITS), None)
         if twice is not None and self.budget is not None:
             msg = f"--{self.budget[0]} is the budget already: leave {twice.split('=')[0]} out."

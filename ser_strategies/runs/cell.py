@@ -4,7 +4,7 @@ import datetime
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from ser_strategies.comparison.ledger import check_finished, write_cell
 from ser_strategies.comparison.ledger_cell import CELL, PREDICTIONS, read_json
+from ser_strategies.fit.beat import BEAT
 from ser_strategies.runs.fingerprints import DataPrint, DataPrints
 from ser_strategies.runs.lease import FolderLease, LostError
 from ser_strategies.runs.plan import Cell, Step
@@ -54,6 +55,7 @@ class CellRules:
     git: Mapping[str, Any] | None = None
     keep_checkpoints: bool = False
     deadline: float | None = None  # minutes
+    stall: float | None = None  # minutes without a step
     memory: float | None = None  # gigabytes
 
 
@@ -108,6 +110,7 @@ class _CellRun:
         self.begins = 0  # where in the log this attempt begins
         minutes = runner.rules.deadline
         self._ends = None if minutes is None else time.monotonic() + 60 * minutes
+        self._beat: tuple[int | None, float] = (None, 0.0)  # the last sign of life, and when it was seen
 
     def result(self) -> Ended:
         try:
@@ -143,14 +146,22 @@ class _CellRun:
         if decision.action == "run":
             log.unlink(missing_ok=True)
         self.begins = log.stat().st_size if log.exists() else 0
-        run = self.runner.processes.run
-        return partial(
-            run, log=log, environment=self.runner.environment, check=self._check, lease=self.lease.path
-        )
+        return partial(self._run, log, step.folder.resolve() / ".beat")
 
-    def _check(self, process: int) -> None:
+    def _run(self, log: Path, beat: Path, words: Sequence[str]) -> int:
+        environment = {**self.runner.environment, BEAT: str(beat)}
+        check = partial(self._check, beat)
+        try:
+            return self.runner.processes.run(words, log, environment, check, self.lease.path)
+        finally:
+            beat.unlink(missing_ok=True)
+
+    def _check(self, beat: Path, process: int) -> None:
         self.lease.check()
         rules = self.runner.rules
+        if rules.stall is not None and self._rests(beat) > 60 * rules.stall:
+            msg = f"it took no step for {rules.stall:g} minutes (--stall), and was ended"
+            raise ValueError(msg)
         if self._ends is not None and time.monotonic() > self._ends:
             msg = f"it took longer than {rules.deadline:g} minutes (--deadline), and was ended"
             raise ValueError(msg)
@@ -159,6 +170,16 @@ class _CellRun:
                 f"it took {used / 1e9:.3g} GB of memory, more than the {rules.memory:g} GB that it was given"
             )
             raise ValueError(f"{msg}, and was ended")
+
+    def _rests(self, beat: Path) -> float:
+        """Seconds since a process has shown that it lives, by the clock here; 0 until it does so first."""
+        try:
+            touched = beat.stat().st_mtime_ns
+        except OSError:
+            touched = None
+        if touched != self._beat[0]:
+            self._beat = (touched, time.monotonic())
+        return 0.0 if touched is None else time.monotonic() - self._beat[1]
 
 
 def reason_in(log: Path, begins: int = 0, error: StageError | None = None) -> str:

@@ -199,7 +199,7 @@ def _work(
     console: Console,
 ) -> list[Cell]:
     """Runs what is not done; returns the runs that others are working on."""
-    rules = CellRules(git_state(Path.cwd()), asked.keep_checkpoints, asked.deadline)
+    rules = CellRules(git_state(Path.cwd()), asked.keep_checkpoints, asked.deadline, asked.stall)
 
     def order(cell: Cell) -> Order:
         known = {step.stage: prints.take(step.config["data"]) for step in cell.steps if not step.late_data}

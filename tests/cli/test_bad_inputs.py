@@ -100,6 +100,7 @@ def every_command() -> Iterator[tuple[str, ...]]:
         ("--seeds=zzz",),
         ("--folds=zzz",),
         ("--seeds=-1",),
+        ("--stall=0", "--strategies", "frozen", "--data=Synthetic"),
         ("--strategies", "zzz"),
         ("zzz.yaml",),
     ):

@@ -204,6 +204,22 @@ def test_what_takes_too_long_is_ended_and_has_failed(here, no_report, capsys):
     assert "--retry" in only_error(capsys.readouterr().err)
 
 
+def test_what_takes_no_step_any_more_is_ended_and_has_failed(here, no_report, capsys):
+    """Long before any deadline: it hangs in its second epoch."""
+    config = yaml.safe_load((DEMO / "vanilla.yaml").read_text())
+    config["model"] = {"class_path": "VanillaFineTuning", "init_args": {"encoder": ENCODER}}
+    config["trainer"] = {"accelerator": "cpu", "max_epochs": 2}
+    config["data"] = {"class_path": "tests.cli.on_engines.Faulty", "init_args": {"how": "stalls"}}
+    Path("stalls.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(SystemExit):
+        main(["compare", "stalls.yaml", "--seeds=1", "--out=out", "--stall=0.05"])
+    ((folder, facts),) = cells().values()
+    assert facts["status"] == "failed"
+    assert facts["error"] == "it took no step for 0.05 minutes (--stall), and was ended"
+    assert (folder / "last.ckpt").exists(), "it had trained an epoch, from which --retry goes on"
+    assert not (folder / ".beat").exists()
+
+
 def test_a_grid_that_was_killed_goes_on(here, no_report):
     words = (*GRID, "--jobs=2", "--keep_checkpoints")
     process = started(*words)
