@@ -175,7 +175,7 @@ class Remote:
         with self._named():
             if inside is None:
                 return bytes(system.cat_file(path))
-            return bytes(system.cat_file(path, inside.start, inside.start + inside.size))
+            return bytes(system.cat_file(path, start=inside.start, end=inside.start + inside.size))
 
     def _size(self) -> int:
         inside = self._member()

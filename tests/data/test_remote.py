@@ -1,10 +1,7 @@
 """Sounds behind a URL: object storage, a web server with requests for ranges, tar files with an index."""
 
-import functools
-import http.server
 import json
 import tarfile
-import threading
 from pathlib import Path
 
 import fsspec
@@ -18,48 +15,10 @@ from ser_strategies.data.corpora import CREMAD
 from ser_strategies.data.manifest.manifest import Manifest
 from ser_strategies.data.remote import Remote
 from ser_strategies.data.tar_index import INDEX, members, write_index
+from tests.data.stores import Hub, Web, object_storage, serving
 
 RATE = 16_000
 COUNT = 12
-
-
-class Server(http.server.SimpleHTTPRequestHandler):
-    """A web server that answers requests for ranges, which Python's own does not, and remembers them."""
-
-    asked: list[tuple[str, str | None]]
-
-    def do_GET(self):
-        asked = self.headers.get("Range")
-        self.asked.append((self.path, asked))
-        path = Path(self.translate_path(self.path))
-        if not path.is_file():
-            self.send_error(404)
-            return
-        content, size = path.read_bytes(), path.stat().st_size
-        first, last = 0, size - 1
-        if asked:
-            start, end = asked.removeprefix("bytes=").split("-")
-            first, last = int(start), min(int(end or last), last)
-        self.send_response(206 if asked else 200)
-        self.send_header("Accept-Ranges", "bytes")
-        if asked:
-            self.send_header("Content-Range", f"bytes {first}-{last}/{size}")
-        self.send_header("Content-Length", str(last - first + 1))
-        self.end_headers()
-        self.wfile.write(content[first : last + 1])
-
-    def do_HEAD(self):
-        path = Path(self.translate_path(self.path))
-        if not path.is_file():
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(path.stat().st_size))
-        self.end_headers()
-
-    def log_message(self, *said):
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -92,15 +51,25 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def served(folder):
     """The folder on a web server of this machine: its URL, and what is asked for."""
-    asked = []
-    kind = type("Asked", (Server,), {"asked": asked})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(kind, directory=folder))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", asked
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Web, folder) as found:
+        yield found
+
+
+@pytest.fixture
+def hub(folder, monkeypatch):
+    """The folder as a data set of a Hugging Face Hub."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with serving(Hub, folder) as (url, _):
+        monkeypatch.setitem(fsspec.config.conf, "hf", {"endpoint": url})
+        yield "hf://datasets/me/corpus"
+    fsspec.get_filesystem_class("hf").clear_instance_cache()
+
+
+@pytest.fixture(scope="module")
+def bucket(folder):
+    """The folder in an object storage that speaks S3."""
+    with object_storage(folder) as url:
+        yield url
 
 
 @pytest.fixture
@@ -128,7 +97,7 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("table", ["files", "shards"])
-@pytest.mark.parametrize("where", ["served", "stored", "local"])
+@pytest.mark.parametrize("where", ["served", "stored", "local", "hub", "bucket"])
 def test_batches_are_those_of_the_folder_wherever_the_sounds_are(table, where, folder, request):
     url = f"file://{folder}" if where == "local" else request.getfixturevalue(where)
     root = url[0] if where == "served" else url
@@ -142,8 +111,10 @@ def test_batches_are_those_of_the_folder_wherever_the_sounds_are(table, where, f
     assert "sounds behind a URL" not in str(there.facts()["unchecked"])  # nobody trains here
 
 
-def test_workers_open_connections_of_their_own(folder, served):
-    url, _ = served
+@pytest.mark.parametrize("where", ["served", "hub", "bucket"])
+def test_workers_open_connections_of_their_own(where, folder, request):
+    found = request.getfixturevalue(where)
+    url = found[0] if where == "served" else found
     alone = batches(Manifest(str(folder / "files.csv"), root=url, batch_size=4))
     same(alone, batches(Manifest(str(folder / "files.csv"), root=url, batch_size=4, workers=1)))
 
@@ -194,7 +165,7 @@ def test_a_compressed_tar_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("table", ["files", "shards"])
-@pytest.mark.parametrize("where", ["served", "stored"])
+@pytest.mark.parametrize("where", ["served", "stored", "hub", "bucket"])
 def test_a_missing_object_is_named_like_a_missing_file(table, where, folder, request, tmp_path):
     found = request.getfixturevalue(where)
     root = found[0] if where == "served" else found
