@@ -198,7 +198,7 @@ def _parser(command: str) -> CommandParser:
         "configurations",
         metavar="CONFIGURATION",
         nargs="*",
-        help="a configuration of `fit`, or the folder of a chain of `run`",
+        help="a configuration of `fit`, the folder of a run, or that of a chain of `run`",
     )
     add("--strategies", nargs="+", metavar="NAME", help=f"some of {', '.join(PRESETS)}")
     add_folds_and_seeds(parser, " (default: that of the configurations)", " (default: 3)")

@@ -26,6 +26,7 @@ from ser_strategies.runs.arguments import (
     as_numbers,
     as_seeds,
 )
+from ser_strategies.runs.arms import called
 from ser_strategies.runs.chain import run_chain
 from ser_strategies.runs.executors import CellExecutor
 from ser_strategies.runs.grid import run_grid
@@ -215,7 +216,7 @@ def _named(
     strategies: Mapping[str, Strategy | str | Path | Options] | Iterable[str | Path],
 ) -> tuple[tuple[str, str | Path | tuple[str, ...]], ...]:
     named: Mapping[str, Any] = (
-        strategies if isinstance(strategies, Mapping) else {Path(each).stem: each for each in strategies}
+        strategies if isinstance(strategies, Mapping) else {called(Path(each)): each for each in strategies}
     )
     if not named:
         msg = f"nothing to compare: name strategies, such as some of {', '.join(PRESETS)}."

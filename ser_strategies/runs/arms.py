@@ -17,6 +17,7 @@ from ser_strategies.runs.stages import find_stages
 
 # A name becomes a part of an option and of file names.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+RUN_CONFIG = "config.yaml"  # in the folder of a run
 MODEL_CLASS = ("--model", "--model.class_path")
 ENCODER = ("--model.encoder", "--model.init_args.encoder")
 
@@ -110,13 +111,21 @@ def _preset(preset: str, name: str, words: Sequence[str]) -> tuple[StageWords, .
     return PRESETS[preset](Start(encoder, f"runs/compare-{name}"))
 
 
+def called(path: Path) -> str:
+    """What a configuration is called: by its file, or that of a run by the folder of the run."""
+    return path.resolve().parent.name if path.name == RUN_CONFIG else path.stem
+
+
 def _of_path(path: Path, name: str) -> Arm:
+    if (path / RUN_CONFIG).is_file() and not list(path.glob("1-*.y*ml")):
+        path /= RUN_CONFIG  # a run's folder
     if path.is_dir():
         folder = path.resolve().name
         stages = tuple(StageWords(file.name, ("--config", str(file.path))) for file in find_stages(path))
         return Arm(name or folder, stages, Path("runs", folder))
     if path.is_file():
-        return Arm(name or path.stem, (StageWords("", ("--config", str(path))),), Path("runs", path.stem))
+        own = called(path)
+        return Arm(name or own, (StageWords("", ("--config", str(path))),), Path("runs", own))
     hint = did_you_mean(path.name, list(PRESETS))
     if path.name in PRESETS:
         hint = f"; a strategy by name goes behind --strategies, as in --strategies {path.name}."

@@ -13,7 +13,7 @@ from ser_strategies.comparison.ledger import write_comparison
 from ser_strategies.comparison.stats.scores import score_named
 from ser_strategies.runs import engines
 from ser_strategies.runs.arguments import SCORES, SCORES_OF
-from ser_strategies.runs.arms import find_arms
+from ser_strategies.runs.arms import called, find_arms
 
 SYNTHETIC = ("--data", "Synthetic")
 
@@ -216,6 +216,20 @@ def test_names_of_configurations_are_names_of_strategies(tmp_path):
         (tmp_path / f"{name}.yaml").write_text("{}\n")
         with pytest.raises(MistypedError, match="its name would be that of a strategy"):
             find_arms(understood(str(tmp_path / f"{name}.yaml")))
+
+
+def test_runs_go_by_the_names_of_their_folders(tmp_path):
+    """All of their configurations are called config.yaml."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text("model: {class_path: VanillaFineTuning}\n")
+    files = [tmp_path / "one/config.yaml", tmp_path / "two/config.yaml"]
+    for given in (files, [path.parent for path in files]):
+        arms = arms_of(*map(str, given), "--seeds=1")
+        assert list(arms) == ["one", "two"]
+        words = [arm.stages[0].words[:2] for arm in arms.values()]
+        assert words == [("--config", str(path)) for path in files]
+    assert [called(path) for path in (*files, tmp_path / "mine.yaml")] == ["one", "two", "mine"]
 
 
 def test_the_scores_that_may_be_asked_for_are_those_there_are():
