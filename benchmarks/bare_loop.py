@@ -32,7 +32,7 @@ from ser_strategies.costs.meter import CostMeter
 from ser_strategies.data.audio import read_audio
 from ser_strategies.data.loading import Sound
 from ser_strategies.fast.heap import keep_few_kernels, keep_freed_memory
-from ser_strategies.fit.lightning_cli import quiet
+from ser_strategies.fit.noise import quiet
 from ser_strategies.strategies import VanillaFineTuning
 
 BATCH = 8

@@ -28,7 +28,7 @@ from ser_strategies.cache.trunk import describe_trunk
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.loading import Sound
 from ser_strategies.encoder import Encoder, Frames, freeze_cnn, train_top_blocks
-from ser_strategies.fit.lightning_cli import quiet
+from ser_strategies.fit.noise import quiet
 from ser_strategies.strategies import CachedFineTuning, PartialFineTuning, VanillaFineTuning
 
 RATE = 16_000

@@ -28,7 +28,7 @@ from lightning.pytorch import Callback, Trainer
 from ser_strategies.costs.meter import CostMeter
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.loading import Sound
-from ser_strategies.fit.lightning_cli import quiet
+from ser_strategies.fit.noise import quiet
 from ser_strategies.strategies import PartialFineTuning, Recognizer, VanillaFineTuning
 
 RATE = 16_000

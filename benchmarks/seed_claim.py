@@ -23,7 +23,7 @@ from lightning.pytorch import Callback, Trainer
 from benchmarks.clips import RATE, Clips
 from benchmarks.durations import Seconds
 from benchmarks.turns import Side, Turn, take_turns
-from ser_strategies.fit.lightning_cli import quiet
+from ser_strategies.fit.noise import quiet
 from ser_strategies.strategies import (
     CachedFineTuning,
     LoRAFineTuning,

@@ -41,7 +41,7 @@ from benchmarks.clips import RATE, Clips
 from benchmarks.durations import Seconds, drawn_durations, meld_durations
 from benchmarks.turns import Turn, spread, take_turns
 from ser_strategies.encoder.sources import load_encoder
-from ser_strategies.fit.lightning_cli import quiet
+from ser_strategies.fit.noise import quiet
 from ser_strategies.strategies import VanillaFineTuning
 
 CLASSES = 4

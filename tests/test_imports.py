@@ -165,3 +165,20 @@ def test_runs_import_nothing_that_only_one_system_has():
 def test_a_name_that_does_not_exist_is_an_attribute_error():
     with pytest.raises(AttributeError, match="VanilaFineTuning"):
         _ = ser_strategies.VanilaFineTuning
+
+
+def test_no_page_and_no_function_is_longer_than_can_be_read_at_a_glance():
+    long = []
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        if text.count("\n") > 350:
+            long.append(f"{name_of(path)}: {text.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(text)):
+            if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            lines = node.end_lineno - node.lineno + 1
+            if ast.get_docstring(node) is not None:  # help has the length that it needs
+                lines -= node.body[0].end_lineno - node.body[0].lineno + 1
+            if lines > 60:
+                long.append(f"{name_of(path)}.{node.name}: {lines} lines")
+    assert long == []

@@ -30,7 +30,7 @@ from ser_strategies.estimates.stand_ins import (
     stand_in,
     used,
 )
-from ser_strategies.fit.lightning_cli import quiet
+from ser_strategies.fit.noise import quiet
 from ser_strategies.fit.trainer_options import planned_trainer
 from ser_strategies.strategies import Recognizer, Strategy
 

@@ -30,7 +30,7 @@ from ser_strategies.ensembles.members import line_up
 from ser_strategies.ensembles.shared_costs import costs_together
 from ser_strategies.ensembles.shipped import write_shipped
 from ser_strategies.ensembles.weighing_rules import By, WeighingRule
-from ser_strategies.fit.lightning_cli import quiet
+from ser_strategies.fit.noise import quiet
 from ser_strategies.fit.record import environment
 from ser_strategies.fit.scored import ScoredTable
 from ser_strategies.fit.shorthand import best_of

@@ -12,8 +12,9 @@ from ser_strategies.cache.store import Damage, FrameStore
 from ser_strategies.cache.training import FrameCaching, request
 from ser_strategies.data.corpora import CORPORA
 from ser_strategies.data.corpus import Corpus
-from ser_strategies.fit.lightning_cli import StrategyCLI, quiet
+from ser_strategies.fit.lightning_cli import StrategyCLI
 from ser_strategies.fit.mistakes import check_configs, explained
+from ser_strategies.fit.noise import quiet
 from ser_strategies.fit.shorthand import with_full_names
 from ser_strategies.fit.together import ending_as_one
 from ser_strategies.fit.trainer_options import planned_trainer

@@ -1,11 +1,9 @@
 """`fit`, `validate` and `test`, and `predict` on a corpus: LightningCLI in subclass mode."""
 
 import atexit
-import logging
 import signal
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +30,7 @@ from ser_strategies.fit.callbacks import BEST, LAST, RunCheckpoint, check_distin
 from ser_strategies.fit.help import short_help
 from ser_strategies.fit.inference_meter import InferenceMeter
 from ser_strategies.fit.mistakes import check_configs, explained, unwrapped
+from ser_strategies.fit.noise import quiet
 from ser_strategies.fit.record import PredictionTable, RunRecord
 from ser_strategies.fit.robustness import score_disturbed
 from ser_strategies.fit.scored import ScoredTable
@@ -44,23 +43,6 @@ from ser_strategies.strategies.predicted import learns_raters
 COMMANDS = ("fit", "validate", "test", "predict")
 # What a model takes from the corpus, and what the option holds as long as nobody gives it.
 LINKED = {"labels": None, "dimensions": ("activation", "valence", "dominance")}
-# Each is true, known and no news to the user; the reason stands beside it.
-NOISE = (
-    "LightningCLI's args parameter is intended",  # the front door hands the arguments over on purpose
-    ".*does not have many workers.*",  # `--data.workers` is the user's choice
-    ".*Checkpoint directory .* exists and is not empty.*",  # RunRecord has already decided about that
-    ".*module\\(s\\) in eval mode at the start of training.*",  # frozen means eval mode, on purpose
-    ".*You have overridden `on_before_batch_transfer`.*",  # the strategy's is the one that is meant
-    ".*isinstance\\(treespec, LeafSpec\\).*",  # between Lightning and torch
-    ".*Be aware that when using `ckpt_path`, callbacks used.*",  # scoring needs no checkpoint callback
-    ".*dataloader is not resumable.*",  # BatchPlan skips what an interrupted epoch has had
-    ".*Couldn't infer the batch indices.*",  # the table goes by utterance, not by batch index
-    ".*It is recommended to use `self.log.*sync_dist=True.*",  # scores are already those of all processes
-    ".*The number of training batches .* is smaller than the logging interval.*",  # epochs are logged anyway
-    ".*optimizer_\\{step,zero_grad\\}.*",  # that a step comes after several batches is what was asked for
-    "The `srun` command is available on your system.*",  # a process on a login node is meant to be one
-    ".*You're using the WeightAveraging callback, but.*",  # what is scored is the average that was kept
-)
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -105,14 +87,6 @@ def _leave_group() -> None:
     """Ends the threads of the process group while Python is whole: at its very end they could abort it."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-
-
-def quiet() -> None:
-    """Leaves Lightning its warnings, less those that are no news, and takes its advertisements."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in NOISE:
-        warnings.filterwarnings("ignore", message=message)
 
 
 class StrategyCLI(LightningCLI):

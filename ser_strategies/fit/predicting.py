@@ -16,7 +16,7 @@ from ser_strategies.common.files import write_table
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.manifest.writing import check_not_read
 from ser_strategies.ensembles.shipped import is_shipped
-from ser_strategies.fit.lightning_cli import quiet
+from ser_strategies.fit.noise import quiet
 from ser_strategies.fit.record import PredictionTable
 from ser_strategies.fit.recordings import AudioFiles, Samples, Waveforms
 from ser_strategies.fit.shipped_model import blended_predictions

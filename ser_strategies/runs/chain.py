@@ -6,7 +6,7 @@ from functools import partial
 
 from rich.console import Console
 
-from ser_strategies.fit.lightning_cli import quiet
+from ser_strategies.fit.noise import quiet
 from ser_strategies.runs.arguments import RunArguments
 from ser_strategies.runs.cell import LOG, reason_in
 from ser_strategies.runs.fingerprints import DataPrint, DataPrints

@@ -18,7 +18,7 @@ from ser_strategies.comparison.comparison import Comparison
 from ser_strategies.comparison.ledger import Ledger, read_comparison, write_cell, write_comparison
 from ser_strategies.ensembles.ledger_rows import KIND as ENSEMBLE_KIND
 from ser_strategies.ensembles.weighing_rules import check_members
-from ser_strategies.fit.lightning_cli import quiet
+from ser_strategies.fit.noise import quiet
 from ser_strategies.runs.arguments import CompareArguments
 from ser_strategies.runs.cell import FAILED, FINISHED, RUNNING, CellRules, Ended, git_state, status_of
 from ser_strategies.runs.executors import CellExecutor, EngineError, LocalExecutor, Needs

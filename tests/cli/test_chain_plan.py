@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from ser_strategies.cli.run import parse
-from ser_strategies.fit.lightning_cli import quiet
+from ser_strategies.fit.noise import quiet
 from ser_strategies.runs.fingerprints import DataPrints
 from ser_strategies.runs.plan import plan_chain
 from ser_strategies.runs.stages import find_stages

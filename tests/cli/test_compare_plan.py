@@ -10,7 +10,7 @@ import yaml
 from ser_strategies import Augmentation, LoRAFineTuning, Synthetic, compare
 from ser_strategies.cli.compare import parse
 from ser_strategies.common.errors import MistypedError
-from ser_strategies.fit.lightning_cli import quiet
+from ser_strategies.fit.noise import quiet
 from ser_strategies.runs import api, grid
 from ser_strategies.runs.arguments import CompareArguments
 from ser_strategies.runs.fingerprints import DataPrints

@@ -13,7 +13,7 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score
 from ser_strategies import Synthetic, strategies
 from ser_strategies.cli import main
 from ser_strategies.encoder import Encoder
-from ser_strategies.fit.lightning_cli import quiet
+from ser_strategies.fit.noise import quiet
 from ser_strategies.runs.presets import PRESETS, Start
 from ser_strategies.runs.stages import resolve
 from ser_strategies.strategies.checkpointed import origins_of
