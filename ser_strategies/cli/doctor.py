@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -50,26 +51,11 @@ def run(command: str, arguments: list[str]) -> None:
         help="also write the corpus as a .csv for --data Manifest",
     )
     corpus, options = parse_corpus(parser, arguments, KINDS)
-    together = isinstance(corpus, Together)
+    _check(options, corpus)
     alone = options.json == "-"
-    if options.threads < 1:
-        msg = f"--threads must be at least 1, got {options.threads}."
-        raise ValueError(msg)
-    if options.json is not None and not alone and (Path(options.json).is_dir() or not options.json):
-        msg = f"--json must name a file, got {options.json!r}."
-        raise ValueError(msg)
-    if options.manifest is not None and Path(options.manifest).suffix.lower() != ".csv":
-        msg = f"--manifest must name a .csv file, got {options.manifest!r}."
-        raise ValueError(msg)
-    if options.manifest is not None and together:
-        msg = "--manifest writes the table of one corpus: give each of --data.of by itself."
-        raise ValueError(msg)
-    for option, path in {"--json": options.json, "--manifest": options.manifest}.items():
-        if path is not None:
-            check_not_read(option, Path(path), corpus)
     console = Console(stderr=alone)
     with _progress(console) as begin, _silent_libraries():
-        report = (examine_together if together else examine)(
+        report = (examine_together if isinstance(corpus, Together) else examine)(
             corpus,
             full=options.full,
             near_copies=options.near_copies,
@@ -94,6 +80,25 @@ def run(command: str, arguments: list[str]) -> None:
         )
     if not report.healthy:
         sys.exit(1)
+
+
+def _check(options: Any, corpus: Corpus) -> None:
+    """Raises ValueError for options that cannot be, before anything is looked at or written."""
+    if options.threads < 1:
+        msg = f"--threads must be at least 1, got {options.threads}."
+        raise ValueError(msg)
+    if options.json is not None and options.json != "-" and (Path(options.json).is_dir() or not options.json):
+        msg = f"--json must name a file, got {options.json!r}."
+        raise ValueError(msg)
+    if options.manifest is not None and Path(options.manifest).suffix.lower() != ".csv":
+        msg = f"--manifest must name a .csv file, got {options.manifest!r}."
+        raise ValueError(msg)
+    if options.manifest is not None and isinstance(corpus, Together):
+        msg = "--manifest writes the table of one corpus: give each of --data.of by itself."
+        raise ValueError(msg)
+    for option, path in {"--json": options.json, "--manifest": options.manifest}.items():
+        if path is not None:
+            check_not_read(option, Path(path), corpus)
 
 
 def show(report: Report, console: Console) -> None:
