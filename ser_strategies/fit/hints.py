@@ -52,6 +52,8 @@ def _words(hint: Any) -> str | None:
         return _list(parts)
     if origin is dict and parts == (str, str | None):
         return "names with the name or null that each becomes, as in '{excitement: happiness, fear: null}'"
+    if origin is dict and parts == (str, tuple[float, float]):
+        return "names with two numbers each, as in '{Manifest: [0, 100]}'"
     if origin is dict and parts == (str, str):
         return "pairs of names in braces, as in '{label: mood}'"
     if origin is list and parts == (dict[str, Any],):

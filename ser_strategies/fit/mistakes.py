@@ -25,6 +25,8 @@ from ser_strategies.fit.safe import check_words
 from ser_strategies.fit.shorthand import short_name
 
 # What jsonargparse says, and which part of it matters. The first that matches is reported.
+# What others call an option of ours.
+ALSO_CALLED = {"conditions": "robustness"}
 UNKNOWN_ARGUMENT = re.compile(r"unrecognized arguments: (.+)")
 UNKNOWN_KEY = re.compile(r"Subcommand '\w+' does not accept option '([\w.]+)'")
 NO_SUCH_CLASS = re.compile(r"Expected a path but (\w+(?:\.\w+)+) either not accessible or invalid")
@@ -238,7 +240,8 @@ def _unknown_argument(argument: str, classes: dict[str, type], known: Mapping[st
     }
     if group not in top:
         whole = [each for names in everything.values() for each in names if each.endswith(f".{key}")]
-        hint = f"; did you mean {whole[0]}?" if whole else did_you_mean(group, top)
+        near = [*(ALSO_CALLED[each] for each in [key] if each in ALSO_CALLED), *whole[:1]]
+        hint = f"; did you mean {listed(near)}?" if near else did_you_mean(group, top)
         return f"{group!r} is no option here{hint}"
     return f"{key!r} is no option here{did_you_mean(key, everything.get(group, []))}"
 

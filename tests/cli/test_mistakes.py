@@ -40,6 +40,10 @@ MISTAKES = {
         ("fit", *VANILLA, "--data=Syntetic"),
         ("--data", "Syntetic", "did you mean Synthetic?"),
     ),
+    "another name for robustness": (
+        (*FIT, "--conditions=all"),
+        ("'conditions' is no option", "did you mean robustness or model.conditions?"),
+    ),
     "unknown optimizer": ((*FIT, "--model.optimizer=SDG"), ("SDG", "AdamW", "did you mean SGD?")),
     "unknown scheduler": (
         (*FIT, "--model.scheduler=CosineAnealingLR"),
