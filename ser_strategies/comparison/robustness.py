@@ -13,8 +13,10 @@ from ser_strategies.comparison.ledger_cell import DISTURBED
 from ser_strategies.comparison.stats.aligned import Aligned, Run, align
 from ser_strategies.comparison.stats.differences import difference
 from ser_strategies.comparison.stats.intervals import Interval, interval
+from ser_strategies.comparison.stats.scores import DISTANCES
 
 CLEAN = "clean"
+Frames = tuple[pd.DataFrame, pd.DataFrame]  # what a run predicted of the sounds as they are, and disturbed
 DISTURBANCE = "disturbance"  # the column that says under which one it was predicted
 
 
@@ -72,26 +74,35 @@ def _withstood(scores: Sequence[Mapping[str, float]], name: str) -> Withstood:
 def _with_ends(
     chosen: ComparedRuns, name: str, rows: pd.DataFrame, kept: Mapping[str, Withstood]
 ) -> dict[str, Withstood]:
-    """Those of a strategy's scores of which every run has kept what it predicted, with their intervals."""
+    """Those of a strategy's scores of which every run has kept what it predicted, with their intervals.
+
+    There are none of runs of an earlier version, nor of a score that predictions alone do not tell.
+    """
     try:
         clean = chosen.aligned(name)
         frames = [
             (chosen.ledger.predictions(run), chosen.ledger.predictions(run, file=DISTURBED))
             for run in rows["hash"]
         ]
-    except ValueError:  # runs of an earlier version kept none; what is damaged is told elsewhere
+        return _ended_all(chosen.score, clean, rows, frames, kept)
+    except ValueError:  # what is damaged is told elsewhere
         return {}
+
+
+def _ended_all(
+    score: str, clean: Aligned, rows: pd.DataFrame, frames: Sequence[Frames], kept: Mapping[str, Withstood]
+) -> dict[str, Withstood]:
     found = {}
     for each, one in kept.items():
         if each == CLEAN:
-            found[each] = ended(one, interval(clean, chosen.score))
+            found[each] = ended(one, interval(clean, score))
             continue
         runs: list[Run] = [
             (_whole(fold), _whole(seed) or 0, under(plain, said, each))
             for fold, seed, (plain, said) in zip(rows["fold"], rows["seed"], frames, strict=True)
         ]
         if all(len(rows) for _, _, rows in runs):
-            told = spread(align(runs, each), clean, chosen.score)
+            told = spread(align(runs, each), clean, score)
             found[each] = ended(one, *told)
     return found
 
@@ -103,7 +114,8 @@ def _whole(value: Any) -> int | None:
 def under(clean: pd.DataFrame, disturbed: pd.DataFrame, name: str) -> pd.DataFrame:
     """What was predicted under one disturbance, beside what is known of each utterance."""
     said = disturbed[disturbed[DISTURBANCE] == name].drop(columns=DISTURBANCE)
-    known = [column for column in clean if column == "id" or column not in said]
+    # How far a distribution is from the rated one is known of the sounds as they are alone.
+    known = [column for column in clean if column == "id" or column not in {*said, *DISTANCES}]
     return clean[known].merge(said, on="id")
 
 

@@ -46,6 +46,7 @@ from ser_strategies.comparison.report.pictures import HALF, NAMES, PHONE, WIDE, 
 from ser_strategies.comparison.report.theme import DARK, LIGHT, styles_of
 from ser_strategies.comparison.report.verdict import verdict, warnings
 from ser_strategies.comparison.report.writing import facts, table_csv
+from ser_strategies.comparison.robustness import under
 from ser_strategies.comparison.stats.aligned import align
 from ser_strategies.comparison.stats.differences import difference
 from ser_strategies.comparison.stats.intervals import interval
@@ -961,6 +962,16 @@ def test_changes_under_disturbances_have_intervals_over_the_same_speakers_and_se
     ends = words.difference(change.point, change.low, change.high)
     told = f"{words.interval(score.point, score.low, score.high)} ({ends})"
     assert table.rows[1][table.headings.index("lora")] == told
+
+
+def test_distances_of_distributions_are_not_those_of_other_sounds():
+    clean = pd.DataFrame(
+        {"id": ["a", "b"], "valence": [0.1, 0.2], "true/valence": [0.0, 1.0], "tvd": [0.5, 0.6]}
+    )
+    said = pd.DataFrame({"id": ["b", "a"], "valence": [0.4, 0.3], "disturbance": "noise-10"})
+    found = under(clean, said, "noise-10")
+    assert [*found] == ["id", "true/valence", "valence"]
+    assert found["valence"].tolist() == [0.3, 0.4]
 
 
 def test_runs_that_were_not_tested_under_disturbances_are_told(ledger):
