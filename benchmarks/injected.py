@@ -162,7 +162,7 @@ def under_faults(words: Sequence[str], fault: Fault | None) -> None:
     chain.run_in_terminal = forked  # type: ignore[attr-defined]
     install()
     sys.argv = [str(front.__file__), *words]
-    front.main(list(words))
+    front.main()
 
 
 def enter(words: list[str], log: str, folder: str, environment: dict[str, str], lease: str | None) -> None:

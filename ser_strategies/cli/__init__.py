@@ -1,8 +1,9 @@
 """The front door: `ser-strategies <command>`. Nothing heavy is imported before a command needs it."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -41,7 +42,18 @@ WITHOUT_TORCH = frozenset({"predict", "compare"})
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; exits with 2 on a mistake in the words, with 1 on any other mistake."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is not None:
+        _run(list(arguments))
+        return
+    try:
+        _run(sys.argv[1:])
+    finally:
+        # While libraries are taken down, Ctrl-C would be a traceback of theirs: it ends the program at once.
+        with suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _run(words: list[str]) -> None:
     if not words or words[0] in {"-h", "--help", "help"}:
         print(_help())
         return

@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+import signal
 import zipfile
 from pathlib import Path
 
@@ -441,6 +442,18 @@ def test_an_error_says_how_to_see_more(here, capsys):
     with pytest.raises(SystemExit):
         main(["test", *VANILLA, *SMALL])
     assert "--traceback" in capsys.readouterr().err
+
+
+def test_an_interruption_while_the_program_ends_is_no_traceback(monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        main(["--version"])
+        assert signal.getsignal(signal.SIGINT) is before, "whoever calls it from Python keeps theirs"
+        monkeypatch.setattr("sys.argv", ["ser-strategies", "--version"])
+        main()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_interruption_exits_like_a_shell_expects(monkeypatch):
