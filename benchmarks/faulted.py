@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -26,6 +27,7 @@ CHAIN = {"1-adapt": ("TAPT", ENCODER), "2-finetune": ("VanillaFineTuning", "chai
 OWN = ("--data=Manifest", "--data.path=sounds/table.csv", "--data.protocol=own")
 # What a run writes that says when or where it was, and pictures, which need not be the same to the byte.
 PASSING = {".lock", ".lease", ".txt", ".log", DAMAGED}
+REPORTED = re.compile(r"^\d+ errors?$", re.MULTILINE)
 RESULTS = {"fit.json", "val.json", "test.json", "ensemble.json"}
 COPIED = {"said.csv", "said.json", "made.csv", "report.md"}
 
@@ -53,7 +55,9 @@ COMMANDS = {
         ("predict", "--ckpt_path=run/best.ckpt", "--output=said.csv", "sounds"), needs=("fit",)
     ),
     "export": Command(("export", "run", "--to=encoder"), needs=("fit",)),
-    "ensemble": Command(("ensemble", "run", "other", "--out=both"), needs=("fit", "other")),
+    "ensemble": Command(
+        ("ensemble", "run", "other", "--out=both"), needs=("fit", "other"), again=("--overwrite",)
+    ),
     "cache build": Command(("cache", "build", *CACHED)),
     "cache verify": Command(("cache", "verify", "--cache=cache"), needs=("cache build",)),
     "estimate": Command(("estimate", *TRAINED)),
@@ -139,6 +143,8 @@ def age(folder: Path) -> None:
 def told(ended: Ended) -> str:
     """What is wrong with the way in which a command without success has ended; empty if it is a sentence."""
     errors = [line for line in ended.err.splitlines() if line.startswith("error:")]
+    if not ended.err and REPORTED.search(ended.out):
+        return ""  # what `doctor` is there to tell
     if "Traceback" in ended.err or len(errors) != 1:
         return f"not told in a sentence (code {ended.code}): {ended.err[-600:]}"
     return ""
@@ -150,6 +156,8 @@ def given_again(folder: Path, command: Command) -> Ended:
     ended = run(folder, command.words)
     if ended.code != 0 and command.again and command.again[0] in ended.err:
         ended = run(folder, (*command.words, *command.again))
+    if ended.code != 0 and "is there already" in ended.err:
+        return ended._replace(code=0)  # whether it is whole is looked at next
     return ended
 
 

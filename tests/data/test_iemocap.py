@@ -9,11 +9,15 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+import yaml
 
 from ser_strategies.cli import main
+from ser_strategies.comparison import Comparison
+from ser_strategies.comparison.ledger import Ledger
 from ser_strategies.data.corpora.iemocap import IEMOCAP
 from ser_strategies.data.protocol import Protocol
 from ser_strategies.data.rules import Drawn
+from ser_strategies.runs import grid
 
 HEADER = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n"
 # The lines of an evaluation, with the session's number to fill in.
@@ -592,6 +596,25 @@ def test_a_fit_without_validation_leaves_the_last_epoch_as_the_best(root, tmp_pa
     assert (
         "nobody validates under leave-one-session-out-no-validation: leave it out." in capsys.readouterr().err
     )
+
+
+def test_a_comparison_without_validation_tests_the_last_epoch(root, tmp_path, monkeypatch):
+    options = {"root": str(root), "protocol": "leave-one-session-out-no-validation"}
+    config = {
+        "model": {"class_path": "PartialFineTuning", "init_args": {"encoder": "random:wav2vec2-tiny"}},
+        "data": {"class_path": "IEMOCAP", "init_args": options},
+        "trainer": {"max_epochs": 1, "accelerator": "cpu", "default_root_dir": "chain/1-mine"},
+    }
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(grid, "write_report", lambda asked, **_: Comparison.load(asked.out))
+    (tmp_path / "chain").mkdir()
+    (tmp_path / "chain/1-mine.yaml").write_text(yaml.safe_dump(config))
+    main(["compare", "chain", "--folds=2", "--seeds=1", "--out=out"])
+    ledger = Ledger.read(tmp_path / "out")
+    (run,) = ledger.runs.to_dict("records")
+    assert (run["status"], run["fold"]) == ("finished", 2)
+    assert "nobody validates: the last epoch is tested" in ledger.data(run["hash"])["brands"]
+    assert not list((tmp_path / "out").rglob("*.ckpt"))
 
 
 @pytest.mark.parametrize(("part", "left"), [("improvised", 25), ("scripted", 5)])
