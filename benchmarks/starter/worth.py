@@ -1,12 +1,12 @@
 """What `starter` is worth on real speech: frozen beside shallow features, and fine-tuned beside chance.
 
-python -m benchmarks.starter.worth --data ../shared/data --random runs/starter/drawn \
-    --tuned starter=runs/ased random=runs/ased-random
+python -m benchmarks.starter.worth --data ../shared/data --random runs/starter/drawn
+python -m benchmarks.starter.worth --corpora nemo --tuned starter=runs/nemo-starter random=runs/nemo-random
 
 Everything is tested on speakers that were not heard, fold by fold; classifiers are chosen on the speakers of
 the next fold. On ASED also with sentences that were not heard, since some are said in one emotion alone.
 Of recordings that are there twice one is taken, as with --data.doubled drop. What was fine-tuned on the same
-folds of ASED stands in the same table.
+folds stands in the same table.
 """
 
 import argparse
@@ -105,16 +105,17 @@ def main() -> None:
     parser.add_argument(
         "--random", help="folder of the shape with random weights (default: none is compared)"
     )
-    parser.add_argument("--tuned", nargs="*", default=[], help="name=folder of a comparison")
+    parser.add_argument("--tuned", nargs="*", default=[], help="name=folder of a comparison of the corpus")
     chosen = parser.parse_args()
+    if chosen.tuned and len(chosen.corpora) != 1:
+        parser.error("--tuned is of one corpus: name it with --corpora.")
     kinds = {"log-mel, logistic regression": "log-mel", "MFCC, SVM": "mfcc", "starter, frozen": "starter"}
     if chosen.random:
         kinds["random, frozen"] = chosen.random
     for name in chosen.corpora:
         source = read(name, chosen.data, kinds)
         arms = [shallow(each, source) for each in kinds]
-        if name == "ased":
-            arms += [arm for words in chosen.tuned for arm in tuned(*words.split("=", 1))]
+        arms += [arm for words in chosen.tuned for arm in tuned(*words.split("=", 1))]
         print(f"## {name}: speakers not heard\n\n{table(arms, 'starter, frozen')}\n", flush=True)
         if name in SENTENCES:
             arms = [shallow(each, source, SENTENCES[name]) for each in kinds]
