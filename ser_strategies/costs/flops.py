@@ -17,6 +17,7 @@ from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.costs.inference import as_shipped
 from ser_strategies.encoder import Encoder, compression_of, restored_modes
 from ser_strategies.parts.adaptation import UNKNOWN
+from ser_strategies.parts.annotator_objective import Annotators
 from ser_strategies.parts.sharing import alone
 from ser_strategies.strategies import Pretraining, Recognizer, Strategy
 
@@ -44,6 +45,9 @@ def count_flops(model: Strategy) -> Flops:
         seconds = float(batch.lengths.sum()) / SAMPLE_RATE
         learnt_from = _as_trained_on(model, batch)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if isinstance(getattr(model, "objective", None), Annotators):
+            with torch.no_grad():  # distributions of ratings are estimated once, and looked up in every epoch
+                model.loss_of(learnt_from)
         train = _count(lambda: torch.autograd.grad(model.loss_of(learnt_from), trained, allow_unused=True))
         heard = _moved(batch, next(model.parameters()).device)
         with torch.no_grad(), as_shipped(model):
