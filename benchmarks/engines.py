@@ -5,9 +5,10 @@
 Start-up is the time from an executor being asked for to the end of the first run, for which a process is
 forked from one that has imported everything; "a run" is the mean of the rest: its lease, its cell.json, its
 future, and what the engine does, in seconds and in seconds of the driver's processor. Each run syncs its
-cell.json to the disk: TMPDIR=/dev/shm leaves a slow or busy one out. Memory is the peak of the driver, and
-what all that it has started holds at the end: the processes that are forked from, and of Ray a cluster of
-one node, with its workers.
+cell.json to the disk: TMPDIR=/dev/shm leaves a slow or busy one out. Ray's workers are given the niceness of
+others here, since it has them wait for all other work (15). Memory is the peak of the driver, what of it the
+driver shares with nobody at the end, and what all that it has started holds then: the processes that are
+forked from, and of Ray a cluster of one node, with its workers.
 """
 
 import argparse
@@ -20,6 +21,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import psutil
 
 from ser_strategies.comparison.ledger import write_cell
 from ser_strategies.runs.cell import FINISHED, Ended
@@ -34,6 +37,7 @@ COLUMNS = {
     "each": "a run ms",
     "work": "of driver ms",
     "driver": "driver MiB",
+    "own": "its own MiB",
     "held": "its processes MiB",
 }
 
@@ -105,21 +109,20 @@ def measure(name: str, count: int) -> dict[str, float]:
     each = (time.perf_counter() - first) / count
     work = (time.process_time() - before) / count
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    held = held_by_children()
+    own, held = psutil.Process().memory_full_info().uss / 2**20, held_by_children()
     executor.shutdown()
     return {
         "startup": first - started,
         "each": 1000 * each,
         "work": 1000 * work,
         "driver": peak,
+        "own": own,
         "held": held,
     }
 
 
 def held_by_children() -> float:
     """MiB that the processes hold which were started here: those that are forked from, a cluster."""
-    import psutil
-
     total = 0
     for process in psutil.Process().children(recursive=True):
         try:
@@ -147,7 +150,7 @@ def main() -> None:
     for name in options.executors:
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "benchmarks.engines", "--measure", name]
-            environment = {**os.environ, "PYTHONPATH": root}
+            environment = {**os.environ, "PYTHONPATH": root, "RAY_worker_niceness": "0"}
             ran = subprocess.run(
                 [*command, f"--cells={options.cells}"],
                 cwd=folder,

@@ -26,6 +26,7 @@ FAILED, FINISHED, RUNNING = "failed", "finished", "running"
 WEIGHTS = ("*.ckpt", "adapter", "units", "stage.json", "stage.yaml")
 COSTS = "costs.json"
 LONGEST = 500
+FULL = 2**20  # bytes left of a disk that has no room for anything
 
 
 class Ended(NamedTuple):
@@ -193,7 +194,9 @@ def reason_in(log: Path, begins: int = 0, error: StageError | None = None) -> st
     if error is None:
         return f"{last[:LONGEST]!r}; see {log}"
     told = f" after {last[:LONGEST]!r}" if last and error.code > 0 else ""
-    return f"{error}{told}; see {log}"
+    # Then what it had to say is not in its log either.
+    full = ", and its disk is full" if shutil.disk_usage(log.parent).free < FULL else ""
+    return f"{error}{told}{full}; see {log}"
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:

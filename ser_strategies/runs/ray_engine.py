@@ -55,6 +55,7 @@ class RayExecutor(CellExecutor):
         self.retries, self.address = retries, address
         self._ray = _ray()
         self._refs: dict[Future[Done], Any] = {}
+        self._remotes: dict[Work, Any] = {}
         self._lock = threading.Lock()
         self._callbacks = ThreadPoolExecutor(1, thread_name_prefix="ray")
         self._closed = False
@@ -178,13 +179,21 @@ class RayExecutor(CellExecutor):
             if self._closed:
                 task.future.cancel()
                 return
-            # Retries are counted here: Ray's own would begin a run again that was ended for its memory.
-            begin = self._ray.remote(task.work).options(
-                max_retries=0, scheduling_strategy="SPREAD", **task.options
-            )
-            ref = self._refs[task.future] = begin.remote(task.order)
+            try:
+                ref = self._refs[task.future] = self._remote(task).remote(task.order)
+            except Exception as error:  # nobody waits for this call, and so nobody would be told
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                task.future.set_exception(EngineError(f"Ray did not take it ({reason})"))
+                return
         # Ray calls back on a thread of its own, from which nothing may be submitted.
         ref.future().add_done_callback(lambda ended: self._callbacks.submit(self._end, task, ended))
+
+    def _remote(self, task: "_Task") -> Any:
+        # Each that is made is another to Ray: sent to the cluster anew, and given no worker that is there.
+        if task.work not in self._remotes:
+            self._remotes[task.work] = self._ray.remote(task.work)
+        # Retries are counted here: Ray's own would begin a run again that was ended for its memory.
+        return self._remotes[task.work].options(max_retries=0, scheduling_strategy="SPREAD", **task.options)
 
     def _end(self, task: "_Task", ended: "Future[Done]") -> None:
         with self._lock:

@@ -1,6 +1,9 @@
 """What runs on engines in tests: runs that are no trainings, and a corpus that ends those that are."""
 
+import contextlib
+import json
 import os
+import re
 import signal
 import sys
 import time
@@ -9,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ser_strategies.cli import main as front
 from ser_strategies.common.files import write_json
 from ser_strategies.comparison.ledger import write_cell
 from ser_strategies.data.corpus import Corpus
@@ -16,6 +20,16 @@ from ser_strategies.runs.cell import FINISHED, RUNNING, Ended
 from ser_strategies.runs.grid import GridWork, done
 from ser_strategies.runs.order import Order, attempt_at
 from ser_strategies.runs.plan import Cell, Step
+
+# A small training, which is the same wherever it is.
+TRAINED = (
+    *("compare", "--strategies", "frozen", "--data=Synthetic", "--data.speakers=10"),
+    *("--data.utterances_per_speaker=4", "--epochs=1", "--trainer.accelerator=cpu", "--out=out"),
+)
+# What a ledger tells of the machine and of times, and the checksums of that.
+OF_MACHINE = re.compile(
+    r"(?!audio_seconds$|.*flops).*(seconds|per_second|_ms_|memory).*|started|updated|commands|checksum"
+)
 
 
 def tiny(name, seed=0, seconds=0.0):
@@ -96,6 +110,36 @@ def grid_of(cells, executor, act=sleep):
     todo = [cell for cell in cells if not done(cell, retry=False)]
     orders = [(Order(cell, str(Path.cwd()), attempt_at(cell), act=act), executor.needs) for cell in todo]
     return GridWork(orders, executor, Quiet(), cells)
+
+
+def ledger(out="out"):
+    """All that a comparison and its runs tell, by name of file, but for the machine and times."""
+    facts = [Path(out, "comparison.json"), *Path(out, "cells").glob("*/*.json")]
+    told = {path: json.loads(path.read_text()) for path in facts}
+    texts = [*Path(out).rglob("*.yaml"), *Path(out).rglob("metrics.csv")]
+    told |= {path: path.read_text() for path in texts}
+    told |= {path: pd.read_parquet(path).to_dict() for path in Path(out).rglob("*.parquet")}
+    return {
+        str(path.relative_to(out)): without_machine(content)
+        for path, content in told.items()
+        if path.name not in {"environment.json", "checksums.json"}
+    }
+
+
+def without_machine(content):
+    if isinstance(content, dict):
+        return {
+            key: without_machine(each) for key, each in content.items() if not OF_MACHINE.fullmatch(str(key))
+        }
+    return [without_machine(each) for each in content] if isinstance(content, list) else content
+
+
+def ledger_here(*words):
+    """The ledger of `TRAINED` on this machine."""
+    Path("here").mkdir()
+    with contextlib.chdir("here"):
+        front([*TRAINED, *words])
+        return ledger()
 
 
 class Faulty(Corpus):

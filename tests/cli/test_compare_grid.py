@@ -1,6 +1,7 @@
 """The grid: what is run, in which order, how often, and what becomes of what fails."""
 
 import os
+import shutil
 import threading
 import time
 from concurrent.futures import Future
@@ -14,13 +15,23 @@ from ser_strategies.comparison.ledger_cell import read_json
 from ser_strategies.runs import executors, grid
 from ser_strategies.runs import lease as lease_module
 from ser_strategies.runs.arguments import CompareArguments
-from ser_strategies.runs.cell import FAILED, FINISHED, RUNNING, CellRules, CellRunner, Ended, status_of
+from ser_strategies.runs.cell import (
+    FAILED,
+    FINISHED,
+    RUNNING,
+    CellRules,
+    CellRunner,
+    Ended,
+    reason_in,
+    status_of,
+)
 from ser_strategies.runs.executors import CellExecutor, EngineError, LocalExecutor, Needs, gpus, slots
 from ser_strategies.runs.fingerprints import DataPrint
 from ser_strategies.runs.grid import GridWork, done, processes_of
 from ser_strategies.runs.lease import LEASE, leased
 from ser_strategies.runs.order import Order, attempt_at, work
 from ser_strategies.runs.plan import Cell
+from ser_strategies.runs.stage_run import StageError
 from tests.cli.test_chain_decide import step
 
 
@@ -312,3 +323,11 @@ def test_what_takes_too_much_memory_is_ended_and_has_failed(here):
     result = work(order(cell("a"), greedy))
     assert result.ended.status == FAILED
     assert "more than the 0.001 GB that it was given, and was ended" in result.ended.error
+
+
+@pytest.mark.parametrize(("free", "told"), [(4096, ", and its disk is full"), (2**30, "")])
+def test_a_run_whose_log_had_no_room_is_told_to_be_on_a_full_disk(free, told, here, monkeypatch):
+    usage = shutil.disk_usage(here)._replace(free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
+    log, error = here / "log.txt", StageError(cell("a").steps[0], "fit", 1)
+    assert reason_in(log, 0, error) == f"{error}{told}; see {log}"

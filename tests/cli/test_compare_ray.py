@@ -3,12 +3,15 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
+from threading import Lock
 
 import psutil
 import pytest
@@ -21,7 +24,7 @@ from ser_strategies.runs.crew import LostWorkError
 from ser_strategies.runs.executors import LocalExecutor
 from tests.cache.conftest import contents, shards, stamps
 from tests.cli.conftest import CPU, DEMO, ENCODER, SMALL, everything_in, only_error
-from tests.cli.on_engines import grid_of, sleep, tiny, what_was_told
+from tests.cli.on_engines import TRAINED, grid_of, ledger, ledger_here, sleep, tiny, what_was_told
 from tests.cli.test_compare import cells
 
 ray = pytest.importorskip("ray")
@@ -31,6 +34,8 @@ from ser_strategies.runs.ray_engine import RayExecutor  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+# Bytes of a small disk, and what is left of it: enough to say that a run has failed, not for the run.
+DISK, LEFT = 8 * 2**20, 40 * 2**10
 # As on a machine that has nothing else to do: others' memory and haste are not the point.
 PATIENT = {"RAY_memory_monitor_refresh_ms": "0", "RAY_worker_register_timeout_seconds": "600"}
 QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_worker_niceness": "0"}
@@ -142,6 +147,15 @@ def test_a_run_whose_node_is_lost_more_often_than_it_is_retried_has_failed(on_ra
     assert status_of(tiny("fine")) == FINISHED
 
 
+def test_a_run_that_ray_does_not_take_has_failed(on_ray):
+    on_ray._join()
+    not_plain = partial(sleep, Lock())
+    grid_of([tiny("other")], on_ray, act=not_plain).run()
+    said = json.loads(Path("out/cells/other-0/cell.json").read_text())
+    assert said["status"] == FAILED
+    assert said["error"].startswith("Ray did not take it (")
+
+
 def end_the_worker(order, lease, place):
     return os._exit(1) if order.cell.name == "dies" else sleep(order, lease, place)
 
@@ -221,6 +235,32 @@ def test_runs_that_die_hang_or_eat_have_failed_with_their_reason(on_ray, capsys)
         each for each in psutil.process_iter(["cmdline"]) if "Faulty" in " ".join(each.info["cmdline"] or [])
     ]
     assert not trained
+
+
+@pytest.fixture
+def small_disk(on_ray):
+    """`out` is a small disk of its own; gives a file that all but fills it."""
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "small", "out"]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no disk may be mounted here")
+    filler = Path("out/filler")
+    filler.write_bytes(bytes(DISK - LEFT))
+    yield filler
+    subprocess.run(["umount", "--lazy", "out"], check=True)
+
+
+def test_runs_fail_where_the_folder_is_full_and_then_leave_the_ledger_of_this_machine(small_disk, capsys):
+    words = (*TRAINED, "--seeds=2", "--on=ray")
+    with pytest.raises(SystemExit):
+        main([*words])
+    assert "2 of 2 runs failed; the reasons stand in" in only_error(capsys.readouterr().err)
+    errors = [facts["error"] for _, facts in cells().values()]
+    assert len(errors) == 2
+    assert all(re.search("No space left on device|its disk is full; see out/cells/", each) for each in errors)
+    small_disk.unlink()
+    main([*words, "--retry"])
+    assert {facts["status"] for _, facts in cells().values()} == {FINISHED}
+    assert ledger() == ledger_here("--seeds=2")
 
 
 FROZEN = ("compare", "--strategies", "frozen", "--data=Synthetic", "--seeds=1", "--out=new", "--on=ray")

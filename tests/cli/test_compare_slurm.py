@@ -14,7 +14,7 @@ from ser_strategies.cli import main
 from ser_strategies.runs import slurm_engine
 from ser_strategies.runs.cell import FAILED, FINISHED, status_of
 from tests.cli.conftest import everything_in, only_error
-from tests.cli.on_engines import grid_of, sleep, tiny, what_was_told
+from tests.cli.on_engines import TRAINED, grid_of, ledger, ledger_here, sleep, tiny, what_was_told
 from tests.cli.test_compare import cells
 
 pytest.importorskip("submitit")
@@ -102,16 +102,16 @@ def test_the_command_may_end_and_be_given_again_and_jobs_go_on_when_requeued(on_
     assert what_was_told("ends") == ["first-0", "second-0"]
 
 
-FROZEN = ("compare", "--strategies", "frozen", "--data=Synthetic", "--data.speakers=10", "--seeds=1")
-SLURM = ("--data.utterances_per_speaker=4", "--epochs=1", "--trainer.accelerator=cpu", "--on=slurm")
+ON_SLURM = (*TRAINED, "--seeds=1", "--on=slurm")
 
 
-def test_a_run_trains_in_a_job(on_slurm, capsys):
-    main([*FROZEN, *SLURM, "--out=out", "--slurm.time=10"])
+def test_a_run_trains_in_a_job_and_leaves_the_ledger_of_this_machine(on_slurm, capsys):
+    main([*ON_SLURM, "--slurm.time=10"])
     ((folder, facts),) = cells().values()
     assert facts["status"] == FINISHED
     assert "SLURM" not in (folder / "log.txt").read_text()
     assert "[1/1] frozen, seed 0" in capsys.readouterr().out
+    assert ledger() == ledger_here("--seeds=1")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_run_trains_in_a_job(on_slurm, capsys):
 )
 def test_what_slurm_would_not_take_is_one_sentence_before_anything_runs(words, expected, here, capsys):
     with pytest.raises(SystemExit) as stop:
-        main([*FROZEN, *SLURM, "--out=new", *words])
+        main([*ON_SLURM, "--out=new", *words])
     assert stop.value.code not in {0, None}
     assert expected in only_error(capsys.readouterr().err)
     assert everything_in(here) == set()
