@@ -25,7 +25,10 @@ def answers():
     """Whether a SLURM is there."""
     if shutil.which("sinfo") is None:
         return False
-    asked = subprocess.run(["sinfo", "-h"], capture_output=True, text=True, timeout=30, check=False)
+    try:
+        asked = subprocess.run(["sinfo", "-h"], capture_output=True, text=True, timeout=5, check=False)
+    except subprocess.TimeoutExpired:  # its programs are there, and its controller is not
+        return False
     return asked.returncode == 0 and "idle" in asked.stdout + "idle" * ("mix" in asked.stdout)
 
 
