@@ -111,7 +111,9 @@ def _enter(
     server = multiprocessing.forkserver._forkserver
     if alone:
         server.__init__()  # type: ignore[misc]
-    else:  # it would start one of its own, although it has the address of that of the tests
+    elif getattr(server, "_forkserver_authkey", b"none is asked for"):
+        # It would start one of its own, although it knows that of the tests. Where Python asks for a key that
+        # did not come along, let it: that is slower, and as good.
         assert server._forkserver_address is not None  # type: ignore[attr-defined]
         server.ensure_running = lambda: None  # type: ignore[method-assign]
     sys.modules["__main__"] = front
