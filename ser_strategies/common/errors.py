@@ -120,4 +120,4 @@ def check_range(option: str, value: float, least: float, below: float = float("i
 
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, without its full stop."""
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

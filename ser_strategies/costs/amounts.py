@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from ser_strategies.common.errors import first_line
 from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.costs.flops import Flops, count_flops
 from ser_strategies.costs.machine import peak_memory
@@ -133,7 +134,7 @@ def arithmetic(model: nn.Module) -> dict[str, Any]:
         try:
             flops = count_flops(model)
         except Exception as error:  # a trained model must not be lost for want of a figure
-            first = (str(error).splitlines() or [type(error).__name__])[0]
+            first = first_line(error)
             warnings.warn(f"FLOPs could not be counted ({first}): costs.json leaves them out", stacklevel=2)
     return {
         "train_flops_per_audio_second": flops and flops.train,

@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ser_strategies.batch import Batch
+from ser_strategies.common.errors import first_line
 from ser_strategies.common.files import CHECKSUMS, opened, write_result
 from ser_strategies.costs.inference import measured
 from ser_strategies.costs.meter import COSTS
@@ -52,7 +53,7 @@ class InferenceMeter(Callback):
         try:
             found = measured(pl_module, batch, trainer.precision_plugin.forward_context)
         except Exception as error:  # scores must not be lost for want of a figure
-            first = (str(error).splitlines() or [type(error).__name__])[0]
+            first = first_line(error)
             msg = f"the speed of predictions could not be measured ({first}): {COSTS} leaves it out"
             warnings.warn(msg, stacklevel=2)
             return

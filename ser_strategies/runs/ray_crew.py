@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ser_strategies.common.errors import first_line
 from ser_strategies.runs.crew import LostWorkError, Make, Portion, Result
 
 
@@ -88,7 +89,7 @@ class RayCrew:
         if task is None:
             self._unbegun -= 1
         if self._unbegun < 0 or (task is not None and task[1] <= 0):
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             msg = f"Ray lost the worker that computed, {self._retries + 1} times ({reason})"
             raise LostWorkError(msg) from error
         self._start()

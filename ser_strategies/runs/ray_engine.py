@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ser_strategies.common.errors import MistypedError
+from ser_strategies.common.errors import MistypedError, first_line
 from ser_strategies.runs.crew import Crew, Make
 from ser_strategies.runs.executors import CellExecutor, EngineError, Needs, Work, when_all
 from ser_strategies.runs.order import Done, Order
@@ -182,7 +182,7 @@ class RayExecutor(CellExecutor):
             try:
                 ref = self._refs[task.future] = self._remote(task).remote(task.order)
             except Exception as error:  # nobody waits for this call, and so nobody would be told
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                reason = first_line(error)
                 task.future.set_exception(EngineError(f"Ray did not take it ({reason})"))
                 return
         # Ray calls back on a thread of its own, from which nothing may be submitted.
@@ -214,7 +214,7 @@ class RayExecutor(CellExecutor):
         elif task.left > 0:
             self._begin(replace(task, order=replace(task.order, patient=True), left=task.left - 1))
         else:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             times = f"{self.retries + 1} times" if self.retries else "once"
             msg = f"Ray lost the node or the worker that it was on {times} ({reason})"
             future.set_exception(EngineError(msg))
