@@ -25,6 +25,8 @@ FAILED, FINISHED, RUNNING = "failed", "finished", "running"
 # What a finished run keeps only if that is wanted: all that weighs.
 WEIGHTS = ("*.ckpt", "adapter", "units", "stage.json", "stage.yaml")
 COSTS = "costs.json"
+KEEPS = "keeps_weights"  # in cell.json: whether they are to stay once it is finished
+BEAT_FILE = ".beat"
 LONGEST = 500
 FULL = 2**20  # bytes left of a disk that has no room for anything
 
@@ -47,6 +49,18 @@ def status_of(cell: Cell) -> str | None:
     except ValueError:
         return None  # to be done again
     return status if isinstance(status, str) else None
+
+
+def tidy(cell: Cell) -> None:
+    """Deletes what a finished run is not to keep; it may have been killed before it could do so itself."""
+    weights = () if read_json(cell.folder / CELL, missing={}).get(KEEPS, True) else WEIGHTS
+    for step in cell.steps:
+        for pattern in (BEAT_FILE, *weights):
+            for path in step.folder.glob(pattern):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,7 @@ class CellRunner:
             **cell.facts,
             "started": earlier.get("started") or _now(),
             "git": None if self.rules.git is None else dict(self.rules.git),
+            KEEPS: self.rules.keep_checkpoints,
         }
 
         def write(ended: Ended) -> None:
@@ -95,9 +110,8 @@ class CellRunner:
             write(Ended(RUNNING))
             raise
         write(ended)
-        if ended.status == FINISHED and not self.rules.keep_checkpoints:
-            for step in cell.steps:
-                _drop_weights(step.folder)
+        if ended.status == FINISHED:
+            tidy(cell)
         return ended
 
 
@@ -147,7 +161,7 @@ class _CellRun:
         if decision.action == "run":
             log.unlink(missing_ok=True)
         self.begins = log.stat().st_size if log.exists() else 0
-        return partial(self._run, log, step.folder.resolve() / ".beat")
+        return partial(self._run, log, step.folder.resolve() / BEAT_FILE)
 
     def _run(self, log: Path, beat: Path, words: Sequence[str]) -> int:
         environment = {**self.runner.environment, BEAT: str(beat)}
@@ -219,15 +233,6 @@ def _git(folder: Path, *words: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _drop_weights(folder: Path) -> None:
-    for pattern in WEIGHTS:
-        for path in folder.glob(pattern):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
 
 
 def _now() -> str:

@@ -20,7 +20,7 @@ from ser_strategies.ensembles.ledger_rows import KIND as ENSEMBLE_KIND
 from ser_strategies.ensembles.weighing_rules import check_members
 from ser_strategies.fit.noise import quiet
 from ser_strategies.runs.arguments import CompareArguments
-from ser_strategies.runs.cell import FAILED, FINISHED, RUNNING, CellRules, Ended, git_state, status_of
+from ser_strategies.runs.cell import FAILED, FINISHED, RUNNING, CellRules, Ended, git_state, status_of, tidy
 from ser_strategies.runs.executors import CellExecutor, EngineError, LocalExecutor, Needs
 from ser_strategies.runs.fingerprints import DataPrints
 from ser_strategies.runs.lease import FolderLease, holder_of, leased_shortly
@@ -67,13 +67,17 @@ def run_grid(asked: CompareArguments, *, verbose: bool) -> Result:
             f"{len(elsewhere)} runs are still at work elsewhere: `{PROGRAM} compare --report {asked.out}` "
             "when they are done."
         )
-    untold = sum(status_of(cell) == FINISHED and bool(undisturbed(cell.steps[-1])) for cell in cells)
+    finished = [cell for cell in cells if status_of(cell) == FINISHED]
+    for cell in finished:
+        if holder_of(cell.folder) is None:
+            tidy(cell)
+    untold = sum(bool(undisturbed(cell.steps[-1])) for cell in finished)
     if untold:
         tell(
             f"{counted(untold, 'run')} finished before --robustness was asked for, and kept no weights: the "
             f"report says so; another --out runs all again."
         )
-    reported = any(status_of(cell) == FINISHED for cell in cells) or _has_finished(asked.out)
+    reported = bool(finished) or _has_finished(asked.out)
     lost = refresh(asked, verbose=verbose) if reported else ()
     comparison = write_report(asked, verbose=verbose) if reported else None
     failed = [cell for cell in cells if status_of(cell) == FAILED]

@@ -24,6 +24,7 @@ from ser_strategies.runs.cell import (
     Ended,
     reason_in,
     status_of,
+    tidy,
 )
 from ser_strategies.runs.executors import CellExecutor, EngineError, LocalExecutor, Needs, gpus, slots
 from ser_strategies.runs.fingerprints import DataPrint
@@ -323,6 +324,23 @@ def test_what_takes_too_much_memory_is_ended_and_has_failed(here):
     result = work(order(cell("a"), greedy))
     assert result.ended.status == FAILED
     assert "more than the 0.001 GB that it was given, and was ended" in result.ended.error
+
+
+@pytest.mark.parametrize("said", [{}, {"keeps_weights": False}, {"keeps_weights": True}])
+def test_what_a_run_was_killed_before_it_could_delete_goes_later(said, here):
+    """But weights that were asked for stay, and those of runs from before it was written down."""
+    each = cell("a")
+    each.folder.mkdir(parents=True)
+    results_of(each)
+    write_cell(each.folder, {**each.facts, "status": FINISHED, **said})
+    for name in ("best.ckpt", "last.ckpt", "stage.json", ".beat"):
+        (each.folder / name).write_text("left")
+    tidy(each)
+    there = {path.name for path in each.folder.iterdir()}
+    weights = {"best.ckpt", "last.ckpt", "stage.json"}
+    assert ".beat" not in there
+    assert there & weights == (set() if said.get("keeps_weights") is False else weights)
+    assert status_of(each) == FINISHED
 
 
 @pytest.mark.parametrize(("free", "told"), [(4096, ", and its disk is full"), (2**30, "")])
