@@ -1,6 +1,7 @@
 """What every test shares: no network, a seed, Ctrl-C, one thread (fastest for tensors this small)."""
 
 import gc
+import inspect
 import os
 import signal
 
@@ -31,6 +32,23 @@ def single_threaded():
     import torch  # after the environment is set
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def found_out_once():
+    """What is drawn for `random:<size>` and what is installed are the same for all tests."""
+    from tests.drawn import drawn_once, listed_once
+
+    with drawn_once(), listed_once():
+        yield
+
+
+@pytest.fixture
+def drawn_anew(monkeypatch):
+    """For what is about drawing itself."""
+    from ser_strategies.encoder import sources
+
+    monkeypatch.setattr(sources, "_draw", inspect.unwrap(sources._draw))
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ def mark(model: nn.Module, *, normalise: bool = True) -> str:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_same_encoder_has_the_same_fingerprint(size):
+def test_the_same_encoder_has_the_same_fingerprint(size, drawn_anew):
     assert mark(stock(size)) == mark(stock(size))
     assert len(mark(stock(size))) == 64
 

@@ -50,7 +50,7 @@ def rewrite_weights(path: Path, change: Any) -> None:
 
 
 @every_kind
-def test_random_weights_are_the_same_each_time_and_leave_the_generator_alone(size):
+def test_random_weights_are_the_same_each_time_and_leave_the_generator_alone(size, drawn_anew):
     torch.manual_seed(11)
     expected = torch.rand(3)
     first = load_encoder(f"random:{size}").model
@@ -60,7 +60,7 @@ def test_random_weights_are_the_same_each_time_and_leave_the_generator_alone(siz
     assert_same_weights(second, first)
 
 
-def test_random_weights_do_not_depend_on_the_default_device():
+def test_random_weights_do_not_depend_on_the_default_device(drawn_anew):
     with torch.device("meta"):
         found = load_encoder(f"random:{SIZE}").model
     assert_same_weights(found, load_encoder(f"random:{SIZE}").model)
