@@ -29,6 +29,7 @@ LAYOUT = 1
 COMPUTED_IN = (
     "ser_strategies.encoder.encoder",
     "ser_strategies.encoder.frames",
+    "ser_strategies.encoder.positions",
     "ser_strategies.encoder.attention",
     "ser_strategies.fast.attend",
     "ser_strategies.fast.dropout",
@@ -49,7 +50,7 @@ class Trunk:
     layers: bool | tuple[int, ...]
     stored: StoredFormat
     weights: str  # SHA-256 over the weights below the cut and the settings that decide what they compute
-    family: str  # wav2vec2, wavlm or hubert; or the name of a spectrum's features
+    family: str  # wav2vec2, wavlm, hubert ...; or the name of a spectrum's features
     revision: str | None  # commit on the hub, where the encoder has one
     normalise: bool  # whether waveforms are normalised per utterance
     size: int  # numbers in a frame
@@ -149,7 +150,7 @@ def _weights(encoder: Encoder, cut: int) -> str:
     for part, module in parts.items():
         for name, tensor in sorted(module.state_dict().items()):
             digest.update(f"{part}/{name}{tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().float().cpu().contiguous().view(torch.uint8).numpy().data)
+            digest.update(tensor.detach().float().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -19,6 +19,7 @@ from ser_strategies.encoder.frames import (
     valid_mask,
 )
 from ser_strategies.encoder.masking import SpecAugment
+from ser_strategies.encoder.positions import positions_of
 from ser_strategies.encoder.sources import load_encoder
 from ser_strategies.fast.dropout import use_cheap_dropout
 
@@ -101,7 +102,7 @@ class Encoder(nn.Module):
         self.size: int = config.hidden_size
         self.cnn_size: int = config.conv_dim[-1]
         self.block_count: int = config.num_hidden_layers
-        self.pre_norm: bool = config.do_stable_layer_norm
+        self.pre_norm: bool = getattr(config, "do_stable_layer_norm", False)  # data2vec knows no other
         self.kernels, self.strides = tuple(config.conv_kernel), tuple(config.conv_stride)
         self.receptive_field = receptive_field(self.kernels, self.strides)
         self.max_samples = None if max_seconds is None else max(round(max_seconds * SAMPLE_RATE), 1)
@@ -270,7 +271,7 @@ class Encoder(nn.Module):
         # The positional convolution looks 64 frames to each side: past a clip's end it must see zeros.
         hidden = hidden.masked_fill(~mask.unsqueeze(2), 0)
         encoder = self.model.encoder
-        hidden = hidden + encoder.pos_conv_embed(hidden)
+        hidden = hidden + positions_of(encoder.pos_conv_embed, hidden, mask)
         if not self.pre_norm:
             hidden = encoder.layer_norm(hidden)
         entered: Tensor = encoder.dropout(hidden)

@@ -1,15 +1,20 @@
-"""The three families this library knows, and the shapes that `random:<size>` can draw."""
+"""The families of encoders this library knows, and the shapes that `random:<size>` can draw."""
 
 from typing import Any, NamedTuple
 
 from torch import nn
+from transformers.models.data2vec import Data2VecAudioConfig, Data2VecAudioModel
 from transformers.models.hubert import HubertConfig, HubertModel
+from transformers.models.unispeech import UniSpeechConfig, UniSpeechModel
+from transformers.models.unispeech_sat import UniSpeechSatConfig, UniSpeechSatModel
 from transformers.models.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
 from transformers.models.wavlm import WavLMConfig, WavLMModel
 
 from ser_strategies.common.errors import did_you_mean
 
-SpeechConfig = Wav2Vec2Config | WavLMConfig | HubertConfig
+SpeechConfig = (
+    Wav2Vec2Config | WavLMConfig | HubertConfig | Data2VecAudioConfig | UniSpeechConfig | UniSpeechSatConfig
+)
 # transformers' models, whose attributes nn.Module types as Tensor | Module, which nobody can use.
 SpeechModel = Any
 
@@ -27,7 +32,11 @@ FAMILIES = {
     "wav2vec2": Family(Wav2Vec2Config, Wav2Vec2Model, "sdpa"),
     "wavlm": Family(WavLMConfig, WavLMModel, "eager"),
     "hubert": Family(HubertConfig, HubertModel, "sdpa"),
+    "data2vec-audio": Family(Data2VecAudioConfig, Data2VecAudioModel, "sdpa"),
+    "unispeech": Family(UniSpeechConfig, UniSpeechModel, "sdpa"),
+    "unispeech-sat": Family(UniSpeechSatConfig, UniSpeechSatModel, "sdpa"),
 }
+DRAWN = ("wav2vec2", "wavlm", "hubert")  # those that `random:<size>` knows
 
 # The real convolutions' kernels and strides (50 frames a second), everything else as small as still learns.
 TINY: dict[str, Any] = {
@@ -72,7 +81,7 @@ def random_shape(size: str) -> RandomShape:
     Sizes base and large have exactly the shape of the published checkpoints of that name, xlarge that of
     hubert-xlarge and XLS-R-1B.
     """
-    known = [f"{family}-{shape}" for family in FAMILIES for shape in SHAPES]
+    known = [f"{family}-{shape}" for family in DRAWN for shape in SHAPES]
     if size not in known:
         hint = did_you_mean(size, known, before="random:")
         msg = f"random:{size} is not a size to draw: expected random: and one of {', '.join(known)}{hint}"

@@ -33,7 +33,7 @@ class EncoderIdentity:
 
     source: str  # where it was loaded from: hub id, folder, checkpoint or `random:<size>`
     revision: str | None  # commit on the hub, where there is one
-    family: str  # wav2vec2, wavlm or hubert
+    family: str  # as config.json names it: wav2vec2, wavlm, hubert ...
     normalise: bool  # whether waveforms are normalised per utterance, as its preprocessor_config.json says
     fingerprint: str  # SHA-256 over its weights and what else decides what it computes
     # Fingerprint of the encoder this one was trained from, if it comes from a checkpoint
@@ -57,5 +57,5 @@ def fingerprint(model: nn.Module, *, normalise: bool) -> str:
     digest.update(json.dumps(settings, sort_keys=True, default=list).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().float().cpu().contiguous().view(torch.uint8).numpy().data)
+        digest.update(tensor.detach().float().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

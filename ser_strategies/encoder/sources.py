@@ -37,8 +37,8 @@ from ser_strategies.encoder.starter import STARTER, starter_folder
 
 SEED_OF_RANDOM_WEIGHTS = 0
 PREFIX = "encoder.model."
-# Settings of wav2vec2 and HuBERT variants that put frames on another grid or mix the clips of a batch.
-UNSUPPORTED = ("add_adapter", "conv_pos_batch_norm")
+# A convolution above the blocks, in variants of wav2vec2: it puts frames on another grid.
+UNSUPPORTED = ("add_adapter",)
 
 
 class LoadedEncoder(NamedTuple):
