@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
 from ser_strategies import Synthetic, run
 from ser_strategies.cli import main
@@ -23,8 +24,9 @@ from tests.cli.conftest import everything_in, only_error
 from tests.cli.test_chain_plan import write_chain
 from tests.programs import Program
 
-EPOCHS = 4
+EPOCHS = (6, 1)  # of the stages: the first is interrupted, the others are short
 RUN = ("run", "mine", "--fold", "2", "--seed", "3")
+STAGES = ("1-adapt", "2-finetune")
 NAMES = ("1-adapt (fold 2, seed 3)", "2-finetune (fold 2, seed 3)")
 
 
@@ -55,6 +57,16 @@ def stage_here(words, lock):
     return 0
 
 
+def write(sounds: Path) -> None:
+    """The chain of these tests."""
+    folder = write_chain("mine", data=manifest(sounds), trainer={"max_epochs": EPOCHS[1]})
+    first = (folder / "1-adapt.yaml").read_text()
+    assert f"max_epochs: {EPOCHS[1]}" in first
+    (folder / "1-adapt.yaml").write_text(
+        first.replace(f"max_epochs: {EPOCHS[1]}", f"max_epochs: {EPOCHS[0]}")
+    )
+
+
 def in_one_process(words):
     chain.run_in_terminal = stage_here
     main(words)
@@ -62,14 +74,15 @@ def in_one_process(words):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, sounds):
-    """A folder with a chain that was run for the second fold and one seed, and what it said.
+    """A folder with a chain that was run for the first two folds and one seed, and what it said.
 
     Look, do not touch. Its stages run in its own process; in the tests of Ctrl-C and of a kill they have one.
     """
     folder = tmp_path_factory.mktemp("chain")
     with contextlib.chdir(folder):
-        write_chain("mine", data=manifest(sounds), trainer={"max_epochs": EPOCHS})
-    ran = Program(in_one_process, list(RUN), folder=folder, environment={"COLUMNS": "200"}).wait()
+        write(sounds)
+    words = ["run", "mine", "--fold", "1..2", "--seed", "3"]
+    ran = Program(in_one_process, words, folder=folder, environment={"COLUMNS": "200"}).wait()
     assert ran.code == 0, ran.err
     return folder, ran.out, ran.err
 
@@ -109,7 +122,6 @@ def actions(capsys) -> list[str]:
 
 def test_each_stage_is_run_and_the_last_is_tested(finished):
     folder, said, complaints = finished
-    place = folder / "runs/mine/fold-2/seed-3"
     kept = {
         "best.ckpt",
         "last.ckpt",
@@ -119,28 +131,49 @@ def test_each_stage_is_run_and_the_last_is_tested(finished):
         "stage.json",
         "stage.yaml",
     }
-    assert everything_in(place / "1-adapt") >= kept
-    assert everything_in(place / "2-finetune") >= kept | {"test.json"}
-    assert not (place / "1-adapt/test.json").exists()
+    for fold in (1, 2):
+        place = folder / f"runs/mine/fold-{fold}/seed-3"
+        assert everything_in(place / "1-adapt") >= kept
+        assert everything_in(place / "2-finetune") >= kept | {"test.json"}
+        assert not (place / "1-adapt/test.json").exists()
     assert {path.name for path in folder.iterdir()} == {"mine", "runs"}
     assert not list(folder.rglob("*.lock"))
     assert "PartialFineTuning trains" in said, "stages speak for themselves"
     for name in NAMES:
         assert f"{name} runs: it has not been run yet" in said
-    ua = facts(place / "2-finetune/test.json")["metrics"]["test/ua"]
-    (row,) = [line for line in said.splitlines() if "2-finetune" in line and "│" in line]
-    assert [cell.strip() for cell in row.strip("│").split("│")][-1] == f"ua {ua:.4f}"
+    rows = [line.strip("│").split("│") for line in said.splitlines() if "│ 2-finetune" in line]
+    for fold, row in enumerate(rows, 1):
+        ua = facts(folder / f"runs/mine/fold-{fold}/seed-3/2-finetune/test.json")["metrics"]["test/ua"]
+        assert (row[0].strip(), row[-1].strip()) == (str(fold), f"ua {ua:.4f}")
+    assert len(rows) == 2
     assert [line for line in complaints.splitlines() if not line.startswith("Seed set")] == []
 
 
+def test_folds_are_run_one_after_the_other_and_summed_up(finished):
+    folder, said, _ = finished
+    began = [said.index(f"{stage} (fold {fold}, seed 3) runs") for fold in (1, 2) for stage in STAGES]
+    assert began == sorted(began)
+    kept = [facts(folder / f"runs/mine/fold-{fold}/seed-3/2-finetune/test.json") for fold in (1, 2)]
+    scores = [each["metrics"]["test/ua"] for each in kept]
+    mean = sum(scores) / 2
+    deviation = sum((score - mean) ** 2 for score in scores) ** 0.5  # over one less than two
+    assert f"test/ua: {mean:.4f} ± {deviation:.4f}" in said
+    digests = {
+        facts(folder / f"runs/mine/fold-{fold}/seed-3/1-adapt/stage.json")["data"]["digest"]
+        for fold in (1, 2)
+    }
+    assert len(digests) == 2, "one of each fold"
+
+
 def test_fold_seed_and_hand_off_reach_the_training(finished):
-    place = finished[0] / "runs/mine/fold-2/seed-3"
-    for stage in ("1-adapt", "2-finetune"):
-        kept = facts(place / stage / "fit.json")
-        assert kept["data"]["task"].endswith("/fold-2-of-3")
-        assert torch.load(place / stage / "last.ckpt", weights_only=True)["ser_strategies"]["seed"] == 3
-    origin = facts(place / "2-finetune/test.json")["encoder"]
-    assert origin["source"] == str(place / "1-adapt/best.ckpt")
+    for fold in (1, 2):
+        place = finished[0] / f"runs/mine/fold-{fold}/seed-3"
+        for stage in STAGES:
+            kept = facts(place / stage / "fit.json")
+            assert kept["data"]["task"].endswith(f"/fold-{fold}-of-3")
+            assert torch.load(place / stage / "last.ckpt", weights_only=True)["ser_strategies"]["seed"] == 3
+        origin = facts(place / "2-finetune/test.json")["encoder"]
+        assert origin["source"] == str(place / "1-adapt/best.ckpt")
 
 
 def test_a_second_time_everything_is_skipped(copy, within, capsys):
@@ -158,7 +191,7 @@ def test_a_rehearsal_says_what_would_be_and_does_nothing(copy, here, within, cap
     before = everything_in(here)
     main(["run", "mine", "--fold", "2..3", "--seed", "3", "--1-adapt.trainer.max_epochs=5", "--dry_run"])
     assert actions(capsys) == [
-        f"{NAMES[0]} runs: trainer.max_epochs changed {EPOCHS} -> 5",
+        f"{NAMES[0]} runs: trainer.max_epochs changed {EPOCHS[0]} -> 5",
         f"{NAMES[1]} runs: it starts from 1-adapt, unless that comes out the same as before",
         "1-adapt (fold 3, seed 3) runs: it has not been run yet",
         "2-finetune (fold 3, seed 3) runs: it has not been run yet",
@@ -167,10 +200,37 @@ def test_a_rehearsal_says_what_would_be_and_does_nothing(copy, here, within, cap
     assert everything_in(here) == before
 
 
-def test_a_change_of_the_last_stage_leaves_the_first(copy, within, capsys):
+def test_a_first_stage_that_comes_out_the_same_leaves_the_next_and_a_new_last_stage_is_added(
+    copy, within, capsys
+):
+    best = copy / "1-adapt/best.ckpt"
+    before, tested = torch.load(best, weights_only=True), (copy / "2-finetune/test.json").stat().st_mtime_ns
+    best.unlink()
+    text = Path("mine/2-finetune.yaml").read_text()
+    Path("mine/3-again.yaml").write_text(
+        text.replace("2-finetune", "3-again").replace("1-adapt", "2-finetune")
+    )
+    main([*RUN])
+    assert actions(capsys) == [
+        f"{NAMES[0]} runs: its best.ckpt is gone",
+        f"{NAMES[1]} is skipped: nothing has changed",
+        "3-again (fold 2, seed 3) runs: it has not been run yet",
+    ]
+    assert [words[0] for words in within] == ["fit", "fit", "test"]
+    after = torch.load(best, weights_only=True)
+    torch.testing.assert_close(after["state_dict"], before["state_dict"], atol=0, rtol=0)
+    assert after["callbacks"] != before["callbacks"], "they name their folder, which is another one"
+    assert (copy / "2-finetune/test.json").stat().st_mtime_ns == tested
+    assert facts(copy / "3-again/test.json")["encoder"]["source"] == str(copy / "2-finetune/best.ckpt")
+
+
+def test_a_change_of_the_last_stage_leaves_the_first_and_a_first_that_comes_out_another_takes_it_along(
+    copy, within, capsys
+):
     first = (copy / "1-adapt/best.ckpt").stat().st_mtime_ns
     parameters = facts(copy / "2-finetune/fit.json")["parameters"]
-    main([*RUN, "--2-finetune.model.pooling=mean+std"])
+    wider = "--2-finetune.model.pooling=mean+std"
+    main([*RUN, wider])
     assert actions(capsys) == [
         f"{NAMES[0]} is skipped: nothing has changed",
         f"{NAMES[1]} runs: model.pooling changed mean -> mean+std",
@@ -179,28 +239,13 @@ def test_a_change_of_the_last_stage_leaves_the_first(copy, within, capsys):
     assert (copy / "1-adapt/best.ckpt").stat().st_mtime_ns == first
     assert facts(copy / "2-finetune/fit.json")["parameters"] > parameters, "the head is wider"
 
-
-def test_a_first_stage_that_comes_out_the_same_leaves_the_last(copy, within, capsys):
-    best = copy / "1-adapt/best.ckpt"
-    before = torch.load(best, weights_only=True)
-    best.unlink()
-    main([*RUN])
+    main([*RUN, wider, "--1-adapt.model.encoder_lr=1e-2", "--1-adapt.trainer.max_epochs=1"])
     assert actions(capsys) == [
-        f"{NAMES[0]} runs: its best.ckpt is gone",
-        f"{NAMES[1]} is skipped: nothing has changed",
-    ]
-    after = torch.load(best, weights_only=True)
-    torch.testing.assert_close(after["state_dict"], before["state_dict"], atol=0, rtol=0)
-    assert after["callbacks"] != before["callbacks"], "they name their folder, which is another one"
-
-
-def test_a_first_stage_that_comes_out_another_takes_the_last_along(copy, within, capsys):
-    main([*RUN, "--1-adapt.model.encoder_lr=1e-2"])
-    assert actions(capsys) == [
-        f"{NAMES[0]} runs: model.encoder_lr changed 0.0001 -> 0.01",
+        f"{NAMES[0]} runs: model.encoder_lr changed 0.0001 -> 0.01, "
+        f"trainer.max_epochs changed {EPOCHS[0]} -> 1",
         f"{NAMES[1]} runs: 1-adapt/best.ckpt changed",
     ]
-    assert [words[0] for words in within] == ["fit", "fit", "test"]
+    assert [words[0] for words in within] == ["fit", "test", "fit", "fit", "test"]
 
 
 @contextlib.contextmanager
@@ -253,81 +298,82 @@ def test_changed_data_are_noticed(copy, sounds, capsys):
         assert expected in actions(capsys)[0]
 
 
-def test_a_new_last_stage_is_added_to_what_is_there(copy, within, capsys):
-    text = Path("mine/2-finetune.yaml").read_text()
-    Path("mine/3-again.yaml").write_text(
-        text.replace("2-finetune", "3-again").replace("1-adapt", "2-finetune")
-    )
-    main([*RUN])
-    assert [line.partition(" (")[0] + line.partition(")")[2] for line in actions(capsys)] == [
-        "1-adapt is skipped: nothing has changed",
-        "2-finetune is skipped: nothing has changed",
-        "3-again runs: it has not been run yet",
-    ]
-    assert (copy / "3-again/test.json").exists()
-    assert facts(copy / "3-again/test.json")["encoder"]["source"] == str(copy / "2-finetune/best.ckpt")
-
-
-def test_folds_and_seeds_are_run_one_after_the_other_and_summed_up(here, sounds, within, capsys):
-    write_chain("mine", data=manifest(sounds))
-    words = ["run", "mine", "--out", "place", "--fold", "1,3", "--seed"]
-    main([*words, "0..1", "--dry_run"])
+def test_folds_and_seeds_are_planned_one_after_the_other(copy, capsys):
+    main(["run", "mine", "--out", "place", "--fold", "1,3", "--seed", "0..1", "--dry_run"])
     planned = [line.partition(" runs")[0] for line in actions(capsys)]
     assert planned == [
-        f"{stage} (fold {fold}, seed {seed})"
-        for fold in (1, 3)
-        for seed in (0, 1)
-        for stage in ("1-adapt", "2-finetune")
+        f"{stage} (fold {fold}, seed {seed})" for fold in (1, 3) for seed in (0, 1) for stage in STAGES
     ]
-    main([*words, "1"])
-    said = capsys.readouterr().out
-    folders = [f"place/fold-{fold}/seed-1" for fold in (1, 3)]
-    assert [words[2] for words in within] == [
-        f"{folder}/{stage}/stage.yaml"
-        for folder in folders
-        for stage in ("1-adapt", "2-finetune", "2-finetune")
-    ]
-    scores = []
-    for folder in folders:
-        kept = facts(here / folder / "2-finetune/test.json")
-        assert kept["encoder"]["source"] == str(here / folder / "1-adapt/best.ckpt")
-        scores.append(kept["metrics"]["test/ua"])
-    mean = sum(scores) / 2
-    deviation = sum((score - mean) ** 2 for score in scores) ** 0.5  # over one less than two
-    assert f"test/ua: {mean:.4f} ± {deviation:.4f}" in said
-    digests = {facts(here / folder / "1-adapt/stage.json")["data"]["digest"] for folder in folders}
-    assert len(digests) == 2, "one of each fold"
 
 
-def test_a_stage_that_is_killed_goes_on_and_ends_like_one_that_was_not(
-    copy, here, monkeypatch, capsys, request
+def killed(words):
+    """Runs a stage that is killed as soon as it has written its last checkpoint."""
+    save = Trainer.save_checkpoint
+
+    def saved(self, path, *given, **options):
+        save(self, path, *given, **options)
+        if Path(path).name == "last.ckpt":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Trainer.save_checkpoint = saved
+    main(words)
+
+
+def test_a_stage_that_gets_ctrl_c_and_is_killed_goes_on_and_ends_like_one_that_was_not(
+    copy, here, monkeypatch, capfd, request
 ):
-    def killed(words, lock):
-        """A process of its own, killed as soon as it has written a checkpoint."""
-        stage = Program(main, list(words))
-        while not (place / "1-adapt/last.ckpt").exists() and stage.running():
-            time.sleep(0.001)
-        stage.send_signal(signal.SIGKILL)
-        return stage.wait().code
+    words = [*RUN, "--out", "stopped"]
+    place = here / "stopped/fold-2/seed-3"
+    last, real = place / "1-adapt/last.ckpt", subprocess.Popen
 
-    place = here / "killed/fold-2/seed-3"
-    monkeypatch.setattr(chain, "run_in_terminal", killed)
+    def popen(*given, **options):
+        child = real(*given, **options)
+
+        def interrupt():
+            while not last.exists() and child.poll() is None:
+                time.sleep(0.001)
+            for pid in (child.pid, os.getpid()):  # at a terminal both get it
+                os.kill(pid, signal.SIGINT)
+
+        threading.Thread(target=interrupt).start()
+        return child
+
+    monkeypatch.setattr(processes.subprocess, "Popen", popen)
     with pytest.raises(SystemExit) as stop:
-        main([*RUN, "--out", "killed"])
+        main(words)
+    monkeypatch.setattr(processes.subprocess, "Popen", real)
+    assert stop.value.code == 130
+    assert facts(place / "1-adapt/stage.json")["state"] == "started"
+    assert not list((here / "stopped").rglob("*.lock"))
+    assert "PartialFineTuning trains" in capfd.readouterr().out, "a stage speaks for itself"
+
+    going_on = ["--ckpt_path", "stopped/fold-2/seed-3/1-adapt/last.ckpt"]
+    calls = []
+
+    def die(words, lock):
+        calls.append(words)
+        return Program(killed, list(words)).wait().code
+
+    monkeypatch.setattr(chain, "run_in_terminal", die)
+    with pytest.raises(SystemExit) as stop:
+        main(words)
     assert stop.value.code == 1
-    message = capsys.readouterr().err
-    assert f"stopped at {NAMES[0]}, whose `fit` was ended by SIGKILL" in message
+    said = capfd.readouterr()
+    assert f"{NAMES[0]} goes on: it was stopped" in said.out
+    assert calls[0][-2:] == going_on
+    assert f"stopped at {NAMES[0]}, whose `fit` was ended by SIGKILL" in said.err
     assert facts(place / "1-adapt/stage.json")["state"] == "started"
     assert not (place / "2-finetune").exists()
 
     calls = request.getfixturevalue("within")
-    main([*RUN, "--out", "killed"])
-    assert actions(capsys) == [
+    main(words)
+    assert actions(capfd) == [
         f"{NAMES[0]} goes on: it was stopped",
         f"{NAMES[1]} runs: it has not been run yet",
     ]
-    assert calls[0][-2:] == ["--ckpt_path", "killed/fold-2/seed-3/1-adapt/last.ckpt"]
-    for stage in ("1-adapt", "2-finetune"):
+    assert calls[0][-2:] == going_on
+    assert facts(place / "1-adapt/fit.json")["epochs"] == EPOCHS[0]
+    for stage in STAGES:
         for name in ("best.ckpt", "last.ckpt"):
             straight, resumed = (weights(root / stage / name) for root in (copy, place))
             torch.testing.assert_close(resumed, straight, atol=0, rtol=0)
@@ -364,37 +410,6 @@ def test_another_run_in_the_same_folder_is_told_apart(copy, within, capsys):
 def test_a_run_of_ones_own_is_not_overwritten(copy, within, refused):
     (copy / "2-finetune/stage.json").unlink()
     assert "2-finetune holds a run that is not of a chain" in refused(*RUN)
-    main([*RUN, "--overwrite"])
+    main([*RUN, "--overwrite", "--1-adapt.trainer.max_epochs=1"])
     assert [words[0] for words in within] == ["fit", "fit", "test"]
     assert facts(copy / "2-finetune/stage.json")["state"] == "finished"
-
-
-def test_ctrl_c_ends_the_stage_and_the_chain_goes_on_later(copy, here, monkeypatch, capfd, request):
-    words = (*RUN, "--out", "stopped", "--1-adapt.trainer.max_epochs=8")
-    last = here / "stopped/fold-2/seed-3/1-adapt/last.ckpt"
-    real = subprocess.Popen
-
-    def popen(*given, **options):
-        child = real(*given, **options)
-
-        def interrupt():
-            while not last.exists() and child.poll() is None:
-                time.sleep(0.001)
-            for pid in (child.pid, os.getpid()):  # at a terminal both get it
-                os.kill(pid, signal.SIGINT)
-
-        threading.Thread(target=interrupt).start()
-        return child
-
-    monkeypatch.setattr(processes.subprocess, "Popen", popen)
-    with pytest.raises(SystemExit) as stop:
-        main(list(words))
-    assert stop.value.code == 130
-    assert facts(last.parent / "stage.json")["state"] == "started"
-    assert not list((here / "stopped").rglob("*.lock"))
-    assert "PartialFineTuning trains" in capfd.readouterr().out, "a stage speaks for itself"
-
-    request.getfixturevalue("within")
-    main(list(words))
-    assert actions(capfd)[0] == f"{NAMES[0]} goes on: it was stopped"
-    assert facts(last.parent / "fit.json")["epochs"] == 8
