@@ -12,21 +12,22 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from ser_strategies.cache import build as building
 from ser_strategies.cache.training import fill
-from tests.cache.conftest import ALONE, contents, lively, noise, several, shards, sounds_of, stamps, store_of
+from tests.cache.conftest import ALONE, contents, lively, noise, several, sounds_of, stamps, store_of
 
-SHARD_BYTES = 15_000
+SHARD_BYTES = 5_000
 POINTS = 6
 
 
 def build(root: Path) -> None:
-    """What `fit` does before it trains, on thirty clips."""
+    """What `fit` does before it trains, on twenty clips."""
     building.SHARD_BYTES = SHARD_BYTES
     encoder = lively("wav2vec2-tiny")
-    waves = [noise(length, length) for length in several(30, shortest=4_000, longest=12_000)]
+    waves = [noise(length, length) for length in several(20, shortest=1_500, longest=4_000)]
     fill(store_of(root, encoder, 2), encoder, sounds_of(waves), ALONE)
 
 
@@ -50,16 +51,29 @@ def ended(child: int) -> int:
 
 
 def killed_after(root: Path, finished: int, delay: float) -> int:
-    """Kills a build at about `delay` seconds after it has finished some shards."""
-    child = started(lambda: build(root))
-    while len(shards(root)) < finished and os.waitpid(child, os.WNOHANG) == (0, 0):
-        time.sleep(0.0005)
-    time.sleep(delay)
-    try:
-        os.kill(child, signal.SIGKILL)
-        return ended(child)
-    except (ProcessLookupError, ChildProcessError):
-        return 0
+    """A build that is killed `delay` seconds after it has finished some shards, wherever it is by then."""
+
+    def kill() -> None:
+        time.sleep(delay)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def act() -> None:
+        count, real = 0, Path.replace
+
+        def replace(path: Path, target: Any) -> Path:
+            nonlocal count
+            found = real(path, target)
+            count += target.suffix == ".safetensors"
+            if count == finished and target.suffix == ".safetensors":
+                Thread(target=kill, daemon=True).start()
+            return found
+
+        Path.replace = replace  # type: ignore[assignment,method-assign]
+        if not finished:
+            Thread(target=kill, daemon=True).start()
+        build(root)
+
+    return ended(started(act))
 
 
 def dies_within_a_write(root: Path, moment: str) -> int:

@@ -14,10 +14,13 @@ from lightning.pytorch import Callback
 from safetensors.torch import save_file
 
 from ser_strategies.cache import build as building
+from ser_strategies.cache.build import Sounds
 from ser_strategies.cache.shard import DamagedShardError, Stored, read_header, write_shard
 from ser_strategies.cache.store import FACTS, FrameStore, caches, look, remove, remove_damaged
+from ser_strategies.cache.training import fill, request
 from ser_strategies.cache.trunk import LAYOUT, Trunk
 from tests.cache.conftest import (
+    ALONE,
     KIND,
     WARNINGS,
     After,
@@ -87,33 +90,69 @@ DAMAGE: dict[str, Callable[[Path], Any]] = {
 }
 
 
+SHORT: dict[str, Any] = {"max_epochs": 1, "limit_train_batches": 1, "limit_val_batches": 0}
+
+
+@pytest.fixture(scope="module")
+def caches_of_runs(tmp_path_factory) -> dict[int, Path]:
+    """Caches of several shards that short runs have filled, by the cut: look, do not touch."""
+    made = {2: tmp_path_factory.mktemp("caches"), -1: tmp_path_factory.mktemp("caches")}
+    with pytest.MonkeyPatch.context() as smaller:
+        smaller.setattr(building, "SHARD_BYTES", 5_000)
+        fitted(cached(cache=str(made[2])), clips(), **SHORT)
+        fitted(cached(cache=str(made[-1]), top_blocks="all"), clips(), **SHORT)
+    return {cut: next(folder.iterdir()) for cut, folder in made.items()}
+
+
 @pytest.fixture
-def several_shards(root, monkeypatch):
+def several_shards(root, monkeypatch, caches_of_runs):
     """A cache that a short run has filled, of several shards."""
     monkeypatch.setattr(building, "SHARD_BYTES", 5_000)
-    fitted(cached(), clips(), max_epochs=1, limit_train_batches=1, limit_val_batches=0)
-    (folder,) = root.iterdir()
+    folder = shutil.copytree(caches_of_runs[2], root / caches_of_runs[2].name)
     assert len(shards(folder)) > 3
     return folder
 
 
-def fit_again() -> list[str]:
-    """What another run of the same warns of."""
+@pytest.fixture
+def another_cut(root, caches_of_runs, several_shards):
+    """Beside it one at the CNN, of the same corpus."""
+    return shutil.copytree(caches_of_runs[-1], root / caches_of_runs[-1].name)
+
+
+def told_by(act: Callable[[], Any]) -> list[str]:
+    """What is warned of as set aside."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        fitted(cached(), clips(), max_epochs=1, limit_train_batches=1, limit_val_batches=0)
+        act()
     return [str(each.message) for each in said if "set aside" in str(each.message)]
 
 
+def fit_again() -> list[str]:
+    """What another run of the same warns of."""
+    return told_by(lambda: fitted(cached(), clips(), **SHORT))
+
+
+@pytest.fixture(scope="module")
+def wanted() -> tuple[Any, Sounds]:
+    """The model of such a run, and the sounds that it wants stored."""
+    return cached(), request(clips(), 0).sounds
+
+
+def fill_again(wanted: tuple[Any, Sounds]) -> list[str]:
+    """What such a run warns of before its first step."""
+    model, sounds = wanted
+    return told_by(lambda: fill(model.caching.store(model.encoder), model.encoder, sounds, ALONE))
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_shard_is_named_set_aside_and_built_anew(damage, several_shards):
+def test_a_damaged_shard_is_named_set_aside_and_built_anew(damage, several_shards, wanted):
     before, untouched = contents(several_shards), stamps(several_shards)
     path = shards(several_shards)[1]
     DAMAGE[damage](path)
     broken = path.read_bytes()
     assert sha256(broken).hexdigest() != before[path.name]
 
-    said = fit_again()
+    said = fill_again(wanted)
     assert len(said) == 1
     assert str(path) in said[0]
     assert said[0].endswith("it was set aside, and is built anew")
@@ -124,7 +163,7 @@ def test_a_damaged_shard_is_named_set_aside_and_built_anew(damage, several_shard
     assert {name: after[name] for name in after if name != path.name} == {
         name: untouched[name] for name in untouched if name != path.name
     }
-    assert fit_again() == []
+    assert fill_again(wanted) == []
 
 
 def test_what_was_written_and_cannot_be_read_ends_the_run(root, monkeypatch):
@@ -138,7 +177,7 @@ def test_what_was_written_and_cannot_be_read_ends_the_run(root, monkeypatch):
 
     monkeypatch.setattr(FrameStore, "add", lost)
     with pytest.raises(ValueError, match=r"though it was written just now: it was set aside, so start again"):
-        fitted(cached(), clips(), max_epochs=1, limit_train_batches=1, limit_val_batches=0)
+        fitted(cached(), clips(), **SHORT)
 
 
 def test_a_missing_shard_is_built_anew(several_shards):
@@ -171,7 +210,7 @@ def test_a_whole_cache_of_another_encoder_is_not_read(several_shards, root):
     shutil.copytree(several_shards, root / name)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        fitted(other, clips(), max_epochs=1)
+        fitted(other, clips(), **SHORT)
     named = [
         str(each.message)
         for each in said
@@ -317,9 +356,9 @@ CHANGES: dict[str, Callable[[Path, dict[str, Any]], Any]] = {
 }
 
 
+@pytest.mark.usefixtures("another_cut")
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_is_no_cache_of_this_version_is_told_apart_and_hides_no_other(change, several_shards, root):
-    fitted(cached(top_blocks="all"), clips(), max_epochs=1)
     facts = several_shards / FACTS
     CHANGES[change](facts, json.loads(facts.read_text()))
     stores, (strange,) = caches(root)
@@ -351,8 +390,8 @@ def test_a_cache_goes_and_what_is_none_of_it_stays(several_shards, root):
     assert not several_shards.exists()
 
 
-def test_caches_are_listed_with_what_they_hold(several_shards, root):
-    fitted(cached(top_blocks="all"), clips(), max_epochs=1)
+@pytest.mark.usefixtures("several_shards", "another_cut")
+def test_caches_are_listed_with_what_they_hold(root):
     found = {store.trunk.cut: look(store) for store in caches(root)[0]}
     assert set(found) == {-1, 2}
     for cache in found.values():

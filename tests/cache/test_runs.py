@@ -27,7 +27,7 @@ from tests.cache.conftest import (
 from tests.cache.test_frames import alone, error
 
 pytestmark = WARNINGS
-STEPS = 25
+STEPS = 10
 # Everything by which a training step draws random numbers.
 CHANCE = {
     "encoder_dropout": 0.1,
@@ -78,7 +78,7 @@ class Ran(NamedTuple):
 
 @cache
 def run(strategy: type, kind: str, *, seed: int = 5, workers: int = 0, **options: Any) -> Ran:
-    """Twenty-five steps of a model whose frozen weights are not as plain as fresh ones."""
+    """Two epochs of a model whose frozen weights are not as plain as fresh ones."""
     torch.manual_seed(seed)
     model, curve = strategy(f"random:{kind}", **(RUN | options)), Curve()
     stir(model.encoder.model)
@@ -103,7 +103,6 @@ def assert_same_run(one: Ran, other: Ran) -> None:
     assert one.scores == pytest.approx(other.scores, abs=1e-4)
 
 
-KINDS = [f"{family}-{shape}" for family in ("wav2vec2", "wavlm") for shape in ("tiny", "tiny-prenorm")]
 PLAIN = {"top_blocks": 2, "stored": "float32"}
 
 
@@ -117,8 +116,7 @@ def live(kind: str, top_blocks: int | str, **options: Any) -> Ran:
 @pytest.mark.parametrize(
     ("kind", "top_blocks", "layer_mix"),
     [
-        *((kind, 2, False) for kind in KINDS),
-        ("wav2vec2-tiny", 2, True),
+        ("wav2vec2-tiny", 2, False),
         ("wavlm-tiny-prenorm", 2, True),
         ("wavlm-tiny", "all", False),
         ("wav2vec2-tiny-prenorm", "all", True),
@@ -127,6 +125,10 @@ def live(kind: str, top_blocks: int | str, **options: Any) -> Ran:
     ],
 )
 def test_a_cached_run_is_the_run_of_the_same_strategy_without_a_cache(kind, top_blocks, layer_mix):
+    """Every cut, with a mix and without, and WavLM, whose first block makes what the others use, above three.
+
+    That the parts of an encoder are the whole at every cut, of all kinds, is in `encoder/test_encoder.py`.
+    """
     mix = {"layer_mix": True} if layer_mix else {}
     found = run(CachedFineTuning, kind, top_blocks=top_blocks, stored="float32", **mix)
     assert_same_run(found, live(kind, top_blocks, **mix))
@@ -153,14 +155,18 @@ def test_a_run_from_half_precision_is_close(stored):
 
 
 @pytest.mark.parametrize(
-    "options", [{"top_blocks": 2}, {"top_blocks": 0, "layer_mix": True}, {"top_blocks": "all"}]
+    ("kind", "options"),
+    [
+        ("wavlm-tiny-prenorm", {"top_blocks": 2}),
+        ("wavlm-tiny-prenorm", {"top_blocks": 0, "layer_mix": True}),
+        ("wav2vec2-tiny", {"top_blocks": "all"}),
+    ],
 )
-@pytest.mark.parametrize("kind", ["wav2vec2-tiny", "wavlm-tiny-prenorm"])
 def test_scores_from_sound_are_those_from_stored_frames_of_the_same_utterances(kind, options):
     lengths = several(28)
     model = cached(kind, **(RUN | options), stored="float32", max_seconds=0.4)
     corpus = Clips(lengths, "t" * 16 + "v" * 12)
-    made = fitted(model, corpus, max_epochs=2)
+    made = fitted(model, corpus, max_epochs=1, num_sanity_val_steps=0)
     stored = {
         name.removeprefix("val/"): value.item()
         for name, value in made.callback_metrics.items()
@@ -250,7 +256,7 @@ def heard_live(corpus: Clips, epoch: int) -> dict[str, Tensor]:
 def test_epochs_take_the_stored_views_in_turn_each_as_augmented_live(workers, computed):
     options = {"augmentation": LOUD, "order_seed": 3}
     model, kept = cached(stored="float32", views=2, encoder_lr=0.0), Frames()
-    fitted(model, clips(workers=workers, **options), max_epochs=5, callbacks=[kept])
+    fitted(model, clips(workers=workers, **options), max_epochs=3, num_sanity_val_steps=0, callbacks=[kept])
     encoder = lively(KIND)
     encoder.load_state_dict(model.encoder.state_dict())
     sounds = [heard_live(clips(**options), view) for view in range(2)]
@@ -258,7 +264,7 @@ def test_epochs_take_the_stored_views_in_turn_each_as_augmented_live(workers, co
     assert len(names) == 8
     for name in names:
         assert not torch.equal(sounds[0][name][:400], sounds[1][name][:400])
-        for epoch in range(5):
+        for epoch in range(3):
             assert error(kept.heard[epoch, name], alone(encoder, sounds[epoch % 2][name], 2)) < 1e-5
     plain = clips()
     rows = plain.split("val").to_dict("records")
