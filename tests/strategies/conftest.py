@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from ser_strategies.batch import Batch
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.data.synthetic import Synthetic
+from ser_strategies.encoder import Encoder
 from ser_strategies.encoder.sources import load_encoder
 from ser_strategies.strategies import (
     PTAPT,
@@ -391,16 +392,18 @@ def cases(kinds: Sequence[str], kinds_of_variants: Sequence[Sequence[str]]) -> l
     ]
 
 
+# Each strategy on one of the two kinds, in turn: what they promise does not depend on both at once.
+PAIRS = {strategy: TWO_KINDS[number % 2] for number, strategy in enumerate(STRATEGIES) if strategy in ROWS}
 # Where a family decides which weights there are, and where it costs little to ask.
 ALL_CASES = cases(KINDS, [TWO_KINDS]) + CASES_OF_PRETRAINING
-# Where a strategy decides: each on two kinds, one on all of them.
+# Where a strategy decides: each on one kind, one on all of them; variants on one of the two, in turn.
 CASES = (
-    cases(TWO_KINDS, [[kind] for kind in TWO_KINDS])
-    + [
-        pytest.param(VanillaFineTuning, ROWS[VanillaFineTuning], kind, id=f"{kind}-VanillaFineTuning")
-        for kind in KINDS
-        if kind not in TWO_KINDS
+    [
+        pytest.param(strategy, ROWS[strategy], kind, id=f"{kind}-{strategy.__name__}")
+        for strategy, one in PAIRS.items()
+        for kind in (KINDS if strategy is VanillaFineTuning else [one])
     ]
+    + cases([], [[kind] for kind in TWO_KINDS])
     + CASES_OF_PRETRAINING
 )
 RECOGNIZERS = [strategy for strategy in STRATEGIES if issubclass(strategy, Recognizer)]
@@ -418,11 +421,24 @@ every_classifier = every_one_of([each for each in RECOGNIZERS if each is not Ann
 every_pretraining = every_one_of(PRETRAININGS)  # for what takes its place where it is not
 every_kind = pytest.mark.parametrize("kind", KINDS)
 two_kinds = pytest.mark.parametrize("kind", TWO_KINDS)
-every_case = pytest.mark.parametrize(("strategy", "row", "kind"), CASES)
-every_case_of_every_kind = pytest.mark.parametrize(("strategy", "row", "kind"), ALL_CASES)
-every_kept_case = pytest.mark.parametrize(
-    "kept", [pytest.param(case.values, id=case.id) for case in CASES], indirect=True
-)
+
+
+def on_its_kind(strategies: Sequence[type]) -> pytest.MarkDecorator:
+    """Each of these on the one of the two kinds that is its turn."""
+    chosen = [
+        pytest.param(it, PAIRS[it], id=f"{PAIRS[it]}-{it.__name__}") for it in strategies if it in PAIRS
+    ]
+    return pytest.mark.parametrize(("strategy", "kind"), chosen)
+
+
+def shared(fixture: str, cases: Sequence[Any]) -> pytest.MarkDecorator:
+    """A fixture of the module that is made for each of these cases."""
+    made = [pytest.param(case.values, id=case.id) for case in cases]
+    return pytest.mark.parametrize(fixture, made, indirect=True)
+
+
+every_built_case = shared("built", ALL_CASES)
+every_kept_case = shared("kept", CASES)
 
 
 def build(strategy: type, encoder: str, **options: Any) -> Any:
@@ -637,15 +653,26 @@ def saved(model: Any, path: Path, *batches: Batch) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def built(request: pytest.FixtureRequest) -> tuple[Any, Row]:
+    """A model of a case as it is before training; look, do not touch."""
+    strategy, row, kind = request.param
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        return build(strategy, kind, **row.options), row
+
+
 @dataclass(frozen=True)
 class Kept:
-    """A model of a case after a step, and what was kept of it; look, do not touch.
+    """A model of a case after two epochs of a step, and what was seen and kept of it; look, do not touch.
 
     Args:
-        model: The model, in eval mode; everything that trains was moved before the step.
+        model: The model, in eval mode; everything that trains was moved before the first step.
         row: The row of its strategy.
         source: The folder of the encoder it was built from.
         start: Frames of that encoder.
+        moved: Names of what the steps changed.
+        seen: What was seen in each of the steps.
         path: Its checkpoint.
     """
 
@@ -653,6 +680,8 @@ class Kept:
     row: Row
     source: Path
     start: Tensor
+    moved: set[str]
+    seen: "StepsSeen"
     path: Path
 
 
@@ -665,12 +694,61 @@ def kept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         patch.setenv("SER_STRATEGIES_CACHE", str(folder / "frames"))
         patch.chdir(folder)
         torch.manual_seed(SEED)
-        model = build(strategy, str(source), **row.options)
-        start = frames(model.encoder, PAIR)
-        model.train()
+        model = build(strategy, str(source), **row.options, **MOVES, encoder_dropout=0.5)
+        start = frames(
+            Encoder(str(source)), PAIR
+        )  # what was once in eval mode would be put right in train mode
         stir(model)
-        path = saved(model, folder / "trained.ckpt")
-    return Kept(model.eval(), row, source, start, path)
+        before, seen = copied(model), StepsSeen(row.quiet)
+        # The second epoch comes after a validation in eval mode.
+        fit(model, PAIR, val=PAIR, max_epochs=2, callbacks=[seen]).save_checkpoint(folder / "trained.ckpt")
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    return Kept(model.eval(), row, source, start, moved, seen, folder / "trained.ckpt")
+
+
+class StepsSeen(Callback):
+    """Looks in each training step at what is frozen, and after it at gradients.
+
+    Args:
+        quiet: The highest cut below which nothing should draw a random number.
+    """
+
+    def __init__(self, quiet: int) -> None:
+        self.quiet = quiet
+        self.without_gradient: list[set[str]] = []
+        self.draws_nothing: list[bool] = []
+        self.frozen_in_train_mode: list[list[str]] = []
+
+    def on_fit_start(self, trainer: Trainer, model: Any) -> None:
+        on_the_encoder = model.adaptation if isinstance(model, Pretraining) else model.head
+        self.handle = on_the_encoder.register_forward_hook(lambda *_: self._look(trainer, model))
+
+    def on_fit_end(self, trainer: Trainer, model: Any) -> None:
+        self.handle.remove()
+
+    def _look(self, trainer: Trainer, model: Any) -> None:
+        if not trainer.training:
+            return
+        model.encoder.layerdrop = 0.5  # in the steps themselves, what is skipped would not move
+        lower = [model.encoder.lower(PAIR.waveforms, PAIR.lengths, self.quiet).values for _ in range(2)]
+        model.encoder.layerdrop = 0.0
+        self.draws_nothing.append(torch.equal(*lower))
+        self.frozen_in_train_mode.append(frozen_but_in_train_mode(model))
+
+    def on_after_backward(self, trainer: Trainer, model: Any) -> None:
+        missing = {name for name, parameter in trainable(model).items() if parameter.grad is None}
+        self.without_gradient.append(missing)
+
+
+def frozen_but_in_train_mode(model: Any) -> list[str]:
+    """Modules in train mode of which all weights are frozen, or that lie in such a module."""
+    return [
+        f"{name}.{inner}"
+        for name, module in model.encoder.named_modules()
+        if list(module.parameters()) and not trainable(module)
+        for inner, part in module.named_modules()
+        if part.training
+    ]
 
 
 class Losses(Callback):

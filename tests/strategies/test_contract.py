@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, seed_everything
 
 from ser_strategies.strategies import (
     STRATEGIES,
+    TAPT,
     AnnotatorFineTuning,
     Pretraining,
     Recognizer,
@@ -22,8 +23,9 @@ from ser_strategies.strategies import (
 from ser_strategies.strategies.options import PretrainingOptions, RecognizerOptions, StrategyOptions
 from tests.strategies.conftest import (
     EAGER,
-    MOVES,
+    KINDS,
     PAIR,
+    PAIRS,
     PRETRAININGS,
     RECOGNIZERS,
     ROWS,
@@ -32,23 +34,18 @@ from tests.strategies.conftest import (
     Losses,
     batch,
     build,
-    copied,
     error,
-    every_case,
-    every_case_of_every_kind,
+    every_built_case,
     every_kept_case,
-    every_kind,
-    every_pretraining,
-    every_recognizer,
     every_strategy,
     fit,
     frames,
     heard_by,
     logits,
+    on_its_kind,
     stir,
     trainable,
     trainer_for,
-    two_kinds,
 )
 
 pytestmark = WARNINGS
@@ -66,8 +63,7 @@ def test_a_strategy_predicts_emotion_or_adapts_an_encoder():
 # Training ---------------------------------------------------------------------------------------------------
 
 
-@every_recognizer
-@two_kinds
+@on_its_kind(RECOGNIZERS)
 def test_a_strategy_fits_and_tests(strategy, kind, corpus):
     model, corpus = build(strategy, kind), heard_by(strategy, corpus)
     trainer = trainer_for(model)
@@ -84,182 +80,38 @@ def test_a_strategy_fits_and_tests(strategy, kind, corpus):
     assert model.confusion("test").sum() == len(corpus.split("test"))
 
 
-@every_pretraining
-@two_kinds
-def test_a_pretraining_fits_and_validates(strategy, kind, corpus):
-    model = build(strategy, kind)
-    trainer = trainer_for(model)
-    trainer.fit(model, datamodule=corpus)
+# Contrasts, units of its own, units of a teacher, frames of a teacher.
+every_target = pytest.mark.parametrize(
+    ("strategy", "kind"),
+    [*((it, PAIRS[it]) for it in PRETRAININGS), (TAPT, "wavlm-tiny-prenorm")],
+)
+
+
+@every_target
+def test_a_pretraining_validates_alike_whatever_the_batches_and_the_epoch(strategy, kind, corpus):
+    model = build(strategy, kind, encoder_lr=0.0, head_lr=0.0)
+    stir(model)
+    epochs: list[dict[str, float]] = []
+    trainer = trainer_for(model, max_epochs=2, limit_train_batches=1, callbacks=[Validated(epochs)])
+    trainer.fit(model, datamodule=resized(corpus, 8))
     fitted = {name: value.item() for name, value in trainer.callback_metrics.items()}
     assert {"train/loss", "val/loss", "train/masked_frames", "val/masked_frames"} <= set(fitted)
     told = "val/accuracy" if model.target_source is None else "val/loss_"
     assert any(name.startswith(told) for name in fitted), "how far it has come, by what it learns"
     assert (model.monitor, model.monitor_mode) == ("val/loss", "min")
     assert trainer.global_step == 2
-    (validated,) = trainer.validate(model, datamodule=corpus, verbose=False)
-    assert all(math.isfinite(value) for value in [*fitted.values(), *validated.values()])
-    assert validated == pytest.approx({name: fitted[name] for name in validated}, abs=1e-6)
-    assert 0 < validated["val/masked_frames"] <= spoken(model, corpus)
+    first, second = epochs
+    assert second == first
+    (alone,) = trainer_for(model).validate(model, datamodule=resized(corpus, 1), verbose=False)
+    assert all(math.isfinite(value) for value in [*fitted.values(), *alone.values()])
+    assert alone == pytest.approx(first, abs=1e-5)
+    assert 0 < alone["val/masked_frames"] <= spoken(model, corpus)
 
 
 def spoken(model: Any, corpus: Any) -> int:
     """Frames of the val split."""
     samples = [len(corpus.waveform(row)) for row in corpus.split("val").to_dict("records")]
     return int(model.encoder.count_frames(torch.tensor(samples)).sum())
-
-
-class WithoutGradient(Callback):
-    """Keeps the names of the parameters that have no gradient after each backward pass."""
-
-    def __init__(self) -> None:
-        self.steps: list[set[str]] = []
-
-    def on_after_backward(self, trainer: Any, model: Any) -> None:
-        self.steps.append({name for name, parameter in trainable(model).items() if parameter.grad is None})
-
-
-@every_case
-def test_everything_that_trains_moves_and_nothing_else(strategy, row, kind):
-    model = build(strategy, kind, **row.options, **MOVES)
-    before, without = copied(model), WithoutGradient()
-    fit(model, PAIR, PAIR, callbacks=[without])
-    assert without.steps == [set(), set()]
-    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
-    # A bias of the keys moves all weights of a query alike, which softmax takes out again.
-    may = {name for name in trainable(model) if name.endswith(("k_proj.bias", "k_proj.base_layer.bias"))}
-    assert moved | may == set(trainable(model))
-
-
-def frozen_but_in_train_mode(model: Any) -> list[str]:
-    """Modules in train mode of which all weights are frozen, or that lie in such a module."""
-    return [
-        f"{name}.{inner}"
-        for name, module in model.encoder.named_modules()
-        if list(module.parameters()) and not trainable(module)
-        for inner, part in module.named_modules()
-        if part.training
-    ]
-
-
-@every_case
-def test_in_a_training_step_what_is_frozen_is_in_eval_mode_and_draws_nothing(strategy, row, kind):
-    model = build(strategy, kind, **row.options, encoder_dropout=0.5, layerdrop=0.2)
-    looked = []
-
-    def look(*_: Any) -> None:
-        if not model.trainer.training:
-            return
-        lower = [model.encoder.lower(PAIR.waveforms, PAIR.lengths, row.quiet).values for _ in range(2)]
-        looked.append(torch.equal(*lower))
-        assert frozen_but_in_train_mode(model) == []
-
-    on_the_encoder = model.adaptation if isinstance(model, Pretraining) else model.head
-    on_the_encoder.register_forward_hook(look)
-    fit(model, PAIR, val=PAIR, max_epochs=2)  # the second epoch comes after a validation in eval mode
-    assert looked == [True, True]
-
-
-@every_case_of_every_kind
-def test_a_strategy_that_trains_blocks_drops_out_and_masks_in_them(strategy, row, kind):
-    model = build(strategy, kind, **row.options)
-    first = model(PAIR.waveforms, PAIR.lengths)
-    differ = any(not torch.equal(first, model(PAIR.waveforms, PAIR.lengths)) for _ in range(3))
-    assert differ == (row.options.get("top_blocks") != 0)
-
-
-@every_case_of_every_kind
-def test_as_many_weights_train_as_on_paper(strategy, row, kind):
-    model = build(strategy, kind, **row.options)
-    config = model.encoder.model.config
-    counts = {name: parameter.numel() for name, parameter in trainable(model).items()}
-    inside = sum(count for name, count in counts.items() if name.startswith("encoder."))
-    assert inside == row.trained(config)
-    assert {name: counts[name] for name in row.beside} == row.beside
-    assert sum(counts.values()) - inside == row.head(config) + sum(row.beside.values())
-
-
-@every_recognizer
-@two_kinds
-def test_eight_utterances_can_be_learned_by_heart(strategy, kind):
-    model, eight = build(strategy, kind, **EAGER), batch(*[4_800] * 8)
-    fit(model, *[eight] * 30)
-    if strategy is AnnotatorFineTuning:
-        said = model.objective.read(logits(model, eight)).each.float()[::2]  # who knows all three raters
-        assert torch.corrcoef(torch.stack([said.flatten(), eight.ratings[::2].flatten()]))[0, 1] > 0.9
-        return
-    assert (logits(model, eight).argmax(1) == eight.labels).sum() >= 7
-
-
-def sweeps() -> Any:
-    """Eight clips in each of which a tone rises, so that what is masked follows from what is not."""
-    seconds = torch.arange(4_800) / 16_000
-    tones = [0.1 * torch.sin(2 * torch.pi * (200 + 100 * n) * seconds * (1 + 8 * seconds)) for n in range(8)]
-    return batch(*[4_800] * 8, waveforms=torch.stack(tones))
-
-
-@torch.no_grad()
-def clear_frames(model: Any) -> None:
-    """Beside the mask vector the frames of HuBERT's random projection would hardly differ."""
-    weight = model.encoder.model.feature_projection.projection.weight
-    weight.mul_(0.1 / weight.std())
-
-
-@every_pretraining
-@two_kinds
-def test_what_stands_behind_the_masks_of_eight_utterances_can_be_learned(strategy, kind):
-    eager = {"encoder_lr": 3e-3, "head_lr": 3e-3, "encoder_dropout": 0.0, "mask_time_probability": 0.3}
-    model, losses = build(strategy, kind, **eager), Losses()
-    clear_frames(model)
-    fit(model, *[sweeps()] * 30, callbacks=[losses])
-    first, last = losses.values[:5], losses.values[-5:]
-    assert max(last) < min(first)
-    assert sum(last) < 0.85 * sum(first)
-
-
-@every_strategy
-@two_kinds
-def test_the_same_seed_gives_the_same_losses_bit_for_bit(strategy, kind):
-    dropout = {"head_dropout": 0.2} if issubclass(strategy, Recognizer) else {}
-
-    def curve(seed: int) -> list[float]:
-        seed_everything(seed, verbose=False)
-        model, losses = build(strategy, kind, layerdrop=0.2, **dropout), Losses()
-        fit(model, PAIR, batch(6_000, 7_000, seed=1), max_epochs=2, callbacks=[losses])
-        return losses.values
-
-    first = curve(3)
-    assert len(set(first)) == 4
-    assert curve(3) == first
-    assert curve(4) != first
-
-
-# Results ----------------------------------------------------------------------------------------------------
-
-
-@every_recognizer
-@every_kind
-def test_logits_of_a_clip_do_not_depend_on_the_others_in_its_batch(strategy, kind):
-    model = build(strategy, kind)
-    stir(model)
-    several = batch(300, 4_800, 8_000, 14_400)
-    together = logits(model, several)
-    for row, length in enumerate(several.lengths):
-        alone = model(several.waveforms[row : row + 1, :length], several.lengths[row : row + 1])
-        assert error(together[row : row + 1], alone) < TOLERANCE
-
-
-@every_pretraining
-@two_kinds
-def test_the_validation_loss_does_not_depend_on_the_batches_or_the_epoch(strategy, kind, corpus):
-    model = build(strategy, kind, encoder_lr=0.0, head_lr=0.0)
-    stir(model)
-    epochs: list[dict[str, float]] = []
-    made = trainer_for(model, max_epochs=2, limit_train_batches=1, callbacks=[Validated(epochs)])
-    made.fit(model, datamodule=resized(corpus, 8))
-    first, second = epochs
-    assert second == first
-    (alone,) = trainer_for(model).validate(model, datamodule=resized(corpus, 1), verbose=False)
-    assert alone == pytest.approx(first, abs=1e-5)
 
 
 class Validated(Callback):
@@ -283,6 +135,111 @@ def resized(corpus: Any, size: int) -> Any:
     other = copy(corpus)
     other.batch_size = size
     return other
+
+
+@every_kept_case
+def test_everything_that_trains_moves_and_nothing_else(kept):
+    assert kept.seen.without_gradient == [set(), set()]
+    trains = set(trainable(kept.model))
+    # A bias of the keys moves all weights of a query alike, which softmax takes out again.
+    may = {name for name in trains if name.endswith(("k_proj.bias", "k_proj.base_layer.bias"))}
+    assert kept.moved | may == trains
+
+
+@every_kept_case
+def test_in_a_training_step_what_is_frozen_is_in_eval_mode_and_draws_nothing(kept):
+    assert kept.seen.frozen_in_train_mode == [[], []]
+    assert kept.seen.draws_nothing == [True, True]
+
+
+@every_built_case
+def test_a_strategy_that_trains_blocks_drops_out_and_masks_in_them(built):
+    model, row = built
+    first = model(PAIR.waveforms, PAIR.lengths)
+    differ = any(not torch.equal(first, model(PAIR.waveforms, PAIR.lengths)) for _ in range(3))
+    assert differ == (row.options.get("top_blocks") != 0)
+
+
+@every_built_case
+def test_as_many_weights_train_as_on_paper(built):
+    model, row = built
+    config = model.encoder.model.config
+    counts = {name: parameter.numel() for name, parameter in trainable(model).items()}
+    inside = sum(count for name, count in counts.items() if name.startswith("encoder."))
+    assert inside == row.trained(config)
+    assert {name: counts[name] for name in row.beside} == row.beside
+    assert sum(counts.values()) - inside == row.head(config) + sum(row.beside.values())
+
+
+@on_its_kind(RECOGNIZERS)
+def test_eight_utterances_can_be_learned_by_heart(strategy, kind):
+    model, eight = build(strategy, kind, **EAGER), batch(*[1_600] * 8)
+    fit(model, *[eight] * 20)
+    if strategy is AnnotatorFineTuning:
+        said = model.objective.read(logits(model, eight)).each.float()[::2]  # who knows all three raters
+        assert torch.corrcoef(torch.stack([said.flatten(), eight.ratings[::2].flatten()]))[0, 1] > 0.9
+        return
+    assert (logits(model, eight).argmax(1) == eight.labels).sum() >= 7
+
+
+def sweeps() -> Any:
+    """Eight clips in each of which a tone rises, so that what is masked follows from what is not."""
+    seconds = torch.arange(4_800) / 16_000
+    tones = [0.1 * torch.sin(2 * torch.pi * (200 + 100 * n) * seconds * (1 + 8 * seconds)) for n in range(8)]
+    return batch(*[4_800] * 8, waveforms=torch.stack(tones))
+
+
+@torch.no_grad()
+def clear_frames(model: Any) -> None:
+    """Beside the mask vector the frames of HuBERT's random projection would hardly differ."""
+    weight = model.encoder.model.feature_projection.projection.weight
+    weight.mul_(0.1 / weight.std())
+
+
+@on_its_kind(PRETRAININGS)
+def test_what_stands_behind_the_masks_of_eight_utterances_can_be_learned(strategy, kind):
+    eager = {"encoder_lr": 3e-3, "head_lr": 3e-3, "encoder_dropout": 0.0, "mask_time_probability": 0.3}
+    model, losses = build(strategy, kind, **eager), Losses()
+    clear_frames(model)
+    fit(model, *[sweeps()] * 30, callbacks=[losses])
+    first, last = losses.values[:5], losses.values[-5:]
+    assert max(last) < min(first)
+    assert sum(last) < 0.85 * sum(first)
+
+
+@on_its_kind(STRATEGIES)
+def test_the_same_seed_gives_the_same_losses_bit_for_bit(strategy, kind):
+    dropout = {"head_dropout": 0.2} if issubclass(strategy, Recognizer) else {}
+
+    def curve(seed: int, epochs: int) -> list[float]:
+        seed_everything(seed, verbose=False)
+        model, losses = build(strategy, kind, layerdrop=0.2, **dropout), Losses()
+        fit(model, PAIR, batch(6_000, 7_000, seed=1), max_epochs=epochs, callbacks=[losses])
+        return losses.values
+
+    first = curve(3, epochs=2)
+    assert len(set(first)) == 4
+    assert curve(3, epochs=2) == first
+    assert curve(4, epochs=1) != first[:2]
+
+
+# Results ----------------------------------------------------------------------------------------------------
+
+
+# The encoder's family decides, and a head on any of them: one strategy on all kinds, the others on one each.
+@pytest.mark.parametrize(
+    ("strategy", "kind"),
+    [(VanillaFineTuning, kind) for kind in KINDS]
+    + [(strategy, KINDS[number]) for number, strategy in enumerate(RECOGNIZERS) if number],
+)
+def test_logits_of_a_clip_do_not_depend_on_the_others_in_its_batch(strategy, kind):
+    model = build(strategy, kind)
+    stir(model)
+    several = batch(300, 4_800, 8_000, 14_400)
+    together = logits(model, several)
+    for row, length in enumerate(several.lengths):
+        alone = model(several.waveforms[row : row + 1, :length], several.lengths[row : row + 1])
+        assert error(together[row : row + 1], alone) < TOLERANCE
 
 
 @pytest.mark.smoke
