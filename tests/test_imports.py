@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Callable, Iterable
+from functools import cache
 from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
@@ -43,6 +44,7 @@ def name_of(path: Path) -> str:
 NAMES = {name_of(path) for path in FILES}
 
 
+@cache
 def imports_of(path: Path) -> set[str]:
     """Modules that a file imports anywhere in it, also within functions and for type checkers alone."""
     found = set()

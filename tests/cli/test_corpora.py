@@ -23,6 +23,7 @@ COMMON = (
     "--data.batch_size=8",
     "--trainer.max_epochs=1",
     "--trainer.limit_train_batches=2",
+    "--trainer.limit_val_batches=2",
     "--trainer.num_sanity_val_steps=0",
 )
 
