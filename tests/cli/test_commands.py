@@ -17,7 +17,6 @@ from ser_strategies.cli import COMMANDS, main
 from ser_strategies.fit.frame_cache import configured
 from tests.cli.conftest import (
     LABELS,
-    LEARNING,
     MIXED,
     NOISE,
     SMALL,
@@ -50,9 +49,13 @@ def test_a_run_keeps_its_checkpoints_its_configuration_its_surroundings_and_its_
     assert {"epoch", "step", "train/loss", "val/loss", "val/ua", "test/ua"} <= columns
 
 
-def test_a_run_without_a_folder_goes_to_runs_and_the_name_of_its_strategy(here):
+def test_a_run_without_a_folder_goes_to_runs_and_its_strategy_and_is_replaced_where_the_user_says_so(here):
     main(["fit", *VANILLA, *NOISE])
     assert (here / "runs" / "vanilla" / "best.ckpt").is_file()
+    main(["fit", *VANILLA, *NOISE, "--overwrite", "--seed_everything=1"])
+    config = yaml.safe_load((here / "runs/vanilla/config.yaml").read_text())
+    assert config["seed_everything"] == 1
+    assert not list(here.rglob("*-v1.ckpt"))
     assert {path.name for path in here.iterdir()} == {"runs"}
 
 
@@ -71,9 +74,13 @@ def test_the_trained_and_total_numbers_of_parameters_are_those_of_the_model(fini
     assert 0 < kept["trainable_parameters"] < kept["parameters"]
 
 
-def test_the_test_scores_are_what_scikit_learn_makes_of_the_predictions(finished):
-    main(["predict", *finished.words, "--output", "said.csv"])
-    said = pd.read_csv("said.csv").set_index("id")["label"]
+def test_the_test_scores_are_what_scikit_learn_makes_of_the_predictions_and_their_table_holds_them(finished):
+    main(["predict", *finished.words, "--output", "said.parquet"])
+    said = pd.read_parquet("said.parquet")
+    chances = ["id", *(f"probability/{label}" for label in LABELS)]
+    scored = pd.read_parquet(finished.folder / "test.parquet")
+    pd.testing.assert_frame_equal(scored[chances], said[chances], atol=1e-6, check_dtype=False)
+    said = said.set_index("id")["label"]
     corpus = Synthetic(speakers=3, utterances_per_speaker=25)
     true = corpus.split("test").set_index("id")["label"]
     assert list(said.index) == list(true.index)
@@ -98,51 +105,16 @@ def test_the_test_scores_name_the_checkpoint_and_the_encoder(finished):
     assert len(kept["encoder"]["fingerprint"]) == 64
 
 
-def test_validating_the_best_checkpoint_gives_the_score_it_was_chosen_by(finished):
-    main(["validate", *finished.words])
-    best = finished.facts("fit.json")["best"]
-    assert best["monitor"] == "val/ua"
-    assert finished.facts("val.json")["metrics"]["val/ua"] == pytest.approx(best["score"], abs=1e-6)
-
-
 def test_the_saved_configuration_alone_repeats_the_run(finished_noise):
     before = finished_noise.facts("fit.json")
     config = yaml.safe_load((finished_noise.folder / "config.yaml").read_text())
     config["trainer"]["default_root_dir"] = "again"
     Path("config.yaml").write_text(yaml.safe_dump(config))
     main(["fit", "--config", "config.yaml"])
-    main(["fit", "--config", "again/config.yaml", "--overwrite"])
+    assert yaml.safe_load(Path("again/config.yaml").read_text()) == config, "which alone repeats it once more"
     after = facts("again/fit.json")
     changed = {"seconds": None, "checksum": None}
     assert after | changed == before | changed
-
-
-def test_a_resumed_run_ends_like_one_that_was_never_stopped(finished):
-    half = [*LEARNING, "--trainer.default_root_dir=half"]
-    main(["fit", *half, "--trainer.max_epochs=2"])
-    main(["fit", *half, "--ckpt_path=half/last.ckpt"])
-    resumed, straight = facts("half/fit.json"), finished.facts("fit.json")
-    assert resumed["epochs"] == straight["epochs"] == 4
-    assert resumed["steps"] == straight["steps"]
-    assert resumed["metrics"] == pytest.approx(straight["metrics"], abs=1e-6)
-
-
-def test_the_last_checkpoint_is_of_the_last_epoch_also_where_the_best_is_of_an_earlier_one(here):
-    still = ["--model.encoder_lr=0", "--model.head_lr=0", "--trainer.max_epochs=3"]
-    main(["fit", *VANILLA, *NOISE, *still])
-    best, last = (torch.load(f"runs/vanilla/{name}.ckpt", weights_only=True) for name in ("best", "last"))
-    assert best["epoch"] == 0
-    assert last["epoch"] == 2
-    assert last["global_step"] == facts("runs/vanilla/fit.json")["steps"]
-
-
-def test_a_finished_run_is_replaced_where_the_user_says_so(here):
-    words = [*VANILLA, *NOISE]
-    main(["fit", *words])
-    main(["fit", *words, "--overwrite", "--seed_everything=1"])
-    config = yaml.safe_load((here / "runs/vanilla/config.yaml").read_text())
-    assert config["seed_everything"] == 1
-    assert not list(here.rglob("*-v1.ckpt"))
 
 
 def test_mixed_precision_declares_its_precision_in_the_saved_configuration(here):
@@ -152,8 +124,8 @@ def test_mixed_precision_declares_its_precision_in_the_saved_configuration(here)
 
 
 def test_mixed_precision_accepts_its_own_precision_said_aloud(here):
-    main(["fit", *MIXED, *NOISE, "--trainer.precision=bf16-mixed"])
-    assert (here / "runs/mixed-precision/best.ckpt").is_file()
+    fit = configured([*MIXED, *NOISE, "--trainer.precision=bf16-mixed"])
+    assert fit.trainer.precision == "bf16-mixed"
 
 
 def test_other_strategies_leave_the_precision_to_the_trainer(finished):
@@ -177,37 +149,18 @@ def test_a_fit_that_is_told_no_limit_has_fifteen_epochs(here, limit, epochs):
     assert fit.config["fit"].trainer.max_epochs == epochs
 
 
-def test_the_classes_are_those_of_the_corpus(here):
-    main(["fit", *VANILLA, *NOISE, "--data.names=[calm,joy,fear]"])
+def test_the_classes_are_those_of_the_corpus_a_test_split_is_not_needed_and_logging_can_be_turned_off(here):
+    main(["fit", *VANILLA, *NOISE, "--data.names=[calm,joy,fear]", "--data.counts=[8,4,0]"])
     strategy = load_strategy("runs/vanilla/best.ckpt")
     assert strategy.labels == ("calm", "joy", "fear")
     assert strategy(torch.zeros(1, 8000), torch.tensor([8000])).shape == (1, 3)
+    assert list(here.rglob("*.csv"))
+    assert list(here.rglob("logs"))
 
-
-def test_the_dimensions_are_those_of_the_corpus(here):
-    words = [*VANILLA, *SMALL, "--data.dimensions=[valence]", "--model.objective=dimensions"]
-    main(["fit", *words])
-    main(["test", *words])
-    strategy = load_strategy("runs/vanilla/best.ckpt")
-    assert strategy.dimensions == ("valence",)
-    assert strategy.labels == ()
-    assert strategy(torch.zeros(1, 8000), torch.tensor([8000])).shape == (1, 1)
-    kept = facts("runs/vanilla/test.json")
-    assert kept["dimensions"] == ["valence"]
-    assert kept["confusion"] is None
-    assert "test/ccc_valence" in kept["metrics"]
-
-
-def test_a_corpus_without_a_test_split_can_be_fitted(here):
-    main(["fit", *VANILLA, *NOISE, "--data.counts=[8,4,0]"])
-    assert (here / "runs/vanilla/best.ckpt").is_file()
-
-
-def test_logging_can_be_turned_off(here):
-    main(["fit", *VANILLA, *NOISE, "--trainer.logger=false"])
-    assert not list(here.rglob("*.csv"))
-    assert not list(here.rglob("logs"))
-    assert everything_in(here / "runs/vanilla") == FITTED
+    main(["fit", *VANILLA, *NOISE, "--trainer.logger=false", "--trainer.default_root_dir=silent"])
+    assert not list((here / "silent").rglob("*.csv"))
+    assert not list((here / "silent").rglob("logs"))
+    assert everything_in(here / "silent") == FITTED
 
 
 def test_the_csv_log_stays_beside_another_logger(here):
@@ -229,14 +182,31 @@ def test_tensorboard_by_class_path_logs_beside_the_csv(here):
     assert list(here.rglob("metrics.csv"))
 
 
-def test_testing_leaves_only_scores_and_a_log(finished_partial, here):
-    main(["test", *finished_partial.words])
+@pytest.fixture
+def complaints(capfd, recwarn):
+    """Gives what a command complains of: all that it writes as an error, and warnings."""
+
+    def of(*words):
+        main(list(words))
+        said = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("Seed set")]
+        shown = [str(each.message) for each in recwarn if not issubclass(each.category, DeprecationWarning)]
+        return said + shown
+
+    return of
+
+
+def test_fitting_warns_of_nothing(finished_partial, complaints):
+    assert complaints("fit", *finished_partial.words, "--trainer.default_root_dir=other") == []
+
+
+def test_testing_leaves_only_scores_and_a_log_and_warns_of_nothing(finished_partial, here, complaints):
+    assert complaints("test", *finished_partial.words) == []
     assert everything_in(here) == set()
 
 
-def test_predicting_leaves_only_the_table(finished_partial, here):
+def test_predicting_leaves_only_the_table_and_warns_of_nothing(finished_partial, here, complaints):
     before = everything_in(finished_partial.folder)
-    main(["predict", *finished_partial.words, "--output=said.csv"])
+    assert complaints("predict", *finished_partial.words, "--output=said.csv") == []
     assert everything_in(here) == {"said.csv"}
     assert everything_in(finished_partial.folder) == before
 
@@ -248,17 +218,6 @@ def test_printing_the_configuration_runs_nothing(here, capsys):
     config = yaml.safe_load(capsys.readouterr().out)
     assert config["model"]["init_args"]["encoder"] == "random:wav2vec2-tiny"
     assert everything_in(here) == set()
-
-
-@pytest.mark.parametrize("command", ["fit", "test", "predict"])
-def test_a_command_that_succeeds_warns_of_nothing(command, finished_partial, capfd, recwarn):
-    words = list(finished_partial.words)
-    if command == "fit":
-        words.append("--trainer.default_root_dir=other")
-    main([command, *words])
-    said = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("Seed set")]
-    shown = [str(each.message) for each in recwarn if not issubclass(each.category, DeprecationWarning)]
-    assert said + shown == []
 
 
 def test_the_module_runs_like_the_program():
@@ -274,11 +233,16 @@ def program() -> str:
     return str(Path(sys.executable).parent / "ser-strategies")
 
 
-def test_patience_ends_a_fit_that_gets_no_better(here):
-    rates = ("--model.encoder_lr=1e-12", "--model.head_lr=1e-12")
-    words = (*VANILLA, *rates, *SMALL[:3], "--trainer.max_epochs=9", "--patience=2")
+def test_patience_ends_a_fit_that_gets_no_better_and_the_last_checkpoint_is_not_the_best(here):
+    rates = ("--model.encoder_lr=0", "--model.head_lr=0")
+    words = (*VANILLA, *NOISE[:1], *rates, "--trainer.max_epochs=9", "--patience=2")
     main(["fit", *words, "--trainer.default_root_dir=out"])
-    assert facts("out/fit.json")["epochs"] == 3
+    fitted = facts("out/fit.json")
+    assert fitted["epochs"] == 3
+    best, last = (torch.load(f"out/{name}.ckpt", weights_only=True) for name in ("best", "last"))
+    assert best["epoch"] == 0
+    assert last["epoch"] == 2
+    assert last["global_step"] == fitted["steps"]
     main(["test", *words, "--trainer.default_root_dir=out"])
 
 

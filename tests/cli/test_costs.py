@@ -77,11 +77,15 @@ def test_building_a_cache_alone_says_nothing_of_a_run(here, monkeypatch):
     assert not list(here.rglob("costs.json"))
 
 
-def test_a_resumed_run_has_cost_what_all_its_parts_did(finished):
+def test_a_resumed_run_ends_like_one_that_was_never_stopped_and_has_cost_what_all_its_parts_did(finished):
     half = [*LEARNING, "--trainer.default_root_dir=half"]
     main(["fit", *half, "--trainer.max_epochs=2"])
     first = facts("half/costs.json")
     main(["fit", *half, "--ckpt_path=half/last.ckpt"])
+    ended, expected = facts("half/fit.json"), finished.facts("fit.json")
+    assert (ended["epochs"], ended["steps"]) == (4, expected["steps"])
+    assert expected["epochs"] == 4
+    assert ended["metrics"] == pytest.approx(expected["metrics"], abs=1e-6)
     whole, straight = facts("half/costs.json"), finished.facts("costs.json")
     assert (whole["resumed"], whole["partial"]) == (True, False)
     for name in ("steps", "epochs", "audio_seconds", "parameters"):
@@ -123,15 +127,16 @@ def test_a_test_says_what_a_prediction_costs_once(finished, here):
     assert costs["inference_peak_memory_bytes"] > 50_000_000
     assert costs["inference_device"] == costs["device"]
     copy = shutil.copytree(finished.folder, here / "again")
+    words = ["test", *finished.words, f"--ckpt_path={copy}/best.ckpt", "--trainer.limit_test_batches=1"]
     before = (copy / "costs.json").read_bytes()
-    main(["test", *finished.words, f"--ckpt_path={copy}/best.ckpt"])
+    main(words)
     assert (copy / "costs.json").read_bytes() == before, "what was measured stays"
     unsealed = {name: value for name, value in costs.items() if name != "checksum"}
     plain = {name: value for name, value in unsealed.items() if "per_second" not in name}
     for sealed, expected in ((True, False), (False, True)):
         (copy / "costs.json").write_text(json.dumps(plain))
         (copy / "checksums.json").write_text("{}") if sealed else (copy / "checksums.json").unlink()
-        main(["test", *finished.words, f"--ckpt_path={copy}/best.ckpt"])
+        main(words)
         now = facts(copy / "costs.json")
         assert ("inference_audio_seconds_per_second" in now) is expected
 
@@ -142,6 +147,10 @@ def test_a_test_says_what_a_prediction_costs_once(finished, here):
 def trained_and_tested(*words):
     """The table of a small run, and the scores that `test` has written."""
     main(["fit", *words])
+    return table_and_scores(*words)
+
+
+def table_and_scores(*words):
     main(["test", *words])
     return pd.read_parquet("runs/vanilla/test.parquet"), facts("runs/vanilla/test.json")["metrics"]
 
@@ -159,16 +168,16 @@ def class_scores(table):
     } | {f"test/recall/{label}": recall for label, recall in zip(LABELS, recalls, strict=True)}
 
 
-def dimension_scores(table):
+def dimension_scores(table, names=DIMENSIONS):
     """CCC as Lin defined it, and the root of the mean squared error."""
     scores = {}
-    for name in DIMENSIONS:
+    for name in names:
         said, true = table[name].to_numpy("float64"), table[f"true/{name}"].to_numpy("float64")
         covariance = ((said - said.mean()) * (true - true.mean())).mean()
         spread = said.var() + true.var() + (said.mean() - true.mean()) ** 2
         scores[f"test/ccc_{name}"] = 2 * covariance / spread
         scores[f"test/rmse_{name}"] = np.sqrt(((said - true) ** 2).mean())
-    return scores | {"test/ccc": np.mean([scores[f"test/ccc_{name}"] for name in DIMENSIONS])}
+    return scores | {"test/ccc": np.mean([scores[f"test/ccc_{name}"] for name in names])}
 
 
 def test_the_scores_of_the_table_are_those_of_the_test(finished):
@@ -185,15 +194,6 @@ def test_the_table_says_what_the_corpus_knows_in_its_order(finished):
         expected = rows[name].astype(object).where(rows[name].notna(), None)
         assert list(table[name].astype(object).where(table[name].notna(), None)) == list(expected), name
     assert table["session"].isna().all()
-
-
-def test_the_table_holds_what_predict_says(finished):
-    main(["predict", *finished.words, "--output", "said.parquet"])
-    table, said = pd.read_parquet(finished.folder / "test.parquet"), pd.read_parquet("said.parquet")
-    chances = [f"probability/{label}" for label in LABELS]
-    pd.testing.assert_frame_equal(
-        table[["id", *chances]], said[["id", *chances]], atol=1e-6, check_dtype=False
-    )
 
 
 def test_the_table_holds_the_outputs_that_were_scored(finished, here, monkeypatch):
@@ -213,25 +213,35 @@ def test_the_table_holds_the_outputs_that_were_scored(finished, here, monkeypatc
     assert sum(batches) == len(table), "each utterance is answered once"
 
 
-def test_dimensions_have_their_truth_beside_them(here):
-    table, metrics = trained_and_tested(*VANILLA, *SMALL, "--model.objective=dimensions")
-    assert list(table) == [*KNOWN, *DIMENSIONS, *(f"true/{name}" for name in DIMENSIONS)]
-    expected = dimension_scores(table)
+def test_dimensions_are_those_of_the_corpus_and_have_their_truth_beside_them(here):
+    names = DIMENSIONS[:2]
+    words = [*VANILLA, *SMALL, "--data.dimensions=[activation,valence]", "--model.objective=dimensions"]
+    table, metrics = trained_and_tested(*words)
+    assert list(table) == [*KNOWN, *names, *(f"true/{name}" for name in names)]
+    expected = dimension_scores(table, names)
     assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-6)
     rows = Synthetic(speakers=3, utterances_per_speaker=8).split("test")
     assert list(table["true/valence"]) == pytest.approx(list(rows["valence"]))
     assert list(table["label"]) == list(rows["label"])
+    strategy, kept = load_strategy("runs/vanilla/best.ckpt"), facts("runs/vanilla/test.json")
+    assert strategy.dimensions == tuple(kept["dimensions"]) == names
+    assert strategy.labels == ()
+    assert strategy(torch.zeros(1, 8000), torch.tensor([8000])).shape == (1, 2)
+    assert kept["confusion"] is None
 
 
-@pytest.mark.parametrize("soft", ["false", "true"])
-def test_classes_and_dimensions_are_in_one_table(soft, here):
-    words = ["--model.objective=both", f"--model.soft_labels={soft}", "--model.head_lr=1e-2"]
-    table, metrics = trained_and_tested(*VANILLA, *SMALL, *words)
-    expected = class_scores(table) | dimension_scores(table)
-    assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+def test_classes_and_dimensions_are_in_one_table_however_classes_were_learnt(here):
+    words = [*VANILLA, *SMALL, "--model.objective=both", "--model.head_lr=1e-2"]
+    for soft in ("true", "false"):
+        run = trained_and_tested if soft == "true" else table_and_scores
+        table, metrics = run(*words, f"--model.soft_labels={soft}")
+        expected = class_scores(table) | dimension_scores(table)
+        assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-6)
 
 
-def test_validating_leaves_a_table_of_the_val_split(finished, here):
+def test_validating_the_best_gives_the_score_it_was_chosen_by_and_leaves_a_table_of_the_val_split(
+    finished, here
+):
     best = here / "best.ckpt"
     best.write_bytes(finished.best.read_bytes())
     main(["validate", *finished.words, f"--ckpt_path={best}"])
@@ -243,7 +253,9 @@ def test_validating_leaves_a_table_of_the_val_split(finished, here):
     kept = pd.read_parquet(finished.folder / "val.parquet")
     pd.testing.assert_frame_equal(kept, table)  # a fit has kept what its best epoch said
     told = finished.facts("fit.json")
-    assert class_scores(kept)["test/ua"] == pytest.approx(told["best"]["score"], abs=1e-6)
+    assert told["best"]["monitor"] == "val/ua"
+    for score in (class_scores(kept)["test/ua"], metrics["val/ua"]):
+        assert score == pytest.approx(told["best"]["score"], abs=1e-6)
     assert kept.attrs["checkpoint"] == table.attrs["checkpoint"] == stamp_of(best)
     assert kept.attrs["digest"] == table.attrs["digest"] == told["data"]["digest"]
     last = read_checkpoint(finished.folder / "last.ckpt")
@@ -252,22 +264,15 @@ def test_validating_leaves_a_table_of_the_val_split(finished, here):
     )
 
 
-def test_only_what_was_tested_is_in_the_table(finished, here):
-    best = here / "best.ckpt"
-    best.write_bytes(finished.best.read_bytes())
-    main(["test", *finished.words, f"--ckpt_path={best}", "--trainer.limit_test_batches=2"])
-    table = pd.read_parquet("test.parquet")
-    assert len(table) == 8  # two batches of four
-    everyone = list(Synthetic(**CORPUS).split("test")["id"])
-    assert list(table["id"]) == [name for name in everyone if name in set(table["id"])]
-
-
-def test_many_batches_are_put_together(finished, here, monkeypatch):
+def test_only_what_was_tested_is_in_the_table_and_many_batches_are_put_together(finished, here, monkeypatch):
     from ser_strategies.fit import scored
 
     monkeypatch.setattr(scored, "KEPT", 2)
     best = here / "best.ckpt"
     best.write_bytes(finished.best.read_bytes())
-    main(["test", *finished.words, f"--ckpt_path={best}"])
-    expected = pd.read_parquet(finished.folder / "test.parquet")
-    pd.testing.assert_frame_equal(pd.read_parquet("test.parquet"), expected, atol=1e-6)
+    main(["test", *finished.words, f"--ckpt_path={best}", "--trainer.limit_test_batches=5"])
+    table, everyone = pd.read_parquet("test.parquet"), pd.read_parquet(finished.folder / "test.parquet")
+    assert len(table) == 20  # five batches of four
+    expected = everyone[everyone["id"].isin(set(table["id"]))].reset_index(drop=True)
+    pd.testing.assert_frame_equal(table, expected, atol=1e-6)
+    assert list(everyone["id"]) == list(Synthetic(**CORPUS).split("test")["id"])
