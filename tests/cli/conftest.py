@@ -99,7 +99,7 @@ class Run(NamedTuple):
         return json.loads((self.folder / name).read_text())
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def measured_briefly():
     """The first `test` of a run measures its speed in two predictions, not seven; no test here tells."""
     with pytest.MonkeyPatch.context() as patched:
