@@ -1,13 +1,14 @@
 """What was imported is not looked through for garbage, in a process and in those that are forked from it."""
 
 import gc
+import sys
 
 from ser_strategies.common.imports import much_imported
 from tests.programs import Program
 
 
 def tell():
-    print(gc.isenabled(), gc.get_freeze_count())
+    sys.stdout.write(f"{gc.isenabled()} {gc.get_freeze_count()}")
 
 
 def test_a_program_never_looks_for_garbage_among_its_imports():
