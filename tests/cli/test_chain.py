@@ -18,6 +18,7 @@ from lightning.pytorch import Trainer
 from ser_strategies import Synthetic, run
 from ser_strategies.cli import main
 from ser_strategies.common.files import folder_lock
+from ser_strategies.costs import inference
 from ser_strategies.runs import chain, processes
 from ser_strategies.runs.stage_run import BUSY, LOCK
 from tests.cli.conftest import everything_in, only_error
@@ -68,7 +69,7 @@ def write(sounds: Path) -> None:
 
 
 def in_one_process(words):
-    chain.run_in_terminal = stage_here
+    chain.run_in_terminal, inference.RUNS = stage_here, 2
     main(words)
 
 

@@ -192,9 +192,15 @@ IMPOSSIBLE = {
 }
 
 
-@pytest.mark.parametrize("command", ["fit", "estimate"])
-@pytest.mark.parametrize("option", IMPOSSIBLE)
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        *(("fit", option) for option in IMPOSSIBLE),
+        *(("estimate", option) for option in list(IMPOSSIBLE)[::3]),
+    ],
+)
 def test_an_option_that_cannot_be_meant_is_one_sentence(command, option, here, capsys):
+    """An estimate reads its words as a fit does: a third of them."""
     with pytest.raises(SystemExit) as stop:
         main([command, *VANILLA, *SMALL, option])
     assert stop.value.code == 2

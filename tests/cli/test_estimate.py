@@ -10,7 +10,6 @@ from lightning.pytorch import Trainer
 from ser_strategies import Synthetic
 from ser_strategies.cli import main
 from ser_strategies.data.batching import BatchPlan
-from ser_strategies.estimates import stand_ins
 from ser_strategies.estimates.dry_run import Watch
 from ser_strategies.estimates.estimating import course_of
 from ser_strategies.estimates.stand_ins import Workload, programme, used
@@ -23,8 +22,7 @@ FRESH = ("--model.fresh_quantiser=true", "--model.mask_time_length=4")
 
 @pytest.fixture(autouse=True)
 def own_folder(here, monkeypatch):
-    """Nothing is looked for, or left, in the user's home; few batches are timed: nobody looks how well."""
-    monkeypatch.setattr(stand_ins, "TIMED", 3)
+    """Nothing is looked for, or left, in the user's home."""
     monkeypatch.setenv("SER_STRATEGIES_CACHE", str(here / "elsewhere"))
 
 
