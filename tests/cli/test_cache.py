@@ -60,11 +60,29 @@ def master(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def master_of_layers(tmp_path_factory):
+    """A cache of another strategy on the same corpus, with the states of all layers; look, do not touch."""
+    place = tmp_path_factory.mktemp("master")
+    with contained(), pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        layers = ("--model.layer_mix=true", "--model.top_blocks=0", "--model.stored=float32")
+        main(["cache", "build", *RUN, *layers])
+    (folder,) = (place / "frames").iterdir()
+    return folder
+
+
 @pytest.fixture
 def built(master, here, monkeypatch):
     """The only cache there is, of several shards."""
     monkeypatch.setattr(building, "SHARD_BYTES", SHARD_BYTES)
     return shutil.copytree(master, here / "frames" / master.name)
+
+
+@pytest.fixture
+def other(master_of_layers, here):
+    """The other cache beside it."""
+    return shutil.copytree(master_of_layers, here / "frames" / master_of_layers.name)
 
 
 def refusal(capsys, *words: str) -> tuple[int, str]:
@@ -100,15 +118,7 @@ def test_an_estimate_gives_numbers_and_writes_nothing(here, capsys):
     assert free == pytest.approx(disk.f_bavail * disk.f_frsize / 1e9, rel=0.05)
 
 
-def test_an_estimate_of_what_is_there_says_so(built, capsys):
-    before = contents(built)
-    main(["cache", "estimate", *RUN])
-    said = capsys.readouterr().out
-    assert said == f"cache frames/{built.name}: {STORED} of the {STORED} sounds are there\n"
-    assert contents(built) == before
-
-
-def test_a_build_is_all_that_a_run_needs_and_no_run(here, computed, capsys):
+def test_a_build_is_all_that_a_run_needs_and_no_run_and_a_run_builds_what_is_missing(here, computed, capsys):
     main(["cache", "build", *RUN])
     said = capsys.readouterr().out
     (folder,) = (here / "frames").iterdir()
@@ -116,26 +126,39 @@ def test_a_build_is_all_that_a_run_needs_and_no_run(here, computed, capsys):
     assert len(computed) == STORED
     assert {path.name for path in here.iterdir()} == {"frames"}
     assert not [path for path in here.rglob("*") if path.suffix in {".ckpt", ".csv", ".yaml"}]
-    files = stamps(folder)
-
+    files, before = stamps(folder), contents(folder)
     computed.clear()
+
     main(["fit", *RUN])
     main(["test", *RUN])
-    main(["cache", "build", *RUN])
-    assert computed == []
-    assert stamps(folder) == files
     scores = json.loads((here / "runs/cached/test.json").read_text())["metrics"]
     assert 0 <= scores["test/ua"] <= 1
 
+    # Where a finished run is, and all is there: neither is touched.
+    kept = contents(here / "runs/cached")
+    main(["cache", "build", *RUN])
+    assert contents(here / "runs/cached") == kept
+    found = contents(folder)
+    capsys.readouterr()
+    main(["cache", "estimate", *RUN])
+    assert (
+        capsys.readouterr().out == f"cache frames/{folder.name}: {STORED} of the {STORED} sounds are there\n"
+    )
+    assert contents(folder) == found
+    assert {name: found[name] for name in before if name.endswith(".safetensors")} == {
+        name: each for name, each in before.items() if name.endswith(".safetensors")
+    }
+    assert contents(here / "runs/cached") == kept
+    assert computed == []
+    assert stamps(folder) == files
 
-def test_a_run_builds_what_is_missing_and_other_runs_find_it(here, computed):
-    main(["fit", *RUN])
-    assert len(computed) == STORED
+    # Another run finds them too; one that needs others builds those.
     other = ["--seed_everything=3", "--model.head=mlp", "--model.pooling=attentive", "--data.batch_size=3"]
     main(["fit", *RUN, *other, "--trainer.default_root_dir=runs/other"])
-    assert len(computed) == STORED
+    assert computed == []
     main(["fit", *RUN, "--model.top_blocks=all", "--trainer.default_root_dir=runs/all"])
-    assert len(computed) == 2 * STORED
+    assert len(computed) == STORED
+    assert stamps(folder) == files
     assert len(list((here / "frames").iterdir())) == 2
 
 
@@ -155,16 +178,6 @@ def test_a_strategy_that_reads_no_cache_is_refused(action, refused):
     assert said == "error: PartialFineTuning reads no cache: give --model CachedFineTuning."
 
 
-def test_a_build_goes_where_a_finished_run_is(here, computed):
-    main(["fit", *RUN])
-    kept = contents(here / "runs/cached")
-    computed.clear()
-    main(["cache", "build", *RUN])
-    main(["cache", "estimate", *RUN])
-    assert computed == []
-    assert contents(here / "runs/cached") == kept
-
-
 def test_a_disk_that_is_too_small_is_refused_with_the_numbers(here, monkeypatch, capsys):
     monkeypatch.setattr(building, "RESERVE", 10**18)
     code, said = refusal(capsys, "cache", "build", *RUN)
@@ -178,9 +191,8 @@ def test_a_disk_that_is_too_small_is_refused_with_the_numbers(here, monkeypatch,
 # Listing, verifying, pruning --------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("other")
 def test_caches_are_listed_with_what_they_hold(built, capsys):
-    main(["fit", *RUN, "--model.layer_mix=true", "--model.top_blocks=0", "--model.stored=float32"])
-    capsys.readouterr()
     main(["cache", "list", *CACHE])
     lines = sorted(capsys.readouterr().out.splitlines(), key=lambda line: "layers" in line)
     assert len(lines) == 2
@@ -326,12 +338,9 @@ def test_prune_says_what_would_go_and_deletes_it_if_told(built, capsys):
     assert not built.exists()
 
 
-def test_prune_spares_what_was_used_of_late(built, capsys):
-    main(["fit", *RUN, "--model.top_blocks=1"])
-    (other,) = (path for path in built.parent.iterdir() if path != built)
+def test_prune_spares_what_was_used_of_late(built, other, capsys):
     long_ago = built.joinpath("cache.json").stat().st_mtime - 40 * 86_400
     os.utime(built / "cache.json", (long_ago, long_ago))
-    capsys.readouterr()
     main(["cache", "list", built.name, *CACHE])
     assert "used 40 days ago" in capsys.readouterr().out
     main(["cache", "prune", *CACHE, "--older_than=41", "--yes"])
@@ -400,14 +409,14 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 def test_a_cached_run_goes_on_from_its_last_checkpoint_as_if_never_stopped(here, computed):
     words = [*MODEL, *SMALL[:-1], "--data.batch_size=3"]
-    main(["fit", *words, "--trainer.max_epochs=3", "--trainer.default_root_dir=whole"])
+    main(["fit", *words, "--trainer.max_epochs=2", "--trainer.default_root_dir=whole"])
     main(["fit", *words, "--trainer.max_epochs=1", "--trainer.default_root_dir=broken"])
     last = here / "broken/last.ckpt"
     main(
         [
             "fit",
             *words,
-            "--trainer.max_epochs=3",
+            "--trainer.max_epochs=2",
             "--trainer.default_root_dir=broken",
             f"--ckpt_path={last}",
             "--seed_everything=9",
