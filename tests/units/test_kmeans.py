@@ -198,9 +198,11 @@ def test_a_few_huge_frames_do_not_blur_the_others():
 # Not how it is cut, nor who has it --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lengths", [[1], [7, 300, 50], [64], [5000]])
-@pytest.mark.parametrize("batch", [13, 256, 4096])
+@pytest.mark.parametrize(
+    ("lengths", "batch"), [([1], 13), ([7, 300, 50], 13), ([7, 300, 50], 256), ([64], 4096), ([5000], 256)]
+)
 def test_the_cut_of_the_frames_changes_no_bit(lengths, batch):
+    """Chunks that are smaller and larger than a batch, that fit into it and that do not."""
     frames = correlated_noise(800)
     same(fit_kmeans(lambda: cut(frames, lengths), 24, batch=batch), fit_kmeans(whole(frames), 24))
 
