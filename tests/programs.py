@@ -88,6 +88,15 @@ class Program:
         return Ended(self.pid, self._process.exitcode, out, err)
 
 
+def is_there(group: int) -> bool:
+    """Whether any process of a group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def _enter(
     act: Callable[..., Any],
     given: tuple[Any, ...],

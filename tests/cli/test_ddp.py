@@ -24,7 +24,7 @@ from ser_strategies.data.corpora.crema_d import CREMAD
 from tests.cli.conftest import CPU, ENCODER, VANILLA, only_error
 from tests.contained import contained
 from tests.data import test_crema_d
-from tests.programs import Ended, Program, end_after
+from tests.programs import Ended, Program, end_after, is_there
 
 # 8 speakers train, 3 validate and 3 test: 24 utterances are 3 steps of 8, and 9 cannot be halved.
 SPEAKERS, EACH = 14, 3
@@ -138,15 +138,6 @@ def by_two_forks(folder: Path, words: Sequence[str], act: Command = main) -> End
     """What became of two processes of which the second is a fork."""
     unset = {name: None for name in os.environ if name.startswith(LIGHTNING)}
     return Program(two_forks, list(words), act, folder=folder, environment=unset).wait()
-
-
-def is_there(group: int) -> bool:
-    """Whether any process of a group is left."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def refused_by_two(folder: Path, *words: str) -> str:

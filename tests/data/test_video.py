@@ -5,9 +5,9 @@ import pickle
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -17,6 +17,8 @@ import soundfile
 
 from ser_strategies.data.audio import dialogue_channel
 from ser_strategies.data.video import Extraction, extract_all, extract_sound
+from tests.data.stopped import extract_slowly
+from tests.programs import Program, is_there
 
 RATE = 48_000
 PITCHES = [
@@ -323,52 +325,36 @@ def test_two_clips_for_one_file_are_refused(made, tmp_path):
 
 # Stopping ---------------------------------------------------------------------------------------------------
 
-SCRIPT = """
-import sys, time
-from pathlib import Path
-from ser_strategies.data.audio import dialogue_channel
-from ser_strategies.data.video import extract_all
-
-def slow(sound):
-    time.sleep(0.03)
-    return dialogue_channel(sound)
-
-if __name__ == "__main__":
-    try:
-        extract_all(sorted(Path(sys.argv[1]).glob("*.mp4")), channel=slow, processes=2, progress=None)
-    except KeyboardInterrupt:
-        sys.exit(130)
-"""
+MANY = 24
 
 
 def stopped(folder, stop):
-    """Starts two processes on a folder, stops them midway; what they returned and said when all were gone."""
-    script = folder.parent / "script.py"
-    script.write_text(SCRIPT)
-    run = subprocess.Popen(
-        [sys.executable, script, folder], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    """Starts two processes on a folder, stops them midway; what came of it when all were gone."""
+    run = Program(extract_slowly, folder, folder=folder.parent)
     try:
         while len(list(folder.glob("*.flac"))) < 4:
-            assert run.poll() is None
+            assert run.running()
             time.sleep(0.01)
         stop(run.pid)
-        said = run.communicate(timeout=60)[
-            1
-        ]  # ends when nobody can write any more: no process is left behind
+        ended = run.wait(60)
+        deadline = time.monotonic() + 60
+        while is_there(run.pid):
+            assert time.monotonic() < deadline, "a process was left behind"
+            time.sleep(0.01)
     finally:
-        run.kill()
-    return run.returncode, said
+        with suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+    return ended
 
 
 def test_a_killed_run_leaves_whole_files_and_the_next_goes_on(made, tmp_path):
-    videos = copies(made[0], tmp_path / "clips", 60)
-    code, _ = stopped(tmp_path / "clips", lambda pid: os.kill(pid, signal.SIGKILL))
-    assert code == -signal.SIGKILL
+    videos = copies(made[0], tmp_path / "clips", MANY)
+    ended = stopped(tmp_path / "clips", lambda pid: os.kill(pid, signal.SIGKILL))
+    assert ended.code == -signal.SIGKILL
     done = list((tmp_path / "clips").glob("*.flac"))
-    assert 4 <= len(done) < 60
-    assert extract(videos) == Extraction(written=60 - len(done), kept=len(done), failed={})
-    assert [video.with_suffix(".flac").read_bytes() for video in videos] == [made[1]] * 60
+    assert 4 <= len(done) < MANY
+    assert extract(videos) == Extraction(written=MANY - len(done), kept=len(done), failed={})
+    assert [video.with_suffix(".flac").read_bytes() for video in videos] == [made[1]] * MANY
     assert hidden(tmp_path) == []
 
 
@@ -379,11 +365,11 @@ def interrupt_twice(pid):
 
 
 def test_an_interrupt_stops_soon_and_leaves_whole_files_alone(made, tmp_path):
-    copies(made[0], tmp_path / "clips", 60)
-    code, said = stopped(tmp_path / "clips", interrupt_twice)
-    assert (code, said) == (130, "")
+    copies(made[0], tmp_path / "clips", MANY)
+    ended = stopped(tmp_path / "clips", interrupt_twice)
+    assert (ended.code, ended.err) == (130, "")
     done = [path.read_bytes() for path in (tmp_path / "clips").glob("*.flac")]
-    assert 4 <= len(done) < 60
+    assert 4 <= len(done) < MANY
     assert set(done) == {made[1]}
     assert hidden(tmp_path) == []
 
