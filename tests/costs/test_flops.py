@@ -10,6 +10,7 @@ from torch import nn
 from ser_strategies.costs import flops
 from ser_strategies.costs.flops import count_flops
 from ser_strategies.strategies import (
+    STRATEGIES,
     CachedFineTuning,
     LoRAFineTuning,
     PartialFineTuning,
@@ -174,11 +175,10 @@ def test_every_objective_is_counted(objective):
 
 
 @every_strategy
-@pytest.mark.parametrize("kind", ["wav2vec2-tiny", "wavlm-tiny"])
-def test_every_strategy_is_counted_and_left_as_it_was(strategy, kind):
-    if strategy.__name__ == "PTAPT" and kind != "wav2vec2-tiny":
-        pytest.skip("its teacher is a wav2vec2")
-    model = build(strategy, kind)
+def test_every_strategy_is_counted_and_left_as_it_was(strategy):
+    """On one kind each, in turn, but for PTAPT, whose teacher is a wav2vec2."""
+    turn = STRATEGIES.index(strategy) % 2 and strategy.__name__ != "PTAPT"
+    model = build(strategy, "wavlm-tiny" if turn else "wav2vec2-tiny")
     fit(model, batch(8_000, 6_000))
     for parameter in model.parameters():
         if parameter.requires_grad:
