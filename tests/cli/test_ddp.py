@@ -3,21 +3,20 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies.launchers import subprocess_script
 from safetensors import safe_open
 
-from ser_strategies import Synthetic
+from ser_strategies import Synthetic, VanillaFineTuning, Vesper
 from ser_strategies.cli import main
 from ser_strategies.data.batching import BatchPlan
 from ser_strategies.data.corpora.crema_d import CREMAD
@@ -45,13 +44,6 @@ WORDS = (
 )
 ONE = ("--data.batch_size=8", "--trainer.devices=1")
 TWO = ("--data.batch_size=4", "--trainer.devices=2")
-# Lightning starts the second process with the words of the first, so that they must be the process' own.
-COMMANDS = """
-import json, sys
-from ser_strategies.cli import main
-for words in json.loads(sys.argv[1]):
-    main(words)
-"""
 # What adapts an encoder, from units and by contrast.
 DATA = ("--data=Synthetic", f"--data.speakers={SPEAKERS}", f"--data.utterances_per_speaker={EACH}")
 MASKED = (
@@ -83,32 +75,17 @@ SOUNDS = (
 CACHED = ("--model=CachedFineTuning", *SOUNDS[1:], "--data.damaged=skip", "--model.cache=frames")
 
 
-Command = Callable[[list[str]], None]
+Command = Callable[[Any], None]
 LIGHTNING = ("PL_", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_")
 
 
-def launched(folder: Path, *command: str) -> str:
-    """What a command says on stderr, run by a fresh interpreter, all of whose processes must end."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(LIGHTNING)}
-    ran = subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=900,  # against processes that wait for each other for ever
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stderr
-
-
 class Fork:
-    """The second process of Lightning's launcher: a fork of the first, which spares it the imports."""
+    """The second process of Lightning's launcher: a fork of the first, which spares it the imports.
 
-    def __init__(
-        self, act: Callable[[list[str]], None], words: list[str], environment: dict[str, str]
-    ) -> None:
+    `test_a_run_on_two_processes_is_one_run` in test_compare.py has one that Lightning starts from nothing.
+    """
+
+    def __init__(self, act: Command, words: Sequence[Any], environment: dict[str, str]) -> None:
         self.returncode: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
@@ -127,14 +104,14 @@ class Fork:
             os.kill(self.pid, number)
 
 
-def two_forks(words: list[str], act: Command = main) -> None:
+def two_forks(words: Sequence[Any], act: Command = main) -> None:
     """A command, or what else takes its words, whose second process is a fork."""
     start = SimpleNamespace(Popen=lambda command, env, cwd: Fork(act, words, env))
     subprocess_script.subprocess = start
     act(words)
 
 
-def by_two_forks(folder: Path, words: Sequence[str], act: Command = main) -> Ended:
+def by_two_forks(folder: Path, words: Sequence[Any], act: Command = main) -> Ended:
     """What became of two processes of which the second is a fork."""
     unset = {name: None for name in os.environ if name.startswith(LIGHTNING)}
     return Program(two_forks, list(words), act, folder=folder, environment=unset).wait()
@@ -169,42 +146,40 @@ class Ran(NamedTuple):
 
 def kinds(folder: Path) -> dict[str, tuple[str, ...]]:
     """The words of what adapts an encoder, once there is a teacher in a folder."""
-    teacher = f"--model.teacher={folder / 'teacher/best.ckpt'}"
+    teacher = f"--model.teacher={folder / 'plain/best.ckpt'}"
     return {"units": (*UNITS, teacher), "contrast": CONTRAST, "targets": TARGETS}
+
+
+def each(commands: list[list[str]]) -> None:
+    for words in commands:
+        main(words)
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """Everything that two processes finish, in one pair of them, since it is the imports that take long."""
+    """Everything that two processes finish, in one pair of them."""
     two, one = tmp_path_factory.mktemp("two"), tmp_path_factory.mktemp("one")
     root = test_crema_d.write(two / "crema")
     spoilt = {heard_by(rank, root) for rank in (0, 1)}
     for path in spoilt:
         spoil(path)
-    teacher = ["--model.frame_loss_weight=1", "--trainer.max_epochs=1"]
-    with contained():
-        main(["fit", *VANILLA, *DATA, *teacher, f"--trainer.default_root_dir={two / 'teacher'}"])
     commands = [
         ["fit", *WORDS, *TWO, "--trainer.default_root_dir=plain"],
         ["test", *WORDS, *TWO, "--trainer.default_root_dir=plain"],
         ["predict", *WORDS, *TWO, "--trainer.default_root_dir=plain", "--output=said.csv"],
-        *(
-            [command, *words, *TWO, f"--trainer.default_root_dir={name}"]
-            for name, words in kinds(two).items()
-            for command in ("fit", "validate")
-        ),
+        *(["fit", *words, *TWO, f"--trainer.default_root_dir={name}"] for name, words in kinds(two).items()),
+        ["validate", *kinds(two)["units"], *TWO, "--trainer.default_root_dir=units"],
         *([command, *RATERS, *TWO, "--trainer.default_root_dir=raters"] for command in ("fit", "test")),
         ["fit", *CACHED, "--trainer.default_root_dir=cached"],
     ]
-    (two / "commands.py").write_text(COMMANDS)
-    said = launched(two, "commands.py", json.dumps(commands))
+    ended = by_two_forks(two, commands, each)
+    assert ended.code == 0, ended
     with contained(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(one)
         main(["fit", *WORDS, *ONE, "--trainer.default_root_dir=plain"])
         shutil.copy(two / "plain/best.ckpt", one / "best.ckpt")
         main(["test", *WORDS, *ONE, "--ckpt_path=best.ckpt"])
-        main(["predict", *WORDS, *ONE, "--ckpt_path=best.ckpt", "--output=said.csv"])
-    return Ran(two, one, said, spoilt)
+    return Ran(two, one, ended.err, spoilt)
 
 
 def score_of(path: Path) -> dict:
@@ -221,24 +196,29 @@ def test_two_processes_score_a_checkpoint_like_one(ran):
 
 
 def test_two_processes_predict_every_utterance_once_and_in_order(ran):
-    two = pd.read_csv(ran.two / "said.csv")
+    """Beside what one process scored, which is what one predicts."""
+    two, one = pd.read_csv(ran.two / "said.csv"), pd.read_parquet(ran.one / "test.parquet")
     utterances = Synthetic(speakers=SPEAKERS, utterances_per_speaker=EACH).split("test")
     assert list(two["id"]) == list(utterances["id"])
-    pd.testing.assert_frame_equal(two, pd.read_csv(ran.one / "said.csv"), atol=1e-6)
+    likely = [name for name in one if name.startswith("probability/")]
+    assert list(two) == ["id", "path", *likely, "label"]
+    pd.testing.assert_frame_equal(two[likely], one[likely], atol=1e-6, check_dtype=False)
+    assert list("probability/" + two["label"]) == list(one[likely].idxmax(axis=1))
 
 
-def test_two_processes_train_the_weights_of_one_with_twice_the_batch(ran, here):
+def test_two_processes_train_the_weights_of_one_with_twice_the_batch(ran):
     one, two = (torch.load(path / "plain/last.ckpt", weights_only=True) for path in (ran.one, ran.two))
     assert one["global_step"] == two["global_step"] > 0
-    still = ["--trainer.default_root_dir=start", "--trainer.max_epochs=1", "--model.encoder_lr=0"]
-    main(["fit", *WORDS, *ONE, *still])
-    start = torch.load(here / "start/last.ckpt", weights_only=True)["state_dict"]
-    moved = 0.0
-    for name, weight in one["state_dict"].items():
-        torch.testing.assert_close(two["state_dict"][name], weight, atol=2e-6, rtol=1e-4, msg=name)
-        if name.startswith("encoder."):
-            moved = max(moved, (weight - start[name]).abs().max().item())
-    assert moved > 1e-4, "weights that never move are the same in any number of processes"
+    start = VanillaFineTuning(ENCODER, num_classes=4)
+    assert same_weights(one["state_dict"], two["state_dict"], start) > 1e-4
+
+
+def same_weights(one: dict, two: dict, start: LightningModule) -> float:
+    """How far the encoder of both is from its start: weights that never move are the same for any two."""
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, atol=2e-6, rtol=1e-4, msg=name)
+    before = {name: weight for name, weight in start.state_dict().items() if name.startswith("encoder.")}
+    return max((one[name] - weight).abs().max().item() for name, weight in before.items())
 
 
 def test_two_processes_log_what_one_logs(ran):
@@ -333,12 +313,12 @@ def test_two_processes_validate_like_one_and_on_the_same_units(kind, ran, here):
     shutil.copy(ran.two / kind / "best.ckpt", here / "best.ckpt")
     words = [*kinds(ran.two)[kind], *ONE, "--ckpt_path=best.ckpt", "--trainer.default_root_dir=one"]
     main(["validate", *words])
-    one, two = (score_of(path)["metrics"] for path in (here / "val.json", ran.two / kind / "val.json"))
-    assert two == pytest.approx(one, abs=1e-5)
+    one, fitted = score_of(here / "val.json")["metrics"], score_of(ran.two / kind / "fit.json")
+    assert {name: fitted["metrics"][name] for name in one} == pytest.approx(one, abs=1e-5)
     assert one["val/masked_frames"] > 100
-    fitted = score_of(ran.two / kind / "fit.json")
     assert fitted["best"]["score"] == pytest.approx(one["val/loss"], abs=1e-5)
     if kind == "units":
+        assert score_of(ran.two / kind / "val.json")["metrics"] == pytest.approx(one, abs=1e-5)
         assert stored(ran.two / kind) == stored(here / "one")
         assert len(list((ran.two / kind).rglob("*-of-002-*.safetensors"))) == 2
         assert fitted["units"] == stored(here / "one")[2]
@@ -355,16 +335,11 @@ def test_two_processes_train_on_every_masked_frame_together(ran):
 
 def test_two_processes_train_the_student_of_one_with_twice_the_batch(ran, here):
     main(["fit", *TARGETS, *ONE, "--trainer.default_root_dir=one"])
-    main(["fit", *TARGETS, *ONE, "--trainer.default_root_dir=still", "--model.encoder_lr=0"])
-    one, still, two = (
+    one, two = (
         torch.load(path / "last.ckpt", weights_only=True)["state_dict"]
-        for path in (here / "one", here / "still", ran.two / "targets")
+        for path in (here / "one", ran.two / "targets")
     )
-    moved = 0.0
-    for name, weight in one.items():
-        torch.testing.assert_close(two[name], weight, atol=2e-6, rtol=1e-4, msg=name)
-        moved = max(moved, (weight - still[name]).abs().max().item())
-    assert moved > 1e-3, "weights that never move are the same in any number of processes"
+    assert same_weights(one, two, Vesper(ENCODER)) > 1e-3
     keys, alone = ([path.name for path in (folder / "stored").iterdir()] for folder in (ran.two, here))
     assert keys == alone
 
