@@ -134,10 +134,17 @@ def read(folder, name, write, **options):
     return corpus, corpus.everything()
 
 
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """A folder with the sounds, and what a plain table of them holds."""
+    folder = tmp_path_factory.mktemp("reference")
+    return folder, read(folder, "reference.csv", _csv)[1]
+
+
 @pytest.mark.parametrize("name", list(FORMATS))
-def test_every_format_gives_the_same_table(tmp_path, name):
-    corpus, table = read(tmp_path, name, FORMATS[name])
-    _, expected = read(tmp_path, "reference.csv", _csv)
+def test_every_format_gives_the_same_table(reference, name):
+    folder, expected = reference
+    corpus, table = read(folder, name, FORMATS[name])
     pd.testing.assert_frame_equal(table, expected, rtol=1e-7 if name == "typed.parquet" else 1e-12)
     assert corpus.labels == ("Wut", "Ärger")
     assert corpus.dimensions == ("valence",)
@@ -170,30 +177,30 @@ def test_spreadsheet_debris_is_no_mistake(written, tmp_path):
     assert corpus.table()["speaker"].tolist() == ["bob", "ann"]
 
 
-@pytest.mark.parametrize(
-    ("alias", "column"),
-    [
-        ("file", "path"),
-        ("filename", "path"),
-        ("audio", "path"),
-        ("emotion", "label"),
-        ("spk", "speaker"),
-        ("speaker_id", "speaker"),
-        ("sex", "gender"),
-        ("transcript", "text"),
-        ("transcription", "text"),
-        ("duration", "seconds"),
-        ("arousal", "activation"),
-    ],
-)
-def test_other_names_of_columns(manifest, written, alias, column):
+ALIASES = [
+    {
+        "path": "file",
+        "label": "emotion",
+        "speaker": "spk",
+        "gender": "sex",
+        "text": "transcript",
+        "seconds": "duration",
+        "activation": "arousal",
+    },
+    {"path": "filename", "speaker": "speaker_id", "text": "transcription"},
+    {"path": "audio"},
+]
+
+
+def test_other_names_of_columns(manifest, written):
     table = rows().assign(gender="f", text="hello", seconds=1.0, activation=2.0)
     expected = manifest(table).everything()
-    renamed = written(table.rename(columns={column: alias.upper()}).to_csv(index=False), name="renamed.csv")
-    pd.testing.assert_frame_equal(renamed.everything(), expected)
-    named = written(
-        table.rename(columns={column: "mine"}).to_csv(index=False), name="named.csv", columns={column: "mine"}
-    )
+    for aliases in ALIASES:
+        shouted = table.rename(columns={column: alias.upper() for column, alias in aliases.items()})
+        renamed = written(shouted.to_csv(index=False), name="renamed.csv")
+        pd.testing.assert_frame_equal(renamed.everything(), expected)
+    mine = {column: f"mine {column}" for column in ALIASES[0]}
+    named = written(table.rename(columns=mine).to_csv(index=False), name="named.csv", columns=mine)
     pd.testing.assert_frame_equal(named.everything(), expected)
 
 
@@ -430,7 +437,7 @@ def test_the_own_column_splits_by_default(manifest):
     }
 
 
-@pytest.mark.parametrize("folds", [3, 5, 6])
+@pytest.mark.parametrize("folds", [3, 5])
 def test_the_test_splits_of_all_folds_are_the_corpus(manifest, folds):
     table = rows(speakers=11, each=5, labels=("a", "b", "c"))
     every = [members(manifest(table, folds=folds, fold=fold + 1)) for fold in range(folds)]
