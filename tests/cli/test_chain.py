@@ -188,14 +188,19 @@ def test_a_second_time_everything_is_skipped(copy, within, capsys):
     assert {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()} == before
 
 
-def test_a_rehearsal_says_what_would_be_and_does_nothing(copy, here, within, capsys):
+def test_a_rehearsal_says_what_would_be_fold_by_fold_and_seed_by_seed_and_does_nothing(
+    copy, here, within, capsys
+):
     before = everything_in(here)
-    main(["run", "mine", "--fold", "2..3", "--seed", "3", "--1-adapt.trainer.max_epochs=5", "--dry_run"])
+    main(["run", "mine", "--fold", "2..3", "--seed", "3,5", "--1-adapt.trainer.max_epochs=5", "--dry_run"])
     assert actions(capsys) == [
         f"{NAMES[0]} runs: trainer.max_epochs changed {EPOCHS[0]} -> 5",
         f"{NAMES[1]} runs: it starts from 1-adapt, unless that comes out the same as before",
-        "1-adapt (fold 3, seed 3) runs: it has not been run yet",
-        "2-finetune (fold 3, seed 3) runs: it has not been run yet",
+        *(
+            f"{stage} (fold {fold}, seed {seed}) runs: it has not been run yet"
+            for fold, seed in ((2, 5), (3, 3), (3, 5))
+            for stage in STAGES
+        ),
     ]
     assert within == []
     assert everything_in(here) == before
@@ -268,7 +273,7 @@ def relabelled(path: Path):
     path.write_text(text)
 
 
-def test_python_runs_a_chain_and_gives_what_came_of_it(copy, sounds, capsys):
+def test_python_runs_a_chain_over_what_is_there_and_gives_what_came_of_it(copy, sounds, capsys):
     words = {"folds": 2, "seeds": [3]}
     first, last = run("mine", **words)
     assert [(each.action, each.folder) for each in (first, last)] == [
@@ -278,10 +283,14 @@ def test_python_runs_a_chain_and_gives_what_came_of_it(copy, sounds, capsys):
     assert first.test is None
     assert last.test == ("test/ua", facts(copy / "2-finetune/test.json")["metrics"]["test/ua"])
     with ThreadPoolExecutor() as threads:  # as in a server of notebooks, where no signal can be caught
-        more = {"2-finetune": {"model": {"pooling": "mean+std"}}}
-        _, last = threads.submit(run, "mine", **words, stages=more).result()
-    assert last.action == "run"
+        (copy / "2-finetune/stage.json").unlink()  # as of a run of one's own
+        quick = {"1-adapt": {"trainer": {"max_epochs": 1}}}
+        told = threads.submit(run, "mine", **words, stages=quick, overwrite=True).result()
+    assert [each.action for each in told] == ["run", "run"]
     assert "VanillaFineTuning trains" in (copy / "2-finetune/log.txt").read_text()
+    for stage, epochs in zip(STAGES, (1, EPOCHS[1]), strict=True):
+        assert facts(copy / stage / "stage.json")["state"] == "finished"
+        assert facts(copy / stage / "fit.json")["epochs"] == epochs
     assert capsys.readouterr() == ("", "")
     with pytest.raises(ValueError, match=r"1-adapt .*: top_blocks must be between 0 and 4"):
         run("mine", **words, stages={"1-adapt": {"model": {"top_blocks": 9}}})
@@ -297,14 +306,6 @@ def test_changed_data_are_noticed(copy, sounds, capsys):
         with change:
             main([*RUN, "--dry_run"])
         assert expected in actions(capsys)[0]
-
-
-def test_folds_and_seeds_are_planned_one_after_the_other(copy, capsys):
-    main(["run", "mine", "--out", "place", "--fold", "1,3", "--seed", "0..1", "--dry_run"])
-    planned = [line.partition(" runs")[0] for line in actions(capsys)]
-    assert planned == [
-        f"{stage} (fold {fold}, seed {seed})" for fold in (1, 3) for seed in (0, 1) for stage in STAGES
-    ]
 
 
 def killed(words):
@@ -332,7 +333,7 @@ def test_a_stage_that_gets_ctrl_c_and_is_killed_goes_on_and_ends_like_one_that_w
 
         def interrupt():
             while not last.exists() and child.poll() is None:
-                time.sleep(0.001)
+                time.sleep(0.005)
             for pid in (child.pid, os.getpid()):  # at a terminal both get it
                 os.kill(pid, signal.SIGINT)
 
@@ -408,9 +409,9 @@ def test_another_run_in_the_same_folder_is_told_apart(copy, within, capsys):
     assert within == []
 
 
-def test_a_run_of_ones_own_is_not_overwritten(copy, within, refused):
+def test_a_run_of_ones_own_is_not_overwritten_unless_the_user_says_so(copy, refused, capsys):
+    """Python does it, above."""
     (copy / "2-finetune/stage.json").unlink()
     assert "2-finetune holds a run that is not of a chain" in refused(*RUN)
-    main([*RUN, "--overwrite", "--1-adapt.trainer.max_epochs=1"])
-    assert [words[0] for words in within] == ["fit", "fit", "test"]
-    assert facts(copy / "2-finetune/stage.json")["state"] == "finished"
+    main([*RUN, "--overwrite", "--dry_run"])
+    assert actions(capsys) == [f"{name} runs: --overwrite" for name in NAMES]
