@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ser_strategies.estimates.estimating import estimate
     from ser_strategies.fit.ensembling import ensemble
     from ser_strategies.fit.frame_cache import build_cache, estimate_cache
+    from ser_strategies.fit.graph import export_onnx
     from ser_strategies.fit.predicting import predict
     from ser_strategies.fit.shipped_model import Ensemble, load_ensemble
     from ser_strategies.parts.annotator_objective import Annotators
@@ -119,6 +120,7 @@ _HOMES = {
     "estimate": "estimates.estimating",
     "estimate_cache": "fit.frame_cache",
     "export_encoder": "encoder.exporting",
+    "export_onnx": "fit.graph",
     "load_ensemble": "fit.shipped_model",
     "load_strategy": "strategies",
     "predict": "fit.predicting",
@@ -184,6 +186,7 @@ __all__ = [
     "estimate",
     "estimate_cache",
     "export_encoder",
+    "export_onnx",
     "load_ensemble",
     "load_strategy",
     "predict",

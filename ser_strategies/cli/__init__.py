@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "train strategies on the same folds and seeds, and report accuracy against cost",
         "compare:run",
     ),
-    "export": ("write the encoder of a checkpoint as a folder for transformers", "export:run"),
+    "export": ("write a checkpoint for other programs: transformers, or ONNX", "export:run"),
     "card": ("print what the encoder `starter` is, what it heard, and what it is not", "card:run"),
     "examples": ("copy the examples of the documentation into a new folder", "examples:run"),
 }

@@ -15,6 +15,7 @@ from ser_strategies.encoder.frames import (
     frame_counts,
     length_aware_group_norm,
     normalise_waveforms,
+    nothing_padded,
     receptive_field,
     valid_mask,
 )
@@ -320,10 +321,7 @@ class Encoder(nn.Module):
     @staticmethod
     def _attendable(mask: Tensor) -> Tensor | None:
         """The mask as attention takes it, (batch, 1, 1, frames); None if nothing is padded."""
-        # Asking a CUDA tensor would stall the queue, so only the CPU takes the short way.
-        if mask.device.type == "cpu" and bool(mask.all()):
-            return None
-        return mask[:, None, None, :]
+        return None if nothing_padded(mask) else mask[:, None, None, :]
 
     def _set_dropout(self, rate: float) -> None:
         for module in self.model.modules():

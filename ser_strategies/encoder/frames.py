@@ -27,6 +27,12 @@ def valid_mask(counts: Tensor, total: int) -> Tensor:
     return torch.arange(total, device=counts.device) < counts.unsqueeze(1)
 
 
+def nothing_padded(valid: Tensor) -> bool:
+    """Whether all is valid, where that is known at once: on a CPU; asking a GPU would stall its queue."""
+    # A graph for other programs is drawn for one clip, whole.
+    return torch.compiler.is_exporting() or (valid.device.type == "cpu" and bool(valid.all()))
+
+
 def normalise_waveforms(waveforms: Tensor, lengths: Tensor) -> Tensor:
     """Zero mean and unit variance per utterance over its true length; padding is zero afterwards.
 
@@ -51,8 +57,7 @@ def length_aware_group_norm(features: Tensor, counts: Tensor, norm: nn.GroupNorm
     if norm.num_groups != channels:
         msg = f"expected one group per channel, got {norm.num_groups} groups for {channels} channels."
         raise ValueError(msg)
-    # Asking a CUDA tensor would stall the queue, so only the CPU takes the short way.
-    if counts.device.type == "cpu" and bool((counts == steps).all()):
+    if nothing_padded(counts == steps):
         return F.group_norm(features, channels, norm.weight, norm.bias, norm.eps)
     with torch.autocast(features.device.type, enabled=False):
         wide = features.float()
