@@ -27,7 +27,8 @@ CHAIN = {"1-adapt": ("TAPT", ENCODER), "2-finetune": ("VanillaFineTuning", "chai
 OWN = ("--data=Manifest", "--data.path=sounds/table.csv", "--data.protocol=own")
 # What a run writes that says when or where it was, and pictures, which need not be the same to the byte.
 PASSING = {".lock", ".lease", ".txt", ".log", DAMAGED}
-REPORTED = re.compile(r"^\d+ errors?$", re.MULTILINE)
+# What `doctor` and `cache verify` are there to tell.
+REPORTED = re.compile(r"^\d+ errors?$|\d+ files damaged$", re.MULTILINE)
 RESULTS = {"fit.json", "val.json", "test.json", "ensemble.json"}
 COPIED = {"said.csv", "said.json", "made.csv", "report.md"}
 
@@ -38,6 +39,7 @@ class Command(NamedTuple):
     words: tuple[str, ...]
     needs: tuple[str, ...] = ()  # commands that run before it, by name
     again: tuple[str, ...] = ()  # words by which it goes on, or begins anew, over what is there
+    mends: tuple[str, ...] = ()  # the command that makes anew what it has set aside
     code: int = 0
 
 
@@ -59,7 +61,9 @@ COMMANDS = {
         ("ensemble", "run", "other", "--out=both"), needs=("fit", "other"), again=("--overwrite",)
     ),
     "cache build": Command(("cache", "build", *CACHED)),
-    "cache verify": Command(("cache", "verify", "--cache=cache"), needs=("cache build",)),
+    "cache verify": Command(
+        ("cache", "verify", "--cache=cache"), needs=("cache build",), mends=("cache", "build", *CACHED)
+    ),
     "estimate": Command(("estimate", *TRAINED)),
     "doctor": Command(("doctor", *OWN, "--json=said.json", "--manifest=made.csv")),
     "examples": Command(("examples", "examples")),
@@ -114,13 +118,14 @@ def files(folder: Path) -> set[str]:
 def scores(folder: Path) -> dict[str, Any]:
     """The scores in every result of a folder, to eight digits, and what is the same each time."""
     found = {}
-    for path in sorted(each for each in folder.rglob("*") if each.name in RESULTS):
+    whole = [each for each in folder.rglob("*") if UNFINISHED not in str(each.relative_to(folder))]
+    for path in sorted(each for each in whole if each.name in RESULTS):
         facts = json.loads(path.read_text(encoding="utf-8"))
         told = {name: facts.get(name) for name in ("scores", "best", "stopped")}
         # Checkpoints are of validations, where the loss of the epoch of training is not known yet.
         told["metrics"] = {k: v for k, v in facts.get("metrics", {}).items() if not k.startswith("train/")}
         found[str(path.relative_to(folder))] = rounded(told)
-    for path in sorted(each for each in folder.rglob("*") if each.name in COPIED - {"report.md"}):
+    for path in sorted(each for each in whole if each.name in COPIED - {"report.md"}):
         found[str(path.relative_to(folder))] = path.read_text(encoding="utf-8").replace(str(folder), "")
     return found
 
@@ -144,7 +149,7 @@ def told(ended: Ended) -> str:
     """What is wrong with the way in which a command without success has ended; empty if it is a sentence."""
     errors = [line for line in ended.err.splitlines() if line.startswith("error:")]
     if not ended.err and REPORTED.search(ended.out):
-        return ""  # what `doctor` is there to tell
+        return ""
     if "Traceback" in ended.err or len(errors) != 1:
         return f"not told in a sentence (code {ended.code}): {ended.err[-600:]}"
     return ""
@@ -169,6 +174,8 @@ def verdict(kind: str, first: Ended | None, folder: Path, command: Command, whol
         second = given_again(folder, command)
         if second.code != 0:
             return f"does not end well when given again: {second.err[-600:]}"
+        if command.mends and (mended := run(folder, command.mends)).code != 0:
+            return f"leaves what cannot be mended: {mended.err[-600:]}"
     else:
         age(folder)
     if scores(folder) != scores(whole):
