@@ -9,8 +9,8 @@ from ser_strategies.data.video import extract_all
 
 
 def slow(sound: Samples) -> Samples:
-    """The dialogue, after a tenth of a second."""
-    time.sleep(0.1)
+    """The dialogue, after a moment."""
+    time.sleep(0.03)
     return dialogue_channel(sound)
 
 

@@ -325,7 +325,7 @@ def test_two_clips_for_one_file_are_refused(made, tmp_path):
 
 # Stopping ---------------------------------------------------------------------------------------------------
 
-MANY = 24
+MANY = 40
 
 
 def stopped(folder, stop):
