@@ -1,19 +1,21 @@
 """A run that was stopped goes on as if it had not been."""
 
-from collections.abc import Sequence
-from functools import cache, partial
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.optim.lr_scheduler import ExponentialLR
 
-from ser_strategies.data.synthetic import Synthetic
+from ser_strategies.data.synthetic import synthetic
 from ser_strategies.strategies import (
+    TAPT,
     AnnotatorFineTuning,
     LoRAFineTuning,
     PartialFineTuning,
@@ -22,17 +24,16 @@ from ser_strategies.strategies import (
 )
 from tests.strategies.conftest import (
     PRETRAININGS,
+    RATERS,
     WARNINGS,
     Listed,
     batch,
     build,
     copied,
-    every_one_of,
     every_pretraining,
     every_recognizer,
     every_strategy,
     fit,
-    heard_by,
     loader,
     trainer,
     trainer_for,
@@ -75,9 +76,28 @@ class Steps(Callback):
         self.losses.append(outputs["loss"].item())
 
 
-def small(*, utterances: int = 5, workers: int = 0) -> Synthetic:
+class Synthetic(synthetic.Synthetic):
+    """At most half a second of each sound; raters are called after the name of their corpus."""
+
+    def table(self) -> pd.DataFrame:
+        made = super().table()
+        return made.assign(seconds=made["seconds"].clip(upper=0.5))
+
+    def waveform(self, utterance: Mapping[str, Any]) -> Any:
+        return super().waveform(utterance)[:8_000]
+
+
+def small(strategy: type, *, utterances: int = 3, workers: int = 0) -> Synthetic:
+    """Two speakers train, in three steps; what learns raters has three of them."""
+    raters = {"dimensions": ("activation", "valence"), "raters": RATERS, "rater_pool": RATERS}
+    known = raters | {"single_ratings": True} if strategy is AnnotatorFineTuning else {}
     return Synthetic(
-        speakers=4, utterances_per_speaker=utterances, batch_size=2, order_seed=7, workers=workers
+        speakers=4,
+        utterances_per_speaker=utterances,
+        batch_size=2,
+        order_seed=7,
+        workers=workers,
+        **known,
     )
 
 
@@ -86,7 +106,7 @@ def run(
     epochs: int,
     *,
     seed: int,
-    utterances: int = 5,
+    utterances: int = 3,
     workers: int = 0,
     ckpt_path: Any = None,
     callbacks: Sequence[Callback] = (),
@@ -102,8 +122,7 @@ def run(
         callbacks=[seen, *callbacks],
         enable_checkpointing=any(isinstance(it, ModelCheckpoint) for it in callbacks),
     )
-    data = heard_by(strategy, small(utterances=utterances, workers=workers))
-    made.fit(model, datamodule=data, ckpt_path=ckpt_path)
+    made.fit(model, datamodule=small(strategy, utterances=utterances, workers=workers), ckpt_path=ckpt_path)
     return model, made, seen
 
 
@@ -123,80 +142,89 @@ def assert_same(found: Any, expected: Any) -> None:
         assert found == expected
 
 
+class Saving(Callback):
+    """Saves a checkpoint after some steps, wherever in an epoch that is, and at the end of each epoch.
+
+    Args:
+        within: After which steps.
+        folder: Where, as `<step>.ckpt`.
+    """
+
+    def __init__(self, within: Sequence[int], folder: Path) -> None:
+        self.within, self.folder = within, folder
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step in self.within:
+            trainer.save_checkpoint(self.folder / f"{trainer.global_step}.ckpt")
+
+    def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
+        trainer.save_checkpoint(self.folder / f"{trainer.global_step}.ckpt")
+
+
+STEPS = 3  # of each epoch
+WITHIN = (2, 4)  # of the first epoch, and of the second
+
+
 @every_strategy
-def test_a_resumed_run_repeats_an_unbroken_one_bit_for_bit(strategy, tmp_path):
+def test_a_run_resumed_between_epochs_or_within_one_repeats_an_unbroken_one_bit_for_bit(strategy, tmp_path):
     options = chance_of(strategy) | {"scheduler": partial(ExponentialLR, gamma=0.7), "warmup_steps": 3}
-    unbroken, whole, seen = run(strategy, 2, seed=7, **options)
-    _, begun, seen_first = run(strategy, 1, seed=7, **options)
-    begun.save_checkpoint(tmp_path / "last.ckpt")
-    # Another process starts from other random numbers.
-    resumed, ended, seen_then = run(strategy, 2, seed=99, ckpt_path=tmp_path / "last.ckpt", **options)
+    saving = Saving(WITHIN, tmp_path)
+    unbroken, whole, seen = run(strategy, 2, seed=7, callbacks=[saving], **options)
+    assert len(seen.ids) == 2 * STEPS
+    # What predicts classes goes on within an epoch as one of them does.
+    within = strategy in {PartialFineTuning, AnnotatorFineTuning, *PRETRAININGS}
+    ways = [(STEPS, 0), *((step, 0) for step in WITHIN if within)]
+    if strategy is PartialFineTuning:
+        ways += [(step, 1) for step in WITHIN]
+    for step, workers in ways:
+        path = tmp_path / f"{step}.ckpt"
+        # Another process starts from other random numbers.
+        resumed, ended, rest = run(strategy, 2, seed=99, workers=workers, ckpt_path=path, **options)
+        assert rest.ids == seen.ids[step:]
+        assert rest.losses == seen.losses[step:]
+        assert_same(copied(resumed), copied(unbroken))
+        assert_same(ended.optimizers[0].state_dict(), whole.optimizers[0].state_dict())
+        for found, expected in zip(ended.lr_scheduler_configs, whole.lr_scheduler_configs, strict=True):
+            assert_same(found.scheduler.state_dict(), expected.scheduler.state_dict())
 
-    assert seen_first.ids + seen_then.ids == seen.ids
-    assert seen_first.losses + seen_then.losses == seen.losses
-    assert_same(copied(resumed), copied(unbroken))
-    assert_same(ended.optimizers[0].state_dict(), whole.optimizers[0].state_dict())
-    for found, expected in zip(ended.lr_scheduler_configs, whole.lr_scheduler_configs, strict=True):
-        assert_same(found.scheduler.state_dict(), expected.scheduler.state_dict())
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Steps]:
+    """A folder with the checkpoints of one epoch, kept after validation and by hand, and what was seen."""
+    folder = tmp_path_factory.mktemp("begun")
+    run(PartialFineTuning, 1, seed=7, callbacks=[ModelCheckpoint(folder, "after validation")])
+    _, made, seen = run(PartialFineTuning, 1, seed=7)
+    made.save_checkpoint(folder / "by hand.ckpt")
+    return folder, seen
 
 
-@cache
-def unbroken_ids() -> list[tuple[str, ...]]:
-    """The utterances of each step of three epochs."""
+@pytest.fixture(scope="module")
+def unbroken() -> Steps:
+    """What was seen of a run of three epochs."""
     _, _, seen = run(PartialFineTuning, 3, seed=7)
-    return seen.ids
+    return seen
 
 
 @pytest.mark.parametrize("how", ["by hand", "after validation"])
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_resumed_run_goes_on_in_the_order_of_an_unbroken_one(workers, how, tmp_path):
-    path = tmp_path / "epoch" / "last.ckpt"
-    keeping = how == "after validation"
-    _, begun, seen_first = run(
-        PartialFineTuning, 1, seed=7, callbacks=[ModelCheckpoint(path.parent, "last")] if keeping else []
-    )
-    if not keeping:
-        begun.save_checkpoint(path)
-    again = [ModelCheckpoint(path.parent, "again")] if keeping else []
-    _, _, seen_then = run(PartialFineTuning, 3, seed=7, workers=workers, callbacks=again, ckpt_path=path)
-    assert seen_first.ids + seen_then.ids == unbroken_ids()
-
-
-class SaveAt(Callback):
-    """Saves a checkpoint after a step, wherever in an epoch that is, and lets the run go on."""
-
-    def __init__(self, step: int, path: Path) -> None:
-        self.step, self.path = step, path
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.global_step == self.step:
-            trainer.save_checkpoint(self.path)
-
-
-WITHIN = (2, 8)  # of five steps in each epoch
-
-
-@every_one_of([PartialFineTuning, AnnotatorFineTuning, *PRETRAININGS])
-def test_a_run_resumed_within_an_epoch_repeats_an_unbroken_one(strategy, tmp_path):
-    paths, options = {step: tmp_path / f"{step}.ckpt" for step in WITHIN}, chance_of(strategy)
-    saving = [SaveAt(step, path) for step, path in paths.items()]
-    unbroken, _, seen = run(strategy, 2, seed=7, callbacks=saving, **options)
-    for step, path in paths.items():
-        for workers in (0, 1) if strategy is PartialFineTuning else (0,):
-            resumed, _, rest = run(strategy, 2, seed=99, workers=workers, ckpt_path=path, **options)
-            assert rest.ids == seen.ids[step:]
-            assert rest.losses == seen.losses[step:]
-            assert_same(copied(resumed), copied(unbroken))
+def test_a_resumed_run_goes_on_in_the_order_of_an_unbroken_one(workers, how, begun, unbroken):
+    folder, first = begun
+    path = folder / f"{how}.ckpt"
+    # Beside what the others start from, which must not be taken for an older checkpoint of this run.
+    again = [ModelCheckpoint(folder, f"again-{workers}", save_top_k=-1)] if how == "after validation" else []
+    _, _, rest = run(PartialFineTuning, 3, seed=7, workers=workers, callbacks=again, ckpt_path=path)
+    assert first.ids + rest.ids == unbroken.ids
+    assert first.losses + rest.losses == unbroken.losses
 
 
 def test_each_epoch_has_another_order_and_other_chance():
     _, _, kept = run(VanillaFineTuning, 3, seed=7, **CHANCE, encoder_lr=0.0, head_lr=0.0)
-    epochs = [tuple(kept.ids[start : start + 5]) for start in range(0, 15, 5)]
+    epochs = [tuple(kept.ids[start : start + STEPS]) for start in range(0, 3 * STEPS, STEPS)]
     assert len(set(epochs)) == 3
     assert {frozenset(name for ids in epoch for name in ids) for epoch in epochs} == {
-        frozenset(small().split("train")["id"])
+        frozenset(small(VanillaFineTuning).split("train")["id"])
     }
-    assert len(set(kept.losses)) == 15
+    assert len(set(kept.losses)) == 3 * STEPS
 
 
 @every_pretraining
@@ -225,7 +253,7 @@ def test_validation_does_not_disturb_training():
         torch.manual_seed(7)
         kept = Steps()
         made = trainer(max_epochs=2, callbacks=[kept], limit_val_batches=limit)
-        made.fit(build(LoRAFineTuning, "wav2vec2-tiny", **CHANCE), datamodule=small())
+        made.fit(build(LoRAFineTuning, "wav2vec2-tiny", **CHANCE), datamodule=small(LoRAFineTuning))
         losses.append(kept.losses)
     assert losses[0] == losses[1]
 
@@ -251,21 +279,24 @@ class NoLookingAtTest(Listed):
 @every_recognizer
 def test_fit_never_looks_at_the_test_split(strategy):
     model = build(strategy, "wav2vec2-tiny")
-    trainer_for(model, max_epochs=2).fit(model, datamodule=NoLookingAtTest())
+    trainer_for(model).fit(model, datamodule=NoLookingAtTest())
     with pytest.raises(AssertionError, match="looked at the test split"):
         trainer_for(model).test(model, datamodule=NoLookingAtTest(), verbose=False)
 
 
-@every_pretraining
-def test_adaptation_never_looks_at_the_test_split(strategy):
-    for model in (build(strategy, "wav2vec2-tiny"), build(strategy, "wavlm-tiny")):
-        trainer_for(model, max_epochs=2).fit(model, datamodule=NoLookingAtTest(renamed=True))
-        trainer_for(model).validate(model, datamodule=NoLookingAtTest(renamed=True), verbose=False)
+# Contrasts, units of its own, units of a teacher, frames of a teacher.
+@pytest.mark.parametrize(
+    ("strategy", "kind"),
+    [(TAPT, "wavlm-tiny"), *((strategy, "wav2vec2-tiny") for strategy in PRETRAININGS)],
+)
+def test_adaptation_never_looks_at_the_test_split(strategy, kind):
+    model = build(strategy, kind)
+    trainer_for(model).fit(model, datamodule=NoLookingAtTest(renamed=True))
+    trainer_for(model).validate(model, datamodule=NoLookingAtTest(renamed=True), verbose=False)
 
 
-def test_a_run_resumed_with_another_number_of_batches_still_counts_steps(tmp_path):
-    _, first, _ = run(PartialFineTuning, 1, seed=7)
-    first.save_checkpoint(tmp_path / "last.ckpt")
-    _, second, kept = run(PartialFineTuning, 2, seed=7, utterances=6, ckpt_path=tmp_path / "last.ckpt")
+def test_a_run_resumed_with_another_number_of_batches_still_counts_steps(begun):
+    path = begun[0] / "by hand.ckpt"
+    _, second, kept = run(PartialFineTuning, 2, seed=7, utterances=4, ckpt_path=path)
     assert second.current_epoch == 2
-    assert len(kept.losses) == 6
+    assert len(kept.losses) == 4
