@@ -5,13 +5,16 @@ start of a program itself is the point, tests start it from nothing instead.
 """
 
 import atexit
+import concurrent.futures.thread
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.util
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -120,6 +123,7 @@ def _enter(
     server = multiprocessing.forkserver._forkserver
     if alone:
         server.__init__()  # type: ignore[misc]
+        multiprocessing.util.spawnv_passfds = _forked  # type: ignore[assignment]
     elif getattr(server, "_forkserver_authkey", b"none is asked for"):
         # It would start one of its own, although it knows that of the tests. Where Python asks for a key that
         # did not come along, let it: that is slower, and as good.
@@ -128,6 +132,20 @@ def _enter(
     sys.modules["__main__"] = front
     sys.argv = [str(front.__file__), *(str(each) for each in given[0])] if act is front.main else sys.argv[:1]
     end_after(act, *given)
+
+
+def _forked(path: bytes, words: Sequence[str], kept: Sequence[int]) -> int:
+    """A server of forks which is a fork itself, so that it need not import everything once more."""
+    del path
+    pid = os.fork()
+    if pid == 0:
+        for each in [int(path.name) for path in Path("/dev/fd").iterdir()]:
+            if each > 2 and each not in kept:
+                with suppress(OSError):  # that of the listing
+                    os.close(each)
+        concurrent.futures.thread._threads_queues.clear()  # type: ignore[attr-defined]  # none came along
+        end_after(exec, words[-1], {})
+    return pid
 
 
 def end_after(act: Callable[..., Any], *given: Any) -> NoReturn:

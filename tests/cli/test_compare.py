@@ -9,27 +9,32 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pandas as pd
 import psutil
 import pytest
 import yaml
+from lightning.pytorch.strategies.launchers import subprocess_script
 
 from ser_strategies import PartialFineTuning, Synthetic, compare
 from ser_strategies.cli import main
 from ser_strategies.comparison import Comparison
 from ser_strategies.runs import grid
 from tests.cli.conftest import DEMO, ENCODER, contained, everything_in, only_error
+from tests.cli.test_ddp import Fork
 from tests.programs import Program
 
 SMALL = (
     "--data=Synthetic",
-    "--data.speakers=10",
+    "--data.speakers=5",
     "--data.utterances_per_speaker=4",
     "--trainer.accelerator=cpu",
 )
 GRID = ("compare", "--strategies", "frozen", "vanilla", *SMALL, "--seeds=1", "--epochs=1", "--out=out")
+
+RAN = re.compile(r"^\[\d/\d\] (.+?):", re.MULTILINE)  # what a grid says of each run that it has done
 
 
 def cells(out="out"):
@@ -39,8 +44,8 @@ def cells(out="out"):
     return {(each["name"], each["seed"]): (folder, each) for folder, each in facts.items()}
 
 
-def started(*words, alone=True, report=False):
-    return Program(main if report else without_report, list(words), alone=alone)
+def started(*words, alone=False):
+    return Program(without_report, list(words), alone=alone)
 
 
 def load(asked, **_):
@@ -68,10 +73,14 @@ class Compared(NamedTuple):
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    """Two strategies and a chain that finished, and one that failed; look, do not touch."""
+    """A frozen encoder and a chain that finished, and one that failed; look, do not touch."""
     folder = tmp_path_factory.mktemp("compared")
+    config = yaml.safe_load((DEMO / "vanilla.yaml").read_text())
+    config["model"] = {"class_path": "PartialFineTuning", "init_args": {"encoder": ENCODER, "top_blocks": 0}}
+    (folder / "aa.yaml").write_text(yaml.safe_dump(config))
     chain = ("--tapt.1-adapt.trainer.max_epochs=1", "--tapt.1-adapt.trainer.limit_train_batches=2")
-    words = (*GRID[:4], "lora", "tapt", *GRID[4:], "--lora.model.encoder=nobody/nothing", *chain, "--jobs=2")
+    few = ("aa.yaml", "--strategies", "lora", "tapt", "--lora.model.encoder=nobody/nothing")
+    words = ("compare", *few, *chain, *GRID[4:], "--keep_checkpoints", "--jobs=2")
     out, err = io.StringIO(), io.StringIO()
     with contextlib.chdir(folder), contained(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "200")
@@ -98,26 +107,25 @@ def no_report(monkeypatch):
 
 
 def test_what_fails_is_a_row_and_the_rest_is_compared(compared):
-    assert only_error(compared.err).startswith("error: 1 of 4 runs failed")
+    assert only_error(compared.err).startswith("error: 1 of 3 runs failed")
     found = compared.cells
     states = {name: each["status"] for (name, _), (_, each) in found.items()}
-    assert states == dict.fromkeys(("frozen", "vanilla", "tapt"), "finished") | {"lora": "failed"}
+    assert states == dict.fromkeys(("aa", "tapt"), "finished") | {"lora": "failed"}
     assert "nobody/nothing" in found["lora", 0][1]["error"]
-    assert found["vanilla", 0][1]["git"] is None, "this folder is no repository"
-    assert found["vanilla", 0][1]["mode"] == "1 epoch"
-    for name in ("frozen", "vanilla"):
-        kept = everything_in(found[name, 0][0])
+    assert found["aa", 0][1]["git"] is None, "this folder is no repository"
+    assert found["aa", 0][1]["mode"] == "1 epoch"
+    for folder in (found["aa", 0][0], found["tapt", 0][0] / "2-finetune"):
+        kept = everything_in(folder)
         assert {"config.yaml", "costs.json", "fit.json", "test.json", "test.parquet", "log.txt"} <= kept
-        assert not [each for each in kept if each.endswith(".ckpt")]
-    assert "[4/4]" in compared.out
+    assert "[3/3]" in compared.out
     assert "report: out/report.html" in compared.out
     page = (compared.folder / "out/report.html").read_text()
     assert "nobody/nothing" in page
     assert {"report.md", "report.json", "table.csv"} <= everything_in(compared.folder / "out")
     table = Comparison.load(compared.folder / "out").table()
-    assert sorted(table.index[table["score"].notna()]) == ["frozen", "tapt", "vanilla"]
-    assert table.loc["frozen", "encoder"] == "frozen, verified"
-    assert table.loc["vanilla", "encoder"].startswith("moved")
+    assert sorted(table.index[table["score"].notna()]) == ["aa", "tapt"]
+    assert table.loc["aa", "encoder"] == "frozen, verified"
+    assert table.loc["tapt", "encoder"].startswith("moved")
 
 
 def test_chains_cost_what_their_stages_cost(compared):
@@ -131,20 +139,22 @@ def test_chains_cost_what_their_stages_cost(compared):
     assert run["encoder_source"] == "random:wav2vec2-tiny"
 
 
-def test_an_ensemble_is_made_of_what_is_there_and_trains_nothing(copy, no_report, capsys):
+def test_an_ensemble_is_made_of_what_is_there_and_what_finished_or_failed_is_not_done_again(
+    copy, no_report, capsys
+):
     before = times_of_cells()
     with pytest.raises(SystemExit):  # lora has failed, as before
-        main([*copy.words, "--ensembles", "both: frozen, tapt", "best: all", "--ensemble_by", "f1_macro"])
+        main([*copy.words, "--ensembles", "both: aa, tapt", "best: all", "--ensemble_by", "f1_macro"])
     said, failed = capsys.readouterr()
-    assert "4 runs, 0 to do" in said
+    assert "3 runs, 0 to do" in said
     assert "There is no ensemble best: no fold and seed has been finished by all of" in only_error(failed)
     assert times_of_cells().items() >= before.items()
     runs = Comparison.load("out").runs.set_index("name")
     assert "best" not in runs.index
-    members = runs.loc[["frozen", "tapt"], "cost/inference_parameters"]
+    members = runs.loc[["aa", "tapt"], "cost/inference_parameters"]
     assert runs.loc["both", "cost/inference_parameters"] == members.sum()
     val = pd.read_parquet(Path("out/cells", runs.loc["both", "hash"], "val.parquet"))
-    assert list(val["id"]) == list(Synthetic(speakers=10, utterances_per_speaker=4).split("val")["id"])
+    assert list(val["id"]) == list(Synthetic(speakers=5, utterances_per_speaker=4).split("val")["id"])
     told = Comparison.load("out").ledger.ensemble(runs.loc["both", "hash"])
     scores = told["val"]
     best = max(scores[kind]["val/f1_macro"] for kind in ("single", "mean"))
@@ -153,6 +163,7 @@ def test_an_ensemble_is_made_of_what_is_there_and_trains_nothing(copy, no_report
     before = times_of_cells()
     with pytest.raises(SystemExit):
         main(list(copy.words))
+    assert "3 runs, 0 to do" in capsys.readouterr().out
     assert times_of_cells() == before
     assert "both" in Comparison.load("out").names
 
@@ -161,27 +172,43 @@ def times_of_cells():
     return {path: path.stat().st_mtime_ns for path in Path("out/cells").glob("*/cell.json")}
 
 
-def test_what_is_finished_or_failed_is_not_done_again(copy, no_report, capsys):
-    before = times_of_cells()
-    with pytest.raises(SystemExit):
-        main(list(copy.words))
-    assert "4 runs, 0 to do" in capsys.readouterr().out
-    assert times_of_cells() == before
-
-
-def test_a_run_whose_costs_are_lost_is_done_again(copy, no_report, capsys):
-    (cells()["frozen", 0][0] / "costs.json").unlink()
-    main(["compare", "--strategies", "frozen", *GRID[4:]])
-    assert "1 run, 1 to do" in capsys.readouterr().out
-    folder, facts = cells()["frozen", 0]
-    assert (facts["status"], (folder / "costs.json").exists()) == ("finished", True)
+def test_a_run_that_is_damaged_is_done_again_and_one_that_has_another_name_is_not(copy, no_report, capsys):
+    words = (*SMALL, "--seeds=1", "--epochs=1", "--out=out")
+    folder, facts = cells()["aa", 0]
+    torn = {"costs.json": None, "test.parquet": b"torn"}
+    for name, content in torn.items():  # each of them is enough
+        whole = (folder / name).read_bytes()
+        (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
+        main(["compare", "aa.yaml", *words, "--dry_run"])
+        assert "1 run, 1 to do" in capsys.readouterr().out, name
+        (folder / name).write_bytes(whole)
+    main(["compare", "aa.yaml", *words, "--dry_run"])
+    assert "1 run, 0 to do" in capsys.readouterr().out
+    assert cells()["aa", 0] == (folder, facts)
+    (folder / "costs.json").unlink()
+    (folder / "test.parquet").write_bytes(b"torn")
+    (folder / "stage.json").write_text("torn")
+    assert (folder / "best.ckpt").exists()
+    main(["compare", "aa.yaml", *words])
+    again, after = cells()["aa", 0]
+    assert again == folder
+    assert after["status"] == "finished"
+    assert after["started"] != facts["started"] or after["seconds"] != facts["seconds"]
+    assert (folder / "costs.json").exists()
+    assert not list(folder.rglob("*.ckpt")), "none is kept unless --keep_checkpoints asks for it"
+    Path("aa.yaml").rename("bb.yaml")
+    main(["compare", "bb.yaml", *words, "--baseline=bb"])
+    assert cells()["aa", 0] == (folder, after), "it need not be run again for its name"
+    assert set(Comparison.load("out").table().index) == {"bb", "tapt", "lora"}, (
+        "nor is it told by the old one"
+    )
 
 
 def test_python_goes_on_where_the_command_was_and_says_nothing(copy, no_report, capsys):
     before = times_of_cells()
-    corpus = Synthetic(speakers=10, utterances_per_speaker=4)
+    corpus = Synthetic(speakers=5, utterances_per_speaker=4)
     mine = PartialFineTuning(ENCODER, top_blocks=0, head_lr=0.01, num_classes=4)
-    given = {"frozen": "frozen", "vanilla": "vanilla", "mine": mine}
+    given = {"aa": Path("aa.yaml"), "mine": mine}
     with ThreadPoolExecutor() as threads:  # as in a server of notebooks, where no signal can be caught
         work = threads.submit(
             compare, given, corpus, seeds=1, epochs=1, out="out", trainer={"accelerator": "cpu"}
@@ -220,12 +247,12 @@ def test_what_takes_no_step_any_more_is_ended_and_has_failed(here, no_report, ca
     assert not (folder / ".beat").exists()
 
 
-def test_a_grid_that_was_killed_goes_on(here, no_report):
+def test_a_grid_that_was_killed_goes_on_in_two_that_share_its_folder(here):
     words = (*GRID, "--jobs=2", "--keep_checkpoints")
-    process = started(*words)
+    process = started(*words, alone=True)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list(Path("out").glob("cells/*/last.ckpt")):
-        time.sleep(0.05)
+        time.sleep(0.02)
     runs = [each for each in psutil.Process(process.pid).children(recursive=True) if each.is_running()]
     # grid -> server of forks -> guard -> run: one that hangs must end, too
     hanging = [each for each in runs if each.parent() in runs and each.parent().parent() in runs]
@@ -240,8 +267,13 @@ def test_a_grid_that_was_killed_goes_on(here, no_report):
     left = {name: each["status"] for (name, _), (_, each) in cells().items()}
     assert "running" in left.values()
     done = {folder: each for folder, each in cells().values() if each["status"] == "finished"}
-    main(list(words))
+    both = [each.wait() for each in (started(*words), started(*words))]
+    assert [each.code for each in both] == [0, 0], both
     assert {each["status"] for _, each in cells().values()} == {"finished"}
+    ran = sorted(found[1] for each in both for found in re.finditer(RAN, each.out))
+    assert ran == [
+        f"{name}, seed 0" for (name, _), (folder, _) in sorted(cells().items()) if folder not in done
+    ]
     for folder, facts in done.items():
         assert json.loads((folder / "cell.json").read_text()) == facts
     for folder, _ in cells().values():
@@ -250,7 +282,7 @@ def test_a_grid_that_was_killed_goes_on(here, no_report):
 
 
 def test_ctrl_c_ends_what_trains_and_leaves_what_can_go_on(here):
-    process = started(*GRID, alone=False)
+    process = started(*GRID)
     forks = psutil.Process(process.pid).parent()
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list(Path("out").glob("cells/*/logs")):
@@ -267,41 +299,26 @@ def test_ctrl_c_ends_what_trains_and_leaves_what_can_go_on(here):
     assert not list(Path("out").rglob(".lease"))
 
 
-def test_two_grids_share_the_runs_of_one_folder(here):
-    both = [each.wait() for each in (started(*GRID, alone=False), started(*GRID, alone=False))]
-    assert [each.code for each in both] == [0, 0], both
-    said = "".join(each.out for each in both)
-    ran = sorted(found[1] for found in re.finditer(r"^\[\d/\d\] (.+?):", said, re.MULTILINE))
-    assert ran == ["frozen, seed 0", "vanilla, seed 0"]
-    assert {each["status"] for _, each in cells().values()} == {"finished"}
+def with_forks(words):
+    """The second process of each stage is a fork; what its words are is what Lightning would have started."""
+
+    def fork(command, env, cwd):
+        del cwd
+        assert command[1:3] == ["-m", "ser_strategies.__main__"]
+        return Fork(main, command[3:], env)
+
+    subprocess_script.subprocess = SimpleNamespace(Popen=fork)
+    without_report(words)
 
 
-def test_a_run_on_two_processes_is_one_run(here, no_report):
+def test_a_run_on_two_processes_is_one_run(here):
+    """`test_a_corrupt_clip_...` in test_ddp.py has a second process that starts from nothing."""
     words = ("--trainer.devices=2", "--trainer.strategy=ddp")
-    main([*GRID[:2], "frozen", *SMALL, *GRID[-3:], *words])
+    words = [*GRID[:2], "frozen", *SMALL, *GRID[-3:], *words]
+    assert Program(with_forks, words, alone=True).wait().code == 0
     ((folder, facts),) = cells().values()
     assert facts["status"] == "finished", facts
     assert json.loads((folder / "costs.json").read_text())["processes"] == 2
-
-
-def test_a_run_that_is_damaged_or_has_another_name_now(here, no_report):
-    config = yaml.safe_load((DEMO / "vanilla.yaml").read_text())
-    config["model"] = {"class_path": "PartialFineTuning", "init_args": {"encoder": ENCODER, "top_blocks": 0}}
-    Path("aa.yaml").write_text(yaml.safe_dump(config))
-    words = (*SMALL, "--seeds=1", "--epochs=1", "--out=out")
-    main(["compare", "aa.yaml", *words, "--keep_checkpoints"])
-    ((folder, facts),) = cells().values()
-    (folder / "test.parquet").write_bytes(b"torn")
-    (folder / "stage.json").write_text("torn")
-    main(["compare", "aa.yaml", *words])
-    ((again, after),) = cells().values()
-    assert again == folder
-    assert after["status"] == "finished"
-    assert after["started"] != facts["started"] or after["seconds"] != facts["seconds"]
-    Path("aa.yaml").rename("bb.yaml")
-    main(["compare", "bb.yaml", *words, "--baseline=bb"])
-    assert [each for _, each in cells().values()] == [after], "it need not be run again for its name"
-    assert list(Comparison.load("out").table().index) == ["bb"]
 
 
 @pytest.mark.parametrize("text", ['{"schema": 1, "cells": [1]}', '{"schema": 1, "cells": {"a": {}}}', "[]"])

@@ -16,6 +16,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies.launchers import subprocess_script
 from safetensors import safe_open
 
+import ser_strategies.__main__ as front
 from ser_strategies import Synthetic, VanillaFineTuning, Vesper
 from ser_strategies.cli import main
 from ser_strategies.data.batching import BatchPlan
@@ -82,7 +83,7 @@ LIGHTNING = ("PL_", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_")
 class Fork:
     """The second process of Lightning's launcher: a fork of the first, which spares it the imports.
 
-    `test_a_run_on_two_processes_is_one_run` in test_compare.py has one that Lightning starts from nothing.
+    One test, of clips that are corrupt, lets Lightning start it from nothing.
     """
 
     def __init__(self, act: Command, words: Sequence[Any], environment: dict[str, str]) -> None:
@@ -113,13 +114,21 @@ def two_forks(words: Sequence[Any], act: Command = main) -> None:
 
 def by_two_forks(folder: Path, words: Sequence[Any], act: Command = main) -> Ended:
     """What became of two processes of which the second is a fork."""
-    unset = {name: None for name in os.environ if name.startswith(LIGHTNING)}
-    return Program(two_forks, list(words), act, folder=folder, environment=unset).wait()
+    return Program(two_forks, list(words), act, folder=folder, environment=unset()).wait()
 
 
-def refused_by_two(folder: Path, *words: str) -> str:
+def by_two(folder: Path, words: Sequence[str]) -> Ended:
+    """What became of two processes of which Lightning starts the second from nothing."""
+    return Program(front.main, list(words), folder=folder, environment=unset()).wait()
+
+
+def unset() -> dict[str, None]:
+    return {name: None for name in os.environ if name.startswith(LIGHTNING)}
+
+
+def refused_by_two(folder: Path, *words: str, forks: bool = True) -> str:
     """The one sentence of a command of two processes that ends with a mistake, and all of them with it."""
-    ended = by_two_forks(folder, words)
+    ended = (by_two_forks if forks else by_two)(folder, words)
     assert ended.code == 1, ended
     deadline = time.monotonic() + 30
     while is_there(ended.pid) and time.monotonic() < deadline:
@@ -362,12 +371,13 @@ def spoil(path: Path) -> None:
     path.write_bytes((b"no sound " * size)[:size])
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_corrupt_clip_ends_all_processes_with_one_message_whoever_meets_it(rank, tmp_path):
+@pytest.mark.parametrize(("rank", "forks"), [(0, True), (1, False)])
+def test_a_corrupt_clip_ends_all_processes_with_one_message_whoever_meets_it(rank, forks, tmp_path):
+    """The second process that meets it is the one that is started from nothing, as users have it."""
     root = test_crema_d.write(tmp_path / "crema")
     path = heard_by(rank, root)
     spoil(path)
-    said = refused_by_two(tmp_path, "fit", *SOUNDS)
+    said = refused_by_two(tmp_path, "fit", *SOUNDS, forks=forks)
     assert f"utterance {path.stem!r} of CREMAD cannot be used" in said
     assert not (tmp_path / "runs").exists()
 
