@@ -171,9 +171,9 @@ DEFECTS = (
     Defect(
         "a checkpoint chosen for being worst",
         "strategies/recognizer.py",
-        'monitor_mode = "max"',
-        'monitor_mode = "min"',
-        ("tests/cli/test_commands.py",),
+        "return self.objective.monitor_mode",
+        'return "min"',
+        ("tests/cli/test_costs.py",),
     ),
 )
 

@@ -45,7 +45,7 @@ def test_a_run_says_what_it_cost(finished):
     assert costs["frozen_tensors_moved"] == 0
 
 
-def test_the_trace_of_a_run_is_that_of_its_log(finished):
+def test_the_trace_of_a_run_is_that_of_its_log_and_the_best_of_it_is_chosen(finished):
     logs = [pd.read_csv(path) for path in (finished.folder / "logs").rglob("metrics.csv")]
     log = next(log for log in logs if "val/ua" in log).dropna(subset="val/ua")
     trace = pd.DataFrame(finished.facts("costs.json")["trace"])
@@ -53,6 +53,9 @@ def test_the_trace_of_a_run_is_that_of_its_log(finished):
     for name in ("val/ua", "val/loss", "val/f1_macro"):
         assert list(trace[name]) == pytest.approx(list(log[name]))
     assert trace["seconds"].is_monotonic_increasing
+    best = finished.facts("fit.json")["best"]["score"]
+    assert best == pytest.approx(trace["val/ua"].max())
+    assert best > trace["val/ua"].min()
 
 
 def test_building_a_cache_is_told_from_training(here, monkeypatch):
