@@ -28,7 +28,7 @@ OWN = ("--data=Manifest", "--data.path=sounds/table.csv", "--data.protocol=own")
 # What a run writes that says when or where it was, and pictures, which need not be the same to the byte.
 PASSING = {".lock", ".lease", ".txt", ".log", DAMAGED}
 # What `doctor` and `cache verify` are there to tell.
-REPORTED = re.compile(r"^\d+ errors?$|\d+ files damaged$", re.MULTILINE)
+REPORTED = re.compile(r"^\d+ errors?$|\d+ files damaged$|^not a cache of this version", re.MULTILINE)
 RESULTS = {"fit.json", "val.json", "test.json", "ensemble.json"}
 COPIED = {"said.csv", "said.json", "made.csv", "report.md"}
 

@@ -129,8 +129,11 @@ class ShardStore:
 
     def shards(self) -> list[Path]:
         """Files that should be shards of this cache."""
-        found = self.folder.glob(f"*{ENDING}")
-        return sorted(path for path in found if not path.name.startswith("."))
+        try:
+            found = list(self.folder.iterdir())  # `glob` would find nothing in a folder that cannot be read
+        except FileNotFoundError:
+            return []
+        return sorted(path for path in found if path.name.endswith(ENDING) and not path.name.startswith("."))
 
     def add(self, name: str, utterances: Sequence[Stored]) -> None:
         """Writes a shard; its name is given without the ending."""

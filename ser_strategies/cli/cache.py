@@ -205,12 +205,12 @@ def _layers(stored: bool | Sequence[int]) -> str:
 def _verify(stores: list[FrameStore], *, strange: int) -> None:
     wrong = strange
     for store in stores:
-        damage = [*store.open(), *store.verify()]
-        foreign = look(store).foreign
+        cache = look(store)  # which opens it, once: what is set aside then is named
+        damage = [*cache.damage, *store.verify()]
         wrong += len(damage)
         for file in damage:
             print(file)
-        for path in foreign:
+        for path in cache.foreign:
             print(f"foreign: {path} is no file of a cache; it is never read")
         print(f"{store.folder.name}: {len(store.keys()):,} sounds in order, {len(damage)} files damaged")
     if wrong:

@@ -419,3 +419,26 @@ def test_a_cache_is_opened_without_what_is_not_there(root):
     assert store.keys() == set()
     assert store.size() == 0
     assert not root.exists()
+
+
+def test_a_folder_that_cannot_be_listed_is_no_empty_cache(tmp_path, monkeypatch):
+    """Or all frames would be taken for missing, and verified as in order."""
+    encoder = lively(KIND)
+    store = store_of(tmp_path, encoder, 2)
+    store.create()
+    store.add("first", [Stored("a", torch.zeros(3, encoder.size), 1_000)])
+    listed = Path.iterdir
+
+    def failing(path: Path) -> Any:
+        if path == store.folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", failing)
+    with pytest.raises(PermissionError):
+        store.open()
+    monkeypatch.undo()
+    assert store.open() == []
+    assert store.keys()
+    shutil.rmtree(store.folder)
+    assert store.shards() == []
