@@ -11,7 +11,7 @@ from ser_strategies import Synthetic, load_strategy, predict
 from ser_strategies.cli import main
 from tests.cli.conftest import CPU
 
-SMALL = ("--data.speakers=5", "--data.utterances_per_speaker=8", "--data.rater_pool=6", "--data.batch_size=8")
+SMALL = ("--data.speakers=5", "--data.utterances_per_speaker=4", "--data.rater_pool=6", "--data.batch_size=8")
 TWO = ("--data.dimensions=[activation,valence]",)
 MODEL = ("--model.encoder=random:wav2vec2-tiny", "--model.width=16", "--model.head_lr=1e-2")
 ANNOTATOR = ("--model=annotator", *MODEL)
@@ -24,7 +24,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("raters")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        first = ("--model.predicts=consensus", "--model.select_by=ccc", "--trainer.max_epochs=2")
+        first = ("--model.predicts=consensus", "--model.select_by=ccc", "--trainer.max_epochs=1")
         main(
             ["fit", "--model=annotator", *MODEL, *first, *DATA, *CPU, "--trainer.default_root_dir=consensus"]
         )
@@ -71,7 +71,7 @@ def test_scored_and_predicted_tables_say_the_same(runs, monkeypatch):
     assert np.allclose(scored[[f"rated/{name}" for name in cells]].sum(axis=1), 1, atol=1e-5)
     main(["predict", "--config=raters/config.yaml", "--model.rater_columns=true", *CPU, "--output=said.csv"])
     said = pd.read_csv("said.csv").set_index("id").loc[scored["id"]]
-    sound = Synthetic(speakers=5, utterances_per_speaker=8, rater_pool=6).waveform({"id": said.index[0]})
+    sound = Synthetic(speakers=5, utterances_per_speaker=4, rater_pool=6).waveform({"id": said.index[0]})
     options = {"rate": 16_000, "accelerator": "cpu", "rater_columns": True}
     asked = predict("raters", sound, **options).iloc[0]
     name = "rater/Synthetic/r003/valence"

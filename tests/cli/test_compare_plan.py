@@ -232,10 +232,9 @@ def test_objects_describe_the_same_runs_as_words(here, asked):
         "init_args": {"speakers": 5, "utterances_per_speaker": 8, "augmentation": change},
     }
     rest = {"trainer": {"gradient_clip_val": 0.5}, "epochs": 2, "seeds": [0, 7]}
-    for data in (corpus, described):
-        for mine in (lora, Path("mine.yaml")):
-            given = asked({"partial": "partial", "mine": mine}, data, **rest)
-            assert [cell.hash for cell in plan_grid(given, PRINTS)] == expected
+    for data, mine in ((corpus, lora), (described, Path("mine.yaml"))):
+        given = asked({"partial": "partial", "mine": mine}, data, **rest)
+        assert [cell.hash for cell in plan_grid(given, PRINTS)] == expected
 
 
 def test_a_corpus_and_a_strategy_of_ones_own_are_named_by_their_module(here, asked):
