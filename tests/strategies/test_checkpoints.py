@@ -3,6 +3,7 @@
 import math
 import shutil
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from ser_strategies.encoder import train_top_blocks
 from ser_strategies.encoder.checkpoints import FORMAT, RECORD
 from ser_strategies.strategies import (
     STRATEGIES,
+    TAPT,
     LoRAFineTuning,
     PartialFineTuning,
     VanillaFineTuning,
@@ -26,6 +28,7 @@ from tests.strategies.conftest import (
     batch,
     build,
     every_classifier,
+    every_one_of,
     every_pretraining,
     every_recognizer,
     every_strategy,
@@ -127,40 +130,64 @@ def test_the_number_format_of_the_trainer_does_not_change_what_is_saved(tmp_path
 # Loading ----------------------------------------------------------------------------------------------------
 
 
+def modes(model):
+    return {name: module.training for name, module in model.named_modules()}
+
+
+class Modes(Callback):
+    """Keeps which modules are in training mode at a step."""
+
+    def on_train_batch_start(self, trainer, module, *_):
+        self.seen = modes(module)
+
+
+class First(NamedTuple):
+    """A model of a strategy whose weights were moved, its checkpoint, and what was seen of its step."""
+
+    model: Any
+    path: Path
+    seen: Modes
+
+
 @pytest.fixture(scope="module", params=STRATEGIES, ids=lambda strategy: strategy.__name__)
 def first(request, tmp_path_factory):
-    """A model of a strategy whose weights were moved, and its checkpoint; look, do not touch."""
-    folder = tmp_path_factory.mktemp("first")
+    """A model after a fit; look, do not touch."""
+    folder, seen = tmp_path_factory.mktemp("first"), Modes()
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
         patch.setenv("SER_STRATEGIES_CACHE", str(folder / "frames"))
         patch.chdir(folder)
         torch.manual_seed(SEED)
         model = build(request.param, KIND)
         stir(model)
-        return model, saved(model, folder / "a.ckpt")
+        fit(model, batch(4_800, 3_200), callbacks=[seen]).save_checkpoint(folder / "a.ckpt")
+        return First(model, folder / "a.ckpt", seen)
 
 
 def test_a_checkpoint_can_be_moved(first, tmp_path):
-    model, path = first
+    model, path, _ = first
     again = load_strategy(shutil.copy(path, tmp_path / "other name.ckpt"))
     assert type(again) is type(model)
     assert torch.equal(logits(again, PAIR), logits(model, PAIR))
 
 
-def test_loading_and_saving_again_changes_nothing(first, tmp_path):
-    model, path = first
+def test_what_was_loaded_trains_what_a_first_fit_does_and_saving_it_again_changes_nothing(first, tmp_path):
+    model, path, seen = first
     copy = Path(shutil.copy(path, tmp_path / "a.ckpt"))
     loaded = load_strategy(copy)
     loaded.encoder_lr = loaded.head_lr = 0.0
-    again = load_strategy(saved(loaded, tmp_path / "b.ckpt"))
+    seen_again = Modes()
+    fit(loaded, PAIR, callbacks=[seen_again]).save_checkpoint(tmp_path / "b.ckpt")
+    assert any(seen.seen.values())
+    assert seen_again.seen == seen.seen
+    again = load_strategy(tmp_path / "b.ckpt")
     copy.unlink()
     assert torch.equal(logits(again, PAIR), logits(model, PAIR))
 
 
 def test_an_encoder_comes_through_two_stages(first, tmp_path):
-    if isinstance(first[0], Vesper):
+    if isinstance(first.model, Vesper):
         pytest.skip("a student is refused as its own teacher: test_vesper.py")
-    second = build(type(first[0]), str(first[1]))
+    second = build(type(first.model), str(first.path))
     stir(second, seed=1)
     path = saved(second, tmp_path / "b.ckpt")
     assert torch.equal(logits(load_strategy(path), PAIR), logits(second, PAIR))
@@ -171,14 +198,14 @@ def test_an_encoder_comes_through_two_stages(first, tmp_path):
 
 
 def test_a_loaded_strategy_can_be_resumed_from_its_checkpoint(first):
-    _, path = first
+    path = first.path
     done = fit(load_strategy(path), PAIR, max_epochs=2, ckpt_path=path)
     assert done.global_step == 2
 
 
 @pytest.mark.parametrize("part", [0.3, 0.99])
 def test_a_truncated_checkpoint_is_refused(first, part, tmp_path):
-    model, whole = first
+    model, whole, _ = first
     path, content = tmp_path / "a.ckpt", whole.read_bytes()
     path.write_bytes(content[: math.floor(len(content) * part)])
     for load in (
@@ -198,7 +225,8 @@ def test_options_can_be_replaced_when_loading(tmp_path):
     assert again.hparams["head_lr"] == 0.5
 
 
-@every_strategy
+# A whole encoder, the weights that train, an adapter, and a pretraining; a teacher: test_pretraining.py.
+@every_one_of([VanillaFineTuning, PartialFineTuning, LoRAFineTuning, TAPT])
 def test_an_encoder_named_by_a_relative_path_is_found_from_another_folder(strategy, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     (tmp_path / "there").mkdir()
@@ -310,17 +338,6 @@ def test_testing_with_a_checkpoint_uses_its_weights(tmp_path):
 # Modes --------------------------------------------------------------------------------------------------
 
 
-def modes(model):
-    return {name: module.training for name, module in model.named_modules()}
-
-
-class Modes(Callback):
-    """Keeps which modules are in training mode at a step."""
-
-    def on_train_batch_start(self, trainer, module, *_):
-        self.seen = modes(module)
-
-
 @every_strategy
 def test_training_mode_is_for_what_trains_whoever_asks_for_it(strategy):
     model = build(strategy, KIND)
@@ -343,17 +360,6 @@ def test_what_was_loaded_answers_the_same_each_time_and_without_its_batch(strate
     assert not any(modes(loaded).values())
     assert torch.equal(first, second)
     assert torch.equal(first, logits(model, PAIR))
-
-
-@every_strategy
-def test_a_fit_of_what_was_loaded_trains_what_a_first_fit_does(strategy, tmp_path):
-    first, again = Modes(), Modes()
-    model = build(strategy, KIND)
-    done = fit(model, PAIR, callbacks=[first])
-    done.save_checkpoint(tmp_path / "a.ckpt")
-    fit(load_strategy(tmp_path / "a.ckpt"), PAIR, callbacks=[again])
-    assert any(first.seen.values())
-    assert again.seen == first.seen
 
 
 def test_what_is_thawed_or_frozen_in_eval_mode_trains_or_rests_in_the_fit_that_follows(tmp_path):

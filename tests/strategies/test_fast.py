@@ -127,15 +127,15 @@ def test_freed_memory_stays_while_a_run_lasts_and_goes_back_after_it(monkeypatch
 
 
 def growth(few: bool) -> None:
-    """Writes by how many bytes a process grows that meets sixty more lengths."""
+    """Writes by how many bytes a process grows that meets forty more lengths."""
     if few:
         heap.keep_few_kernels()
     model = VanillaFineTuning("random:wav2vec2-tiny", num_classes=2)
     before = 0
-    for samples in range(16_000, 16_000 + 80 * 320, 320):
+    for samples in range(8_000, 8_000 + 60 * 320, 320):
         with torch.no_grad():
-            model(torch.randn(2, samples), torch.full((2,), samples))
-        if samples == 16_000 + 20 * 320:
+            model(torch.randn(1, samples), torch.full((1,), samples))
+        if samples == 8_000 + 20 * 320:
             before = resident_peak()
     sys.stdout.write(str(resident_peak() - before))
 

@@ -10,14 +10,15 @@ from ser_strategies.encoder import encoder as encoder_module
 from ser_strategies.strategies import LoRAFineTuning, PartialFineTuning, VanillaFineTuning
 from tests.strategies.conftest import (
     BLOCKS,
+    KINDS,
     MOVES,
     SEED,
+    TWO_KINDS,
     WARNINGS,
     Losses,
     batch,
     build,
     copied,
-    every_kind,
     every_strategy,
     fit,
     stir,
@@ -55,8 +56,11 @@ def learnt(model: Any) -> tuple[Tensor, dict[str, Tensor], Tensor]:
     )
 
 
-@every_kind
-@pytest.mark.parametrize("chance", [{"encoder_dropout": 0.0}, CHANCE], ids=["plain", "by chance"])
+# Chance on all kinds, since each family has its own blocks; without it, what is left is the same on two.
+@pytest.mark.parametrize(
+    ("chance", "kind"),
+    [(CHANCE, kind) for kind in KINDS] + [({"encoder_dropout": 0.0}, kind) for kind in TWO_KINDS],
+)
 @pytest.mark.parametrize(
     ("strategy", "options"),
     [
@@ -80,7 +84,7 @@ def test_every_strategy_learns_the_same_with_it(strategy):
     for model in twins(strategy, "wavlm-tiny-prenorm", encoder_dropout=0.2, **MOVES):
         torch.manual_seed(SEED)
         losses = Losses()
-        fit(model, PAIR, batch(6_400, 9_000, seed=1), val=PAIR, callbacks=[losses], max_epochs=2)
+        fit(model, PAIR, batch(4_800, 6_400, seed=1), PAIR, callbacks=[losses])
         ended.append((losses.values, copied(model)))
     (kept, weights), (again, others) = ended
     assert kept == again
