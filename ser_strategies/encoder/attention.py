@@ -78,11 +78,11 @@ class GatedBiasAttention(nn.Module):
 
     def position_bias(self, frames: int) -> Tensor:
         """The bias before gating, (1, heads, frames, frames); only the first block owns the table for it."""
-        # Only 2·frames - 1 distances exist: look those up, then lay them out along the diagonals. As windows
-        # rather than by an index, whose gradient a CPU adds up one by one.
         if torch.compiler.is_exporting():  # a graph has no windows of a size that it learns at run time
             places = torch.arange(frames)
             return self.by_distance(frames)[:, places - places.unsqueeze(1) + frames - 1].unsqueeze(0)
+        # Only 2·frames - 1 distances exist: look those up, then lay them out along the diagonals. As windows
+        # rather than by an index, whose gradient a CPU adds up one by one.
         laid_out: Tensor = self.by_distance(frames).unfold(1, frames, 1).flip(1).unsqueeze(0)
         return laid_out
 

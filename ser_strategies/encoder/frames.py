@@ -1,10 +1,14 @@
 """Frame arithmetic, masks, and the two statistics over time that must not see padding."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+_WHOLE: ContextVar[bool] = ContextVar("whole", default=False)
 
 
 def frame_counts(samples: Tensor, kernels: Sequence[int], strides: Sequence[int]) -> Tensor:
@@ -29,8 +33,17 @@ def valid_mask(counts: Tensor, total: int) -> Tensor:
 
 def nothing_padded(valid: Tensor) -> bool:
     """Whether all is valid, where that is known at once: on a CPU; asking a GPU would stall its queue."""
-    # A graph for other programs is drawn for one clip, whole.
-    return torch.compiler.is_exporting() or (valid.device.type == "cpu" and bool(valid.all()))
+    return _WHOLE.get() or (valid.device.type == "cpu" and bool(valid.all()))
+
+
+@contextmanager
+def whole_clips() -> Iterator[None]:
+    """Within it nothing is padded, and nobody looks: a graph that is drawn cannot ask for numbers."""
+    token = _WHOLE.set(True)
+    try:
+        yield
+    finally:
+        _WHOLE.reset(token)
 
 
 def normalise_waveforms(waveforms: Tensor, lengths: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from ser_strategies.common.files import copy_file
 from ser_strategies.common.quantities import SAMPLE_RATE
 from ser_strategies.comparison.stats.aligned import PROBABILITY
 from ser_strategies.costs.inference import as_shipped
+from ser_strategies.encoder.frames import whole_clips
 from ser_strategies.fit.noise import quiet
 from ser_strategies.fit.shorthand import best_of
 from ser_strategies.strategies import Recognizer, load_strategy
@@ -110,7 +111,8 @@ class OneClip(nn.Module):
 
     def _said(self, waveform: Tensor) -> dict[str, Tensor]:
         lengths = torch.full((1,), waveform.shape[1], dtype=torch.int64)
-        said: dict[str, Tensor] = self.model.objective.predict(self.model(waveform, lengths))
+        with whole_clips():
+            said: dict[str, Tensor] = self.model.objective.predict(self.model(waveform, lengths))
         return said
 
 

@@ -7,12 +7,15 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import Wav2Vec2FeatureExtractor
 
+from ser_strategies.encoder import Encoder
 from ser_strategies.encoder.frames import (
     frame_counts,
     length_aware_group_norm,
     normalise_waveforms,
+    nothing_padded,
     receptive_field,
     valid_mask,
+    whole_clips,
 )
 from tests.encoder.conftest import error, noise, padded
 
@@ -156,3 +159,15 @@ def test_a_channel_that_never_moves_has_finite_gradients():
 def test_group_norm_with_groups_of_channels_is_refused():
     with pytest.raises(ValueError, match="one group per channel, got 2 groups for 6 channels"):
         length_aware_group_norm(torch.zeros(1, 6, 4), torch.tensor([4]), nn.GroupNorm(2, 6))
+
+
+def test_only_who_says_so_takes_clips_for_whole():
+    """Also where a graph is drawn: one of a padded batch must not lose its padding without a word."""
+    half = torch.tensor([[True, False]])
+    assert not nothing_padded(half)
+    with whole_clips():
+        assert nothing_padded(half)
+    assert not nothing_padded(half)
+    batch = torch.zeros(2, 8_000), torch.tensor([8_000, 4_000])
+    with pytest.raises(Exception, match="data-dependent"):
+        torch.export.export(Encoder("random:wav2vec2-tiny").eval(), batch)
