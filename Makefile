@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test bench lint format constraints drift clean
+.PHONY: demo test test-all bench lint format constraints drift clean
 demo: $(READY)
 	$(BIN)/ser-strategies compare --strategies ptapt tapt mixed-precision vanilla lora partial frozen cached \
 	  --data Synthetic --data.utterances_per_speaker 20 --data.extra_test_speakers 10 --data.batch_size 8 \
@@ -18,6 +18,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+# With the further cases of what `make test` holds: before a release, and in CI each week.
+test-all: $(READY)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m ''
 
 # A quick look at every ratio that is claimed of speed and memory, in minutes.
 bench: $(READY)

@@ -16,6 +16,19 @@ gc.disable()
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Refuses tests of which no case is run each time: a case is `further` only beside another."""
+    if config.args_source is not config.ArgsSource.TESTPATHS:
+        return  # a part of the suite was asked for
+    found = {}
+    for item in items:
+        found.setdefault(item.nodeid.partition("[")[0], []).append(item.get_closest_marker("further") is None)
+    if alone := [test for test, each_time in found.items() if not any(each_time)]:
+        msg = f"all cases are marked as further ones: leave the mark off one of {', '.join(alone)}."
+        raise pytest.UsageError(msg)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop():
     """From now on garbage is looked for, but not among all that was imported, which stays."""
     gc.freeze()
