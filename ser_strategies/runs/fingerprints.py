@@ -2,14 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from ser_strategies.data.contents import hash_of_contents
 from ser_strategies.data.corpora import CORPORA
 from ser_strategies.data.corpus import Corpus
 from ser_strategies.encoder.checkpoints import hash_of_weights
@@ -27,6 +28,8 @@ IGNORED = {
     ),
     "data": ("workers", "near_copies"),
 }
+# Options that say where data lie, which is nothing to what is learned once their contents are known.
+PLACES = ("root", "path")
 # Options of `test` alone, which stand in a configuration of `fit` without a meaning there.
 OF_TEST = ("robustness",)
 # Options that have been added since 2026-11, and the value at which they leave things as they were: what ran
@@ -74,14 +77,26 @@ class DataPrint:
 
     task: str
     digest: str
-    sounds: str | None
+    sounds: str | None  # by what is in them, or by their sizes and times where that takes too long
     has_test: bool
     folds: int = 1
     labels: str = ""
+    dated: str | None = (
+        None  # the sounds by their sizes and times, which is all that versions to 2026-11 knew
+    )
+
+    @property
+    def anywhere(self) -> bool:
+        """Whether a copy of the data elsewhere has the same fingerprint."""
+        return self.sounds != self.dated
 
     def as_dict(self) -> dict[str, Any]:
         """The compared facts, as plain data."""
-        return {name: value for name, value in asdict(self).items() if name in {"task", "digest", "sounds"}}
+        return {"task": self.task, "digest": self.digest, "sounds": self.sounds}
+
+    def as_formerly(self) -> "DataPrint":
+        """The same as it was in versions to 2026-11, which knew sounds by their sizes and times alone."""
+        return replace(self, sounds=self.dated)
 
 
 class DataPrints:
@@ -118,11 +133,9 @@ def _fingerprint(corpus: Corpus) -> DataPrint:
     corpus.setup("fit")
     has_test = not corpus.split("test").empty
     facts = corpus.facts()
-    lines = sorted(_sounds(corpus))
-    sounds = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] if lines else None
-    return DataPrint(
-        facts["task"], facts["digest"], sounds, has_test, corpus.protocol.rule.folds, _labels(corpus)
-    )
+    dated, sounds = _sounds(corpus)
+    folds = corpus.protocol.rule.folds
+    return DataPrint(facts["task"], facts["digest"], sounds, has_test, folds, _labels(corpus), dated)
 
 
 def _labels(corpus: Corpus) -> str:
@@ -132,20 +145,31 @@ def _labels(corpus: Corpus) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _sounds(corpus: Corpus) -> Iterator[str]:
-    """A line for each utterance that is used and each of their files; sound is looked at, not heard."""
+def _sounds(corpus: Corpus) -> tuple[str | None, str | None]:
+    """Two hashes of the parts of sounds that are used: with sizes and times of files, and with contents."""
     root = Path(getattr(corpus, "root", "."))
     table = corpus.everything()
     used = table[table["split"].notna() & table["path"].notna()]
-    for name, path, start, end in zip(used["id"], used["path"], used["start"], used["end"], strict=True):
-        yield f"{name}\t{path}\t{start}\t{end}"
-    for path in used["path"].unique():
-        try:
-            found = (root / path).stat()
-        except OSError:
-            yield f"{path}\tmissing"
-        else:
-            yield f"{path}\t{found.st_size}\t{found.st_mtime_ns}"
+    columns = (used["id"], used["path"], used["start"], used["end"])
+    parts = [f"{name}\t{path}\t{start}\t{end}" for name, path, start, end in zip(*columns, strict=True)]
+    if not parts:
+        return None, None
+    paths = used["path"].unique().tolist()
+    dated = _hash_of_lines([*parts, *(_dated(root, path) for path in paths)])
+    content = hash_of_contents(root, paths, dated)
+    return dated, dated if content is None else _hash_of_lines([*parts, content])
+
+
+def _dated(root: Path, path: str) -> str:
+    try:
+        found = (root / path).stat()
+    except OSError:
+        return f"{path}\tmissing"
+    return f"{path}\t{found.st_size}\t{found.st_mtime_ns}"
+
+
+def _hash_of_lines(lines: list[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
 
 
 def without_ignored(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from ser_strategies.common.errors import MistypedError, counted
-from ser_strategies.comparison.ledger import CELLS
+from ser_strategies.comparison.ledger import CELLS, read_comparison
 from ser_strategies.data.disturbance import chosen
 from ser_strategies.runs.arguments import ONE, CompareArguments, Folds, RunArguments
 from ser_strategies.runs.arms import Arm, chain_arm, find_arms
-from ser_strategies.runs.fingerprints import DataPrint, DataPrints, digest, hash_of, without_ignored
+from ser_strategies.runs.fingerprints import (
+    PLACES,
+    DataPrint,
+    DataPrints,
+    digest,
+    hash_of,
+    without_ignored,
+)
 from ser_strategies.runs.stages import Link, Stage, about, find_links, moved, real, resolve, texts
 
 ONLY_STAGE = "run"
@@ -180,6 +187,7 @@ class _GridArm:
 
     def __init__(self, arm: Arm, asked: CompareArguments, prints: DataPrints) -> None:
         self.arm, self.asked, self.prints = arm, asked, prints
+        self.formerly = False
         self.caches = {real(asked.out / CACHES): "<cache>"}
         quiet = replace(arm, stages=tuple(each._replace(words=(*each.words, *QUIET)) for each in arm.stages))
         label = lambda stage: f"{arm.name}/{stage}" if stage else arm.name  # noqa: E731
@@ -202,6 +210,10 @@ class _GridArm:
         if not facts.has_test:
             msg = f"{arm.name}: {facts.task} has no test split, on which strategies are compared."
             raise ValueError(msg)
+        # A comparison that an earlier version began is gone on with as it was.
+        kinds = {each.get("kind") for each in (read_comparison(asked.out).get("cells") or {}).values()}
+        self.formerly = True
+        self.formerly = self._kind(asked.seeds[0]) in kinds
 
     def cells(self) -> list[Cell]:
         """The arm on every fold with every seed."""
@@ -214,7 +226,7 @@ class _GridArm:
         folder = self.asked.out / CELLS / found
         steps = self.read.cell_steps(folder, fold, seed)
         named = steps[-1].config["data"].get("init_args", {}).get("fold")
-        kind = digest([self._kind(step) for step in steps])
+        kind = self._kind(seed)
         if self.asked.robustness is not None:
             steps = (*steps[:-1], replace(steps[-1], robustness=tuple(chosen(self.asked.robustness))))
         return Cell(self.arm.name, named, seed, folder, steps, found, kind)
@@ -223,31 +235,45 @@ class _GridArm:
         """Of configurations as far as they matter, what they start from, and who is in which split."""
         facts = []
         for step in self.read.cell_steps(self.asked.out / CELLS / "any", fold, seed):
-            data = None if step.late_data else self._look(step.config).as_dict()
-            config = moved(without_ignored(step.portable), self.caches)
-            facts.append({"configuration": config, "data": data, "files": _files(step)})
+            data = None if step.late_data else self._look(step.config)
+            config = self._options(step, data)
+            known = data.as_dict() if data else None
+            facts.append({"configuration": config, "data": known, "files": _files(step)})
         return digest(facts)
 
-    def _kind(self, step: Step) -> dict[str, Any]:
+    def _kind(self, seed: int) -> str:
+        """The hash of the arm with its options, apart from fold and seed."""
+        fold = None if self.asked.folds == "all" else self.asked.folds[0]
+        steps = self.read.cell_steps(self.asked.out / CELLS / "any", fold, seed)
+        return digest([self._kind_of(step) for step in steps])
+
+    def _kind_of(self, step: Step) -> dict[str, Any]:
         """The computation of a stage and its inputs, apart from fold and seed."""
-        config: dict[str, Any] = moved(without_ignored(step.portable), self.caches)
-        config.pop("seed_everything")
-        options = config["data"].get("init_args", {})
-        for name in ("fold", "order_seed"):
-            options.pop(name, None)
-        found = None if step.late_data else self._look(step.config)
+        data = None if step.late_data else self._look(step.config)
         # Which sounds are used is the same for all folds, unless labels are drawn for each seed.
-        sounds = found.sounds if found and options.get("train_share", 1) == 1 else None
+        drawn = step.config["data"].get("init_args", {}).get("train_share", 1) != 1
+        config = self._options(step, None if drawn else data)
+        config.pop("seed_everything")
+        for name in ("fold", "order_seed"):
+            config["data"].get("init_args", {}).pop(name, None)
         return {
             "configuration": config,
             "files": _files(step),
-            "labels": found.labels if found else None,
-            "sounds": sounds,
+            "labels": data.labels if data else None,
+            "sounds": data.sounds if data and not drawn else None,
         }
+
+    def _options(self, step: Step, data: DataPrint | None) -> dict[str, Any]:
+        """The options of a stage that matter; where its data lie does not if it is known what they are."""
+        config: dict[str, Any] = moved(without_ignored(step.portable), self.caches)
+        for name in PLACES if data and data.anywhere else ():
+            config["data"].get("init_args", {}).pop(name, None)
+        return config
 
     def _look(self, config: dict[str, Any]) -> DataPrint:
         with about(self.arm.name):
-            return self.prints.take(config["data"])
+            found = self.prints.take(config["data"])
+        return found.as_formerly() if self.formerly else found
 
 
 def _read(arm: Arm, folds: Folds, seed: int | None, option: str, label: Any) -> tuple[Stage, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ser_strategies.common.files import write_json
-from ser_strategies.runs.fingerprints import DataPrint, hash_of, without_ignored
+from ser_strategies.runs.fingerprints import PLACES, DataPrint, hash_of, without_ignored
 from ser_strategies.runs.plan import Step
 
 STAMP = "stage.json"
@@ -30,7 +30,7 @@ def facts_of(step: Step, data: DataPrint) -> dict[str, Any]:
     return {
         "version": version("ser-strategies"),
         "configuration": without_ignored(step.portable),
-        "data": data.as_dict(),
+        "data": {**data.as_dict(), "dated": data.dated},
         "inputs": {name: _hash(step, name, path) for name, path in step.inputs.items()},
     }
 
@@ -60,18 +60,21 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     found = []
     if before["version"] != now["version"]:
         found.append(f"ser-strategies changed {before['version']} -> {now['version']}")
-    found += _changed_options(before["configuration"], now["configuration"])
+    moved = before["data"]["sounds"] == now["data"]["sounds"] != now["data"]["dated"]
+    places = {f"data.{name}" for name in PLACES} if moved else set()
+    found += _changed_options(before["configuration"], now["configuration"], passing=places)
     found += _changed_data(before["data"], now["data"])
     names = {**before["inputs"], **now["inputs"]}
     changed = [name for name in names if before["inputs"].get(name) != now["inputs"].get(name)]
     return [*found, *(f"{name} changed" for name in changed)]
 
 
-def _changed_options(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def _changed_options(
+    before: Mapping[str, Any], now: Mapping[str, Any], *, passing: Collection[str]
+) -> Iterator[str]:
     was, becomes = dict(_flat(before)), dict(_flat(now))
-    changed = [
-        name for name in sorted({*was, *becomes}) if was.get(name, NOTHING) != becomes.get(name, NOTHING)
-    ]
+    names = sorted({*was, *becomes} - set(passing))
+    changed = [name for name in names if was.get(name, NOTHING) != becomes.get(name, NOTHING)]
     # Where the class is another one, its options are others too, and need not be told one by one.
     classes = [name.removesuffix(CLASS) for name in changed if name.endswith(CLASS)]
     for name in changed:
@@ -89,8 +92,8 @@ def _changed_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator
         yield f"the data changed {before['task']} -> {now['task']}"
     elif before["digest"] != now["digest"]:
         yield f"the data changed (digest {before['digest']} -> {now['digest']})"
-    if before["sounds"] != now["sounds"]:
-        yield "sound files changed (names, sizes or times)"
+    if before["sounds"] not in {now["sounds"], now["dated"]}:
+        yield "sound files changed (names or contents)"
 
 
 def _flat(value: Any, option: str = "") -> Iterator[tuple[str, Any]]:

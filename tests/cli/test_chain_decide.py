@@ -28,7 +28,7 @@ FACTS = {
         "trainer": {"max_epochs": 3},
         "model": {"class_path": "a.Old", "init_args": {"x": 1, "optimizer": {"class_path": "torch.SGD"}}},
     },
-    "data": {"task": "T", "digest": "d", "sounds": "s"},
+    "data": {"task": "T", "digest": "d", "sounds": "s", "dated": "t"},
     "inputs": {"1-adapt/best.ckpt": "h"},
 }
 
@@ -108,7 +108,11 @@ CHANGES = {
     ),
     "the task": ({"data": {"task": "U", "digest": "e"}}, "the data changed T -> U"),
     "the table": ({"data": {"digest": "e"}}, "the data changed (digest d -> e)"),
-    "the sounds": ({"data": {"sounds": "t"}}, "sound files changed (names, sizes or times)"),
+    "the sounds": ({"data": {"sounds": "u", "dated": "v"}}, "sound files changed (names or contents)"),
+    "the sounds, which are too many to read": (
+        {"data": {"sounds": "v", "dated": "v"}},
+        "sound files changed (names or contents)",
+    ),
     "a checkpoint": ({"inputs": {"1-adapt/best.ckpt": "i"}}, "1-adapt/best.ckpt changed"),
     "the package": ({"version": "2"}, "ser-strategies changed 1 -> 2"),
 }
@@ -119,6 +123,21 @@ CHANGES = {
 def test_a_stage_is_run_again_where_something_has_changed(changes, reason, state, done):
     write_stamp(done, state, FACTS, {})
     assert decided(done, facts=with_change(**changes)) == ("run", reason)
+
+
+def test_data_that_were_copied_elsewhere_are_the_same(done):
+    here, there = ({"data": {"init_args": {"root": root}}} for root in ("a", "b"))
+    write_stamp(done, FINISHED, with_change(configuration=here), {})
+    now = with_change(configuration=there, data={"dated": "of the copy"})
+    assert decided(done, facts=now) == ("skip", "nothing has changed")
+    unread = with_change(configuration=there, data={"sounds": "t"})
+    assert decided(done, facts=unread)[0] == "run"
+
+
+def test_a_stage_of_a_version_that_knew_sounds_by_their_times_is_the_same_while_they_are(done):
+    write_stamp(done, FINISHED, with_change(data={"sounds": "t"}), {})
+    assert decided(done) == ("skip", "nothing has changed")
+    assert decided(done, facts=with_change(data={"dated": "later"}))[0] == "run"
 
 
 def test_of_many_changes_three_are_told(done):

@@ -1,6 +1,8 @@
 """The plan of a comparison: which runs there are, and when two of them are the same."""
 
+import os
 import re
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,11 +12,12 @@ import yaml
 from ser_strategies import Augmentation, LoRAFineTuning, Synthetic, compare
 from ser_strategies.cli.compare import parse
 from ser_strategies.common.errors import MistypedError
+from ser_strategies.data import contents
 from ser_strategies.fit.noise import quiet
 from ser_strategies.runs import api, grid
 from ser_strategies.runs.arguments import CompareArguments
 from ser_strategies.runs.fingerprints import DataPrints
-from ser_strategies.runs.grid import merged
+from ser_strategies.runs.grid import merged, write_down
 from ser_strategies.runs.plan import plan_grid
 from tests.cli.conftest import DEMO, Noise
 from tests.cli.test_chain_plan import Folds
@@ -170,6 +173,48 @@ def test_other_sounds_or_labels_are_another_comparison(here, manifest):
     text = Path("mine.csv").read_text()
     Path("mine.csv").write_text(text.replace("5-0.wav,anger", "5-0.wav,joy"))
     assert len(merged(before, planned_anew("--seeds=1"))) == 1
+
+
+def test_a_copy_of_the_data_is_the_same_comparison(here, manifest, tmp_path, monkeypatch):
+    words = (
+        "--strategies",
+        "vanilla",
+        "--model.encoder=random:wav2vec2-tiny",
+        "--data=Manifest",
+        "--folds=1",
+    )
+    planned_anew = lambda *more: plan_grid(parse("compare", [*words, *more])[1], DataPrints())[0]  # noqa: E731
+    quiet()
+    before = planned_anew("--data.path=mine.csv", "--data.folds=3")
+    there = tmp_path / "elsewhere"
+    shutil.copytree(here, there, copy_function=shutil.copyfile)
+    for words_of_it in (f"--data.path={there}/mine.csv", f"--data.path=mine.csv --data.root={there}"):
+        copied = planned_anew(*words_of_it.split(), "--data.folds=3")
+        assert (copied.hash, copied.kind) == (before.hash, before.kind)
+        assert copied.steps[0].config["data"]["init_args"]["path"] == words_of_it.split()[0].partition("=")[2]
+    (there / "0-0.wav").write_bytes(b"RIFX")  # as long as it was
+    assert planned_anew(f"--data.path={there}/mine.csv", "--data.folds=3").hash != before.hash
+    # Where there are too many to read, their times tell.
+    monkeypatch.setattr(contents, "MOST_FILES", 5)
+    os.utime(here / "0-0.wav", (1, 1))
+    by_time = planned_anew("--data.path=mine.csv", "--data.folds=3")
+    os.utime(here / "0-0.wav", (2, 2))
+    assert planned_anew("--data.path=mine.csv", "--data.folds=3").hash != by_time.hash
+
+
+def test_a_comparison_of_a_version_that_knew_sounds_by_their_times_is_gone_on_with(
+    here, manifest, monkeypatch
+):
+    words = ["--strategies", "vanilla", *manifest, "--model.encoder=random:wav2vec2-tiny", "--folds=1"]
+    asked = parse("compare", [*words, "--seeds=2", "--out=out"])[1]
+    quiet()
+    now = plan_grid(asked, DataPrints())
+    with monkeypatch.context() as then:
+        then.setattr(contents, "MOST_FILES", 0)
+        before = plan_grid(asked, DataPrints())
+    assert not {each.hash for each in before} & {each.hash for each in now}
+    write_down(asked, before)
+    assert [each.hash for each in plan_grid(asked, DataPrints())] == [each.hash for each in before]
 
 
 def test_a_single_configuration_keeps_the_paths_below_its_own_folder(here):
