@@ -1,10 +1,10 @@
 """Where sounds behind a URL are, on this machine: a web server, the Hub's interface, an object storage."""
 
+import contextlib
 import functools
 import http.server
 import json
 import threading
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -92,7 +92,7 @@ class Hub(Web):
         self.wfile.write(said)
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving(kind, folder):
     """A folder on a web server: its URL, and what is asked for."""
     asked = []
@@ -100,13 +100,15 @@ def serving(kind, folder):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(kind, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", asked
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:  # or a test that fails never ends
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
-@contextmanager
+@contextlib.contextmanager
 def object_storage(folder):
     """A folder in an object storage that speaks S3, where moto and s3fs are installed: its URL."""
     moto = pytest.importorskip("moto.server")
@@ -114,7 +116,9 @@ def object_storage(folder):
     server = moto.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.stop)
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -125,4 +129,3 @@ def object_storage(folder):
             system.pipe_file(f"bucket/{path.relative_to(folder)}", path.read_bytes())
         yield "s3://bucket"
         s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
