@@ -98,7 +98,7 @@ def serving(kind, folder):
     asked = []
     kind = type("Asked", (kind,), {"asked": asked})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(kind, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))  # between two looks at its end
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}", asked
