@@ -7,7 +7,9 @@ import pandas as pd
 from ser_strategies.cli import main
 from ser_strategies.comparison.stats.aligned import align
 from ser_strategies.comparison.stats.intervals import interval
+from ser_strategies.runs import grid
 from tests.cli.conftest import CPU, ENCODER
+from tests.cli.test_compare import load
 
 DATA = ("--data=Synthetic", "--data.speakers=5", "--data.utterances_per_speaker=8")
 
@@ -49,22 +51,27 @@ def test_disturbed_scores_stand_beside_the_plain_ones(tmp_path, capsys):
     assert "under disturbances of the test sounds" in told
 
 
-def test_a_comparison_tests_each_run_so_and_what_kept_its_weights_later(tmp_path, capsys):
+def test_a_comparison_tests_each_run_so_and_what_kept_its_weights_later(tmp_path, capsys, monkeypatch):
+    """One report is written, of both disturbances: it takes longer than a run."""
     out = tmp_path / "out"
     words = ("compare", "--strategies", "partial", f"--model.encoder={ENCODER}", *CPU, *DATA, "--seeds=1")
     words += ("--epochs=1", "--keep_checkpoints", f"--out={out}")
-    main([*words, "--robustness=first-25%"])
+    with monkeypatch.context() as patch:
+        patch.setattr(grid, "write_report", load)
+        main([*words, "--robustness=first-25%"])
     (place,) = (path.parent for path in out.rglob("test-robustness.json"))
     learned = (place / "fit.json").stat().st_mtime_ns
     assert list(scores_in(place)) == ["clean", "first-25%"]
-    assert "## Robustness" in (out / "report.md").read_text()
     main([*words, "--robustness=first-25%,quieter-20"])
     assert list(scores_in(place)) == ["clean", "first-25%", "quieter-20"]
     assert (place / "fit.json").stat().st_mtime_ns == learned
-    assert "| 20 dB quieter | " in (out / "report.md").read_text()
+    report = (out / "report.md").read_text()
+    assert "## Robustness" in report
+    assert "| 20 dB quieter | " in report
     # Without weights nothing can be tested any more, which is told.
     (place / "best.ckpt").unlink()
     capsys.readouterr()
+    monkeypatch.setattr(grid, "write_report", load)
     main([*words, "--robustness=telephone"])
     assert "1 run finished before --robustness was asked for" in capsys.readouterr().out
 
