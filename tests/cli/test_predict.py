@@ -1,5 +1,6 @@
 """`predict`: one row for each utterance of a corpus, or for each sound file."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.signal import resample_poly
 from ser_strategies import Synthetic
 from ser_strategies.cli import main
 from ser_strategies.fit.predicting import predict
-from tests.cli.conftest import LABELS, SMALL, VANILLA, everything_in
+from tests.cli.conftest import LABELS, LEARNING, SMALL, VANILLA, everything_in
 
 pytestmark = pytest.mark.smoke
 
@@ -61,23 +62,20 @@ def test_the_label_is_the_likeliest_and_probabilities_sum_to_one(said_of_corpus)
     assert list(said_of_corpus["label"]) == [LABELS[index] for index in probabilities.argmax(axis=1)]
 
 
-def test_parquet_holds_what_csv_holds(finished, said_of_corpus):
-    main(["predict", *finished.words, "--output=said.parquet"])
-    table = pd.read_parquet("said.parquet")
+def test_parquet_holds_what_csv_holds_also_in_a_folder_that_does_not_exist_yet(
+    finished, said_of_corpus, here
+):
+    main(["predict", *finished.words, "--output=new/folder/said.parquet"])
+    assert everything_in(here) == {"new", "new/folder", "new/folder/said.parquet"}
+    table = pd.read_parquet("new/folder/said.parquet")
     assert list(table.columns) == COLUMNS
     assert_probabilities(table.set_index("id"), said_of_corpus, 1e-7)
 
 
-def test_without_an_output_a_corpus_table_goes_to_the_folder_of_the_run(here):
-    words = [*VANILLA, *SMALL]
-    main(["fit", *words])
-    main(["predict", *words])
+def test_without_an_output_a_corpus_table_goes_to_the_folder_of_the_run(finished, here):
+    shutil.copytree(finished.folder, here / "runs/vanilla")
+    main(["predict", *LEARNING])
     assert (here / "runs/vanilla/predictions.csv").is_file()
-
-
-def test_the_table_may_be_in_a_folder_that_does_not_exist_yet(finished, here):
-    main(["predict", *finished.words, "--output=new/folder/said.csv"])
-    assert everything_in(here) == {"new", "new/folder", "new/folder/said.csv"}
 
 
 def test_a_model_of_dimensions_says_their_values_and_no_label(here):
