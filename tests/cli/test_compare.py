@@ -21,7 +21,7 @@ from lightning.pytorch.strategies.launchers import subprocess_script
 from ser_strategies import PartialFineTuning, Synthetic, compare
 from ser_strategies.cli import main
 from ser_strategies.comparison import Comparison
-from ser_strategies.runs import grid
+from ser_strategies.runs import grid, processes
 from tests.cli.conftest import DEMO, ENCODER, contained, everything_in, only_error
 from tests.cli.test_ddp import Fork
 from tests.programs import Program
@@ -231,8 +231,9 @@ def test_what_takes_too_long_is_ended_and_has_failed(here, no_report, capsys):
     assert "--retry" in only_error(capsys.readouterr().err)
 
 
-def test_what_takes_no_step_any_more_is_ended_and_has_failed(here, no_report, capsys):
-    """Long before any deadline: it hangs in its second epoch."""
+def test_what_takes_no_step_any_more_is_ended_and_has_failed(here, no_report, capsys, monkeypatch):
+    """Long before any deadline: it hangs in its second epoch, also when it is told to end."""
+    monkeypatch.setattr(processes, "PATIENCE", 0.5)
     config = yaml.safe_load((DEMO / "vanilla.yaml").read_text())
     config["model"] = {"class_path": "VanillaFineTuning", "init_args": {"encoder": ENCODER}}
     config["trainer"] = {"accelerator": "cpu", "max_epochs": 2}
