@@ -51,6 +51,7 @@ MASKED = (
     f"--model.encoder={ENCODER}",
     "--model.mask_time_probability=0.3",
     "--trainer.max_epochs=1",
+    "--trainer.num_sanity_val_steps=0",
     *CPU,
     *DATA,
 )
@@ -65,7 +66,7 @@ TARGETS = (
 RATERS = (
     *("--model=AnnotatorFineTuning", f"--model.encoder={ENCODER}", "--model.width=8", "--model.head_lr=1e-2"),
     *(*DATA, "--data.dimensions=[activation,valence]", "--data.rater_pool=6"),
-    *("--trainer.max_epochs=1", *CPU),
+    *("--trainer.max_epochs=1", "--trainer.num_sanity_val_steps=0", *CPU),
 )
 # A corpus on the disk, of which sounds can be spoilt.
 SOUNDS = (
