@@ -370,6 +370,18 @@ CASES_OF_PRETRAINING = [
     pytest.param(strategy, row, KIND_OF_PRETRAINING, id=f"{strategy.__name__}-{'-'.join(row.options)}")
     for strategy, row in VARIANTS_OF_PRETRAINING
 ]
+# Of which a trained model says no more than that of others: the projection trains beside the CNN, too;
+# recomputed ones are held to the others in `test_recompute.py`; all blocks, and none from stored frames, are
+# one more number of them.
+FURTHER_OPTIONS: tuple[tuple[type, dict[str, Any]], ...] = (
+    (PTAPT, {"train_projection": True}),
+    (VanillaFineTuning, {"recompute": True}),
+    (PartialFineTuning, {"top_blocks": BLOCKS}),
+    (CachedFineTuning, {"top_blocks": 0}),
+)
+# Of the strategy that is on six kinds: one family with the norm after and one with the norm before; the third
+# is that of other strategies and of its own variants.
+KINDS_EACH_TIME = ("wav2vec2-tiny", "hubert-tiny-prenorm")
 
 
 def cases(kinds: Sequence[str], kinds_of_variants: Sequence[Sequence[str]]) -> list[Any]:
@@ -410,35 +422,55 @@ RECOGNIZERS = [strategy for strategy in STRATEGIES if issubclass(strategy, Recog
 PRETRAININGS = [strategy for strategy in STRATEGIES if issubclass(strategy, Pretraining)]
 
 
-def every_one_of(strategies: Sequence[type]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("strategy", strategies, ids=lambda strategy: strategy.__name__)
+def every_one_of(strategies: Sequence[type], *, further: Sequence[type] = ()) -> pytest.MarkDecorator:
+    """Each of these, some of them only where further cases are run."""
+    made = [
+        pytest.param(it, id=it.__name__, marks=pytest.mark.further if it in further else ())
+        for it in strategies
+    ]
+    return pytest.mark.parametrize("strategy", made)
 
 
 every_strategy = every_one_of(STRATEGIES)
 every_recognizer = every_one_of(RECOGNIZERS)  # for what only makes sense where emotion is predicted
 # What learns raters has an objective of its own; `test_annotators.py` looks at it.
-every_classifier = every_one_of([each for each in RECOGNIZERS if each is not AnnotatorFineTuning])
+CLASSIFIERS = [each for each in RECOGNIZERS if each is not AnnotatorFineTuning]
+every_classifier = every_one_of(CLASSIFIERS)
 every_pretraining = every_one_of(PRETRAININGS)  # for what takes its place where it is not
 every_kind = pytest.mark.parametrize("kind", KINDS)
 two_kinds = pytest.mark.parametrize("kind", TWO_KINDS)
 
 
-def on_its_kind(strategies: Sequence[type]) -> pytest.MarkDecorator:
-    """Each of these on the one of the two kinds that is its turn."""
+def on_its_kind(strategies: Sequence[type], *, further: Sequence[type] = ()) -> pytest.MarkDecorator:
+    """Each of these on the one of the two kinds that is its turn, some only where further cases are run."""
     chosen = [
-        pytest.param(it, PAIRS[it], id=f"{PAIRS[it]}-{it.__name__}") for it in strategies if it in PAIRS
+        pytest.param(
+            *(it, PAIRS[it]),
+            id=f"{PAIRS[it]}-{it.__name__}",
+            marks=pytest.mark.further if it in further else (),
+        )
+        for it in strategies
+        if it in PAIRS
     ]
     return pytest.mark.parametrize(("strategy", "kind"), chosen)
 
 
+def fewer(case: Any) -> Any:
+    """The case, marked as a further one where training it says no more than that of others."""
+    strategy, row, kind = case.values
+    further = (strategy, row.options) in FURTHER_OPTIONS
+    further |= row is ROWS[VanillaFineTuning] and kind not in KINDS_EACH_TIME
+    return pytest.param(*case.values, id=case.id, marks=pytest.mark.further if further else ())
+
+
 def shared(fixture: str, cases: Sequence[Any]) -> pytest.MarkDecorator:
     """A fixture of the module that is made for each of these cases."""
-    made = [pytest.param(case.values, id=case.id) for case in cases]
+    made = [pytest.param(case.values, id=case.id, marks=case.marks) for case in cases]
     return pytest.mark.parametrize(fixture, made, indirect=True)
 
 
 every_built_case = shared("built", ALL_CASES)
-every_kept_case = shared("kept", CASES)
+every_kept_case = shared("kept", [fewer(case) for case in CASES])
 
 
 def build(strategy: type, encoder: str, **options: Any) -> Any:
@@ -479,8 +511,20 @@ def frames_elsewhere(tmp_path_factory, monkeypatch):
 
 @pytest.fixture(scope="package")
 def corpus() -> Synthetic:
-    """Twelve clips, four in each split; they are rendered once."""
-    return Synthetic(speakers=3, utterances_per_speaker=4, batch_size=2)
+    """Twelve clips, four in each split, of half a second at most; they are rendered once."""
+    return shortened(Synthetic(speakers=3, utterances_per_speaker=4, batch_size=2))
+
+
+def shortened(made: Synthetic) -> Synthetic:
+    """The same with half a second of each sound at most; a class of its own would give raters other names."""
+    table, waveform = made.table, made.waveform
+    shorter = {
+        "table": lambda: (rows := table()).assign(seconds=rows["seconds"].clip(upper=0.5)),
+        "waveform": lambda utterance: waveform(utterance)[:8_000],
+    }
+    for name, method in shorter.items():
+        setattr(made, name, method)
+    return made
 
 
 def heard_by(strategy: type, corpus: Synthetic) -> Synthetic:
@@ -490,7 +534,7 @@ def heard_by(strategy: type, corpus: Synthetic) -> Synthetic:
     known = {"dimensions": ("activation", "valence"), "raters": RATERS, "rater_pool": RATERS}
     made = Synthetic(**(corpus.arguments | known | {"single_ratings": True}))
     made._sounds = corpus._sounds
-    return made
+    return shortened(made)
 
 
 def noise(samples: int, seed: int = 0) -> Tensor:

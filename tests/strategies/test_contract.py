@@ -14,6 +14,9 @@ from ser_strategies.strategies import (
     STRATEGIES,
     TAPT,
     AnnotatorFineTuning,
+    LoRAFineTuning,
+    MixedPrecisionFineTuning,
+    PartialFineTuning,
     Pretraining,
     Recognizer,
     Strategy,
@@ -83,7 +86,10 @@ def test_a_strategy_fits_and_tests(strategy, kind, corpus):
 # Contrasts, units of its own, units of a teacher, frames of a teacher.
 every_target = pytest.mark.parametrize(
     ("strategy", "kind"),
-    [*((it, PAIRS[it]) for it in PRETRAININGS), (TAPT, "wavlm-tiny-prenorm")],
+    [
+        *((it, PAIRS[it]) for it in PRETRAININGS),
+        pytest.param(TAPT, "wavlm-tiny-prenorm", marks=pytest.mark.further),
+    ],
 )
 
 
@@ -171,7 +177,7 @@ def test_as_many_weights_train_as_on_paper(built):
     assert sum(counts.values()) - inside == row.head(config) + sum(row.beside.values())
 
 
-@on_its_kind(RECOGNIZERS)
+@on_its_kind(RECOGNIZERS, further=[MixedPrecisionFineTuning])
 def test_eight_utterances_can_be_learned_by_heart(strategy, kind):
     model, eight = build(strategy, kind, **EAGER), batch(*[1_600] * 8)
     fit(model, *[eight] * 20)
@@ -207,7 +213,7 @@ def test_what_stands_behind_the_masks_of_eight_utterances_can_be_learned(strateg
     assert sum(last) < 0.85 * sum(first)
 
 
-@on_its_kind(STRATEGIES)
+@on_its_kind(STRATEGIES, further=[PartialFineTuning, LoRAFineTuning, MixedPrecisionFineTuning])
 def test_the_same_seed_gives_the_same_losses_bit_for_bit(strategy, kind):
     dropout = {"head_dropout": 0.2} if issubclass(strategy, Recognizer) else {}
 

@@ -9,7 +9,13 @@ import torch
 
 from ser_strategies.costs.machine import resident_peak
 from ser_strategies.fast import heap
-from ser_strategies.strategies import LoRAFineTuning, PartialFineTuning, VanillaFineTuning
+from ser_strategies.strategies import (
+    PTAPT,
+    STRATEGIES,
+    LoRAFineTuning,
+    PartialFineTuning,
+    VanillaFineTuning,
+)
 from tests.programs import Program
 from tests.strategies.conftest import (
     MOVES,
@@ -20,7 +26,7 @@ from tests.strategies.conftest import (
     build,
     copied,
     every_kind,
-    every_strategy,
+    every_one_of,
     fit,
     stir,
     trainable,
@@ -58,7 +64,8 @@ def test_loss_and_gradients_are_the_same(strategy, kind):
         assert (fast[name] - gradient).norm() <= 1e-5 * max(gradient.norm(), 1e-2 * largest), name
 
 
-@every_strategy
+# Of the first four, loss and gradients are compared above, or what learns units is.
+@every_one_of(STRATEGIES, further=[VanillaFineTuning, PartialFineTuning, LoRAFineTuning, PTAPT])
 def test_every_strategy_learns_the_same(strategy):
     ended = []
     for model in twins(strategy, "wavlm-tiny-prenorm", **MOVES):
