@@ -14,12 +14,16 @@ from torch.optim.lr_scheduler import ExponentialLR
 
 from ser_strategies.data.synthetic import Synthetic
 from ser_strategies.strategies import (
+    PTAPT,
+    STRATEGIES,
     TAPT,
     AnnotatorFineTuning,
     LoRAFineTuning,
+    MixedPrecisionFineTuning,
     PartialFineTuning,
     Recognizer,
     VanillaFineTuning,
+    Vesper,
 )
 from tests.strategies.conftest import (
     PRETRAININGS,
@@ -29,11 +33,12 @@ from tests.strategies.conftest import (
     batch,
     build,
     copied,
+    every_one_of,
     every_pretraining,
     every_recognizer,
-    every_strategy,
     fit,
     loader,
+    shortened,
     trainer,
     trainer_for,
 )
@@ -73,18 +78,6 @@ class Steps(Callback):
     def on_train_batch_end(self, trainer: Any, model: Any, outputs: Any, batch: Any, *_: Any) -> None:
         self.ids.append(tuple(getattr(batch, "batch", batch).ids))
         self.losses.append(outputs["loss"].item())
-
-
-def shortened(corpus: Synthetic) -> Synthetic:
-    """The same with half a second of each sound at most; a class of its own would give raters other names."""
-    table, waveform = corpus.table, corpus.waveform
-    shorter = {
-        "table": lambda: (made := table()).assign(seconds=made["seconds"].clip(upper=0.5)),
-        "waveform": lambda utterance: waveform(utterance)[:8_000],
-    }
-    for name, method in shorter.items():
-        setattr(corpus, name, method)
-    return corpus
 
 
 def small(strategy: type, *, utterances: int = 3, workers: int = 0) -> Synthetic:
@@ -165,20 +158,25 @@ class Saving(Callback):
 
 STEPS = 3  # of each epoch
 WITHIN = (2, 4)  # of the first epoch, and of the second
+# After how many steps a run goes on, and with how many workers. What predicts classes goes on within an epoch
+# as one of them does; what adapts does so between them in the first and in the second.
+WAYS: dict[type, list[tuple[int, int]]] = {
+    PartialFineTuning: [(STEPS, 0), (2, 0), (4, 0), (4, 1)],
+    AnnotatorFineTuning: [(STEPS, 0), (4, 0)],
+    TAPT: [(STEPS, 0), (2, 0), (4, 0)],
+    PTAPT: [(STEPS, 0), (4, 0)],
+    Vesper: [(STEPS, 0), (2, 0)],
+}
 
 
-@every_strategy
+# `MixedPrecisionFineTuning` is `PartialFineTuning` but for the trainer's number format.
+@every_one_of(STRATEGIES, further=[MixedPrecisionFineTuning])
 def test_a_run_resumed_between_epochs_or_within_one_repeats_an_unbroken_one_bit_for_bit(strategy, tmp_path):
     options = chance_of(strategy) | {"scheduler": partial(ExponentialLR, gamma=0.7), "warmup_steps": 3}
     saving = Saving(WITHIN, tmp_path)
     unbroken, whole, seen = run(strategy, 2, seed=7, callbacks=[saving], **options)
     assert len(seen.ids) == 2 * STEPS
-    # What predicts classes goes on within an epoch as one of them does.
-    within = strategy in {PartialFineTuning, AnnotatorFineTuning, *PRETRAININGS}
-    ways = [(STEPS, 0), *((step, 0) for step in WITHIN if within)]
-    if strategy is PartialFineTuning:
-        ways += [(step, 1) for step in WITHIN]
-    for step, workers in ways:
+    for step, workers in WAYS.get(strategy, [(STEPS, 0)]):
         path = tmp_path / f"{step}.ckpt"
         # Another process starts from other random numbers.
         resumed, ended, rest = run(strategy, 2, seed=99, workers=workers, ckpt_path=path, **options)
@@ -207,8 +205,15 @@ def unbroken() -> Steps:
     return seen
 
 
-@pytest.mark.parametrize("how", ["by hand", "after validation"])
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("workers", "how"),
+    [
+        (0, "after validation"),
+        (1, "by hand"),
+        pytest.param(0, "by hand", marks=pytest.mark.further),
+        pytest.param(1, "after validation", marks=pytest.mark.further),
+    ],
+)
 def test_a_resumed_run_goes_on_in_the_order_of_an_unbroken_one(workers, how, begun, unbroken):
     folder, first = begun
     path = folder / f"{how}.ckpt"
