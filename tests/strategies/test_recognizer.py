@@ -15,19 +15,21 @@ from ser_strategies.data.synthetic import Synthetic
 from ser_strategies.strategies import LoRAFineTuning, PartialFineTuning, VanillaFineTuning
 from tests.strategies.conftest import (
     CLASSES,
+    CLASSIFIERS,
     MOVES,
+    PAIRS,
+    RECOGNIZERS,
+    TWO_KINDS,
     WARNINGS,
     Rates,
     batch,
     build,
-    every_classifier,
     every_recognizer,
     fit,
     loader,
     logits,
     stir,
     trainer,
-    two_kinds,
 )
 
 pytestmark = WARNINGS
@@ -56,16 +58,28 @@ def with_labels(made: Any, *labels: int) -> Any:
 # Objectives -------------------------------------------------------------------------------------------------
 
 
+OBJECTIVES = {
+    "classes": (4, "val/ua", {"ua", "wa", "f1_macro", "f1_weighted", "recall/anger"}),
+    "dimensions": (3, "val/ccc", {"ccc", "ccc_valence", "rmse_dominance", "pearson_activation"}),
+    "both": (7, "val/mean", {"ua", "ccc", "mean", "recall/sadness", "ccc_dominance"}),
+}
+
+
+# An objective is none of a strategy's business: one strategy has all of them, the others one each, in turn.
 @pytest.mark.parametrize(
-    ("objective", "outputs", "monitor", "scores"),
+    ("strategy", "objective"),
     [
-        ("classes", 4, "val/ua", {"ua", "wa", "f1_macro", "f1_weighted", "recall/anger"}),
-        ("dimensions", 3, "val/ccc", {"ccc", "ccc_valence", "rmse_dominance", "pearson_activation"}),
-        ("both", 7, "val/mean", {"ua", "ccc", "mean", "recall/sadness", "ccc_dominance"}),
+        pytest.param(
+            *(strategy, objective),
+            id=f"{strategy.__name__}-{objective}",
+            marks=pytest.mark.further if number and number % 3 != turn else (),
+        )
+        for number, strategy in enumerate(CLASSIFIERS)
+        for turn, objective in enumerate(OBJECTIVES)
     ],
 )
-@every_classifier
-def test_an_objective_trains_tests_and_predicts(strategy, objective, outputs, monitor, scores, corpus):
+def test_an_objective_trains_tests_and_predicts(strategy, objective, corpus):
+    outputs, monitor, scores = OBJECTIVES[objective]
     labels = None if objective == "dimensions" else LABELS
     model = build(strategy, KIND, objective=objective, labels=labels)
     made = trainer(precision=getattr(model, "required_precision", None))
@@ -147,8 +161,14 @@ def test_every_pooling_goes_with_every_head(pooling, head, layer_mix):
     torch.testing.assert_close(together[:1], alone, rtol=1e-4, atol=1e-5)
 
 
-@every_recognizer
-@two_kinds
+@pytest.mark.parametrize(
+    ("strategy", "kind"),
+    [
+        pytest.param(it, kind, marks=() if kind == PAIRS[it] else pytest.mark.further)
+        for it in RECOGNIZERS
+        for kind in TWO_KINDS
+    ],
+)
 def test_the_weights_of_a_layer_mix_get_gradients_and_move(strategy, kind):
     model = build(strategy, kind, layer_mix=True, **MOVES)
     assert len(model.mix.logits) == model.encoder.block_count + 1
@@ -506,8 +526,15 @@ SCHEDULERS = {
 }
 
 
-@pytest.mark.parametrize("interval", ["step", "epoch"])
-@pytest.mark.parametrize("name", SCHEDULERS)
+# A schedule goes on in the same way whatever it gives: each in one of the two ways, in turn.
+@pytest.mark.parametrize(
+    ("name", "interval"),
+    [
+        pytest.param(name, interval, marks=pytest.mark.further if number % 2 != turn else ())
+        for number, name in enumerate(SCHEDULERS)
+        for turn, interval in enumerate(("step", "epoch"))
+    ],
+)
 def test_warming_up_multiplies_what_a_schedule_gives(name, interval):
     options = {"scheduler": SCHEDULERS[name], "scheduler_interval": interval}
     scheduled = rates(2, epochs=4, **options)
