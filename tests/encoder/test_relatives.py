@@ -26,6 +26,12 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "mHuBERT": ("hubert", TINY | {"conv_pos_batch_norm": True}),
 }
 LENGTHS = (9_000, 5_321, 700)
+# All kinds are trained whole; in part and with an adapter, what has a norm, positions or blocks of its own.
+SOME = (
+    ("mHuBERT", PartialFineTuning),
+    ("UniSpeech-SAT, large", LoRAFineTuning),
+    ("data2vec", LoRAFineTuning),
+)
 
 
 def stock_of(kind: str) -> Any:
@@ -120,7 +126,19 @@ def test_blocks_freeze_and_an_adapter_goes_in(published):
 
 
 @pytest.mark.filterwarnings("ignore:.*")
-@pytest.mark.parametrize("strategy", [VanillaFineTuning, PartialFineTuning, LoRAFineTuning])
+@pytest.mark.parametrize(
+    ("kind", "strategy"),
+    [
+        pytest.param(
+            *(kind, strategy),
+            id=f"{kind}-{strategy.__name__}",
+            marks=() if strategy is VanillaFineTuning or (kind, strategy) in SOME else pytest.mark.further,
+        )
+        for kind in KINDS
+        for strategy in (VanillaFineTuning, PartialFineTuning, LoRAFineTuning)
+    ],
+    indirect=["kind"],
+)
 def test_a_strategy_trains_is_saved_read_and_exported(strategy, published, tmp_path):
     model = build(strategy, str(published))
     stir_what_trains(model)
@@ -137,6 +155,11 @@ def test_a_strategy_trains_is_saved_read_and_exported(strategy, published, tmp_p
 
 
 @pytest.mark.filterwarnings("ignore:.*")
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=pytest.mark.further if kind.startswith("UniSpeech") else ()) for kind in KINDS],
+    indirect=True,
+)
 def test_an_adaptation_learns_units(published, tmp_path):
     """None of them has wav2vec2's quantiser to go on with."""
     model = build(TAPT, str(published))
