@@ -59,8 +59,8 @@ def worst(encoder: Encoder, clips: list[Tensor], junk: list[float] | None = None
 
 @every_kind
 def test_frames_of_a_clip_do_not_depend_on_a_long_neighbour(size):
-    clips = [noise(samples, samples) for samples in SAMPLES]
-    assert worst(lively(size), [*clips, noise(320_000)]) < TOLERANCE
+    clips = [noise(samples, samples) for samples in (1, 401, 16_000)]
+    assert worst(lively(size), [*clips, noise(240_000)]) < TOLERANCE
 
 
 @every_kind
@@ -69,7 +69,7 @@ def test_what_lies_in_the_padding_does_not_matter(size):
     assert worst(lively(size), [*clips, noise(24_000)], JUNK) < TOLERANCE
 
 
-@pytest.mark.parametrize("level", [0.1, 0.01, 0.003])
+@pytest.mark.parametrize("level", [0.1, pytest.param(0.01, marks=pytest.mark.further), 0.003])
 @pytest.mark.parametrize("size", GROUP_NORM)  # of these only WavLM takes waveforms without normalising them
 def test_a_clip_with_a_constant_offset_does_not_depend_on_its_batch(size, level):
     quiet = noise(160_000, 1, level) + 0.5
@@ -398,7 +398,8 @@ LIMITS = [None, 0.01, 0.025, 401 / 16_000, 0.0625]
 def test_the_number_of_frames_is_counted_as_the_encoder_makes_them(size, seconds):
     encoder = Encoder(f"random:{size}", max_seconds=seconds).eval()
     counted = encoder.count_frames(EVERY_LENGTH)
-    some = slice(None, None, 1 if size == "wav2vec2-tiny" else 9)  # one family takes the time of all lengths
+    # One family takes the time of all lengths.
+    some = slice(None, None, 1 if size == "wav2vec2-tiny" and seconds is None else 9)
     lengths = EVERY_LENGTH[some]
     with torch.no_grad():
         frames = encoder(torch.zeros(len(lengths), 2_000), lengths)
