@@ -13,14 +13,14 @@ from ser_strategies.strategies import (
     VanillaFineTuning,
     load_strategy,
 )
-from tests.strategies.conftest import WARNINGS, batch, build, fit, stir, trainer_for
+from tests.strategies.conftest import WARNINGS, batch, build, fit, shortened, stir, trainer_for
 
 pytestmark = WARNINGS
 KIND = "wav2vec2-tiny"
 
 
 def corpus(**options):
-    return Synthetic(**{"speakers": 5, "utterances_per_speaker": 8, "batch_size": 4} | options)
+    return shortened(Synthetic(**{"speakers": 5, "utterances_per_speaker": 4, "batch_size": 3} | options))
 
 
 def measured(strategy, data, **options):
