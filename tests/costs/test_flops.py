@@ -13,6 +13,7 @@ from ser_strategies.strategies import (
     STRATEGIES,
     CachedFineTuning,
     LoRAFineTuning,
+    MixedPrecisionFineTuning,
     PartialFineTuning,
     Pretraining,
     VanillaFineTuning,
@@ -24,7 +25,7 @@ from tests.strategies.conftest import (
     batch,
     build,
     copied,
-    every_strategy,
+    every_one_of,
     fit,
 )
 
@@ -174,7 +175,7 @@ def test_every_objective_is_counted(objective):
     assert count_flops(model).train > count_flops(model).inference > 0
 
 
-@every_strategy
+@every_one_of(STRATEGIES, further=[PartialFineTuning, MixedPrecisionFineTuning])
 def test_every_strategy_is_counted_and_left_as_it_was(strategy):
     """On one kind each, in turn, but for PTAPT, whose teacher is a wav2vec2."""
     turn = STRATEGIES.index(strategy) % 2 and strategy.__name__ != "PTAPT"
