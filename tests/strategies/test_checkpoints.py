@@ -15,6 +15,7 @@ from ser_strategies.strategies import (
     STRATEGIES,
     TAPT,
     LoRAFineTuning,
+    MixedPrecisionFineTuning,
     PartialFineTuning,
     VanillaFineTuning,
     Vesper,
@@ -149,7 +150,15 @@ class First(NamedTuple):
     seen: Modes
 
 
-@pytest.fixture(scope="module", params=STRATEGIES, ids=lambda strategy: strategy.__name__)
+@pytest.fixture(
+    scope="module",
+    params=[
+        # The checkpoint of the one is that of `PartialFineTuning`.
+        pytest.param(it, marks=pytest.mark.further if it is MixedPrecisionFineTuning else ())
+        for it in STRATEGIES
+    ],
+    ids=lambda strategy: strategy.__name__,
+)
 def first(request, tmp_path_factory):
     """A model after a fit; look, do not touch."""
     folder, seen = tmp_path_factory.mktemp("first"), Modes()
