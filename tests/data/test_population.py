@@ -209,7 +209,7 @@ def test_any_number_of_raters():
     assert all(len(utterance.ratings) == 20 for utterance in population)
 
 
-@pytest.mark.parametrize("degree", [0.5, 1.0])
+@pytest.mark.parametrize("degree", [0.5, pytest.param(1.0, marks=pytest.mark.further)])
 def test_text_tells_of_the_emotion_to_the_degree_that_was_asked_for(degree, population):
     told = draw_population(10, 400, seed=7, text_informativeness=degree)
     seen = np.zeros((len(SENTENCES), len(LABELS)))
