@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import pandas as pd
@@ -502,11 +502,20 @@ MOVES = {"encoder_lr": 1e-3, "head_lr": 1e-2, "optimizer": torch.optim.Adam}
 # Training ---------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="session")
+def elsewhere(tmp_path_factory):
+    """Where tests get folders: to number one among thousands, pytest would list them all each time."""
+    return tmp_path_factory.mktemp("elsewhere")
+
+
 @pytest.fixture(autouse=True)
-def frames_elsewhere(tmp_path_factory, monkeypatch):
+def frames_elsewhere(elsewhere, monkeypatch):
     """No test reads what another has stored, and none writes into the user's home or where tests run."""
-    monkeypatch.setenv("SER_STRATEGIES_CACHE", str(tmp_path_factory.mktemp("frames")))
-    monkeypatch.chdir(tmp_path_factory.mktemp("run"))
+    here = Path(mkdtemp(dir=elsewhere))
+    for name in ("frames", "run"):
+        (here / name).mkdir()
+    monkeypatch.setenv("SER_STRATEGIES_CACHE", str(here / "frames"))
+    monkeypatch.chdir(here / "run")
 
 
 @pytest.fixture(scope="package")
