@@ -125,7 +125,7 @@ def live(kind: str, top_blocks: int | str, **options: Any) -> Ran:
     ],
 )
 def test_a_cached_run_is_the_run_of_the_same_strategy_without_a_cache(kind, top_blocks, layer_mix):
-    """Cuts at both ends and between, with a mix and without, and WavLM, whose first block makes what others use.
+    """Cuts at both ends and between, with a mix and without, and WavLM, whose first block all others need.
 
     That the parts of an encoder are the whole at every cut, of all kinds, is in `encoder/test_encoder.py`.
     """
