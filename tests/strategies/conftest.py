@@ -659,6 +659,7 @@ def trainer(**options: Any) -> Trainer:
         "enable_checkpointing": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
+        "num_sanity_val_steps": 0,  # or a look at validation before training, where a test is about that
         "accelerator": "cpu",
         "max_epochs": 1,
     }

@@ -69,7 +69,7 @@ def test_a_strategy_predicts_emotion_or_adapts_an_encoder():
 @on_its_kind(RECOGNIZERS)
 def test_a_strategy_fits_and_tests(strategy, kind, corpus):
     model, corpus = build(strategy, kind), heard_by(strategy, corpus)
-    trainer = trainer_for(model)
+    trainer = trainer_for(model, num_sanity_val_steps=2)
     trainer.fit(model, datamodule=corpus)
     fitted = trainer.callback_metrics
     assert {"train/loss", "val/loss", model.monitor} <= set(fitted)
@@ -98,7 +98,8 @@ def test_a_pretraining_validates_alike_whatever_the_batches_and_the_epoch(strate
     model = build(strategy, kind, encoder_lr=0.0, head_lr=0.0)
     stir(model)
     epochs: list[dict[str, float]] = []
-    trainer = trainer_for(model, max_epochs=2, limit_train_batches=1, callbacks=[Validated(epochs)])
+    looked_at = {"num_sanity_val_steps": 1, "limit_train_batches": 1}
+    trainer = trainer_for(model, max_epochs=2, callbacks=[Validated(epochs)], **looked_at)
     trainer.fit(model, datamodule=resized(corpus, 8))
     fitted = {name: value.item() for name, value in trainer.callback_metrics.items()}
     assert {"train/loss", "val/loss", "train/masked_frames", "val/masked_frames"} <= set(fitted)

@@ -259,7 +259,8 @@ def test_validation_does_not_disturb_training():
     for limit in (0, 1.0):
         torch.manual_seed(7)
         kept = Steps()
-        made = trainer(max_epochs=2, callbacks=[kept], limit_val_batches=limit)
+        looks = {"limit_val_batches": limit, "num_sanity_val_steps": 2}
+        made = trainer(max_epochs=2, callbacks=[kept], **looks)
         made.fit(build(LoRAFineTuning, "wav2vec2-tiny", **CHANCE), datamodule=small(LoRAFineTuning))
         losses.append(kept.losses)
     assert losses[0] == losses[1]
