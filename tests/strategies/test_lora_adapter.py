@@ -34,7 +34,6 @@ WAYS = {
     "decomposed": {"decomposed": True},
     "dropped out": {"lora_dropout": 0.5},
 }
-every_way = pytest.mark.parametrize("way", WAYS)
 CALLS_PROJECTIONS = [kind for kind in KINDS if not kind.startswith("wavlm")]
 
 
@@ -61,8 +60,19 @@ def base(kind):
     return load_encoder(f"random:{kind}").model
 
 
-@every_way
-@pytest.mark.parametrize("kind", CALLS_PROJECTIONS)
+def ways_in_turn(kinds):
+    """Every way on each of the kinds, every other pair of them as a further case."""
+    return pytest.mark.parametrize(
+        ("kind", "way"),
+        [
+            pytest.param(kind, way, marks=pytest.mark.further if (number + turn) % 2 else ())
+            for number, kind in enumerate(kinds)
+            for turn, way in enumerate(WAYS)
+        ],
+    )
+
+
+@ways_in_turn(CALLS_PROJECTIONS)
 def test_peft_reads_the_adapter(kind, way, tmp_path):
     model = trained(kind, **WAYS[way])
     model.save_adapter(tmp_path / "adapter")
@@ -73,8 +83,7 @@ def test_peft_reads_the_adapter(kind, way, tmp_path):
     assert error(frames_of(adapted.merge_and_unload(), model), expected) < TOLERANCE
 
 
-@every_way
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.startswith("wavlm")])
+@ways_in_turn([kind for kind in KINDS if kind.startswith("wavlm")])
 def test_peft_reads_the_adapter_of_a_wavlm_and_merges_it(kind, way, tmp_path):
     model = trained(kind, **WAYS[way])
     model.save_adapter(tmp_path / "adapter")
