@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import av
@@ -328,9 +329,9 @@ def test_two_clips_for_one_file_are_refused(made, tmp_path):
 MANY = 40
 
 
-def stopped(folder, stop):
+def stopped(folder, stop, **options):
     """Starts two processes on a folder, stops them midway; what came of it when all were gone."""
-    run = Program(extract_slowly, folder, folder=folder.parent)
+    run = Program(partial(extract_slowly, **options), folder, folder=folder.parent)
     try:
         while len(list(folder.glob("*.flac"))) < 4:
             assert run.running()
@@ -349,7 +350,7 @@ def stopped(folder, stop):
 
 def test_a_killed_run_leaves_whole_files_and_the_next_goes_on(made, tmp_path):
     videos = copies(made[0], tmp_path / "clips", MANY)
-    ended = stopped(tmp_path / "clips", lambda pid: os.kill(pid, signal.SIGKILL))
+    ended = stopped(tmp_path / "clips", lambda pid: os.kill(pid, signal.SIGKILL), forks=True)
     assert ended.code == -signal.SIGKILL
     done = list((tmp_path / "clips").glob("*.flac"))
     assert 4 <= len(done) < MANY
