@@ -18,12 +18,12 @@ from ser_strategies.runs.lease import LEASE, LostError, holder_of, leased, when_
 
 @pytest.fixture
 def hasty(monkeypatch):
-    """Leases that are given up after a second."""
+    """Leases that are given up after half a second."""
     monkeypatch.setattr(lease_module, "BEAT", 0.1)
-    monkeypatch.setattr(lease_module, "PATIENCE", 1.0)
+    monkeypatch.setattr(lease_module, "PATIENCE", 0.5)
 
 
-def of_another_machine(folder, patience=1.0):
+def of_another_machine(folder, patience=0.5):
     """A lease whose holder nobody here can look at."""
     folder.mkdir()
     text = f"filelock/2\npid=1\nhost=elsewhere\nmode=lease\ntoken=abc\nduration={patience!r}\n"
@@ -62,7 +62,7 @@ def test_that_of_another_machine_is_given_up_when_nobody_touches_it(tmp_path, ha
     started = time.monotonic()
     with leased(run, patient=True) as got:
         assert got
-    assert time.monotonic() - started >= 1.0
+    assert time.monotonic() - started >= 0.5
 
 
 def test_a_patient_one_waits_no_longer_than_to_see_that_the_holder_is_alive(tmp_path, monkeypatch):
@@ -78,7 +78,7 @@ def test_a_patient_one_waits_no_longer_than_to_see_that_the_holder_is_alive(tmp_
 
 def holding(folder, told):
     """Holds a lease for as long as it is alive, and says what became of it."""
-    lease_module.BEAT, lease_module.PATIENCE = 0.1, 1.0
+    lease_module.BEAT, lease_module.PATIENCE = 0.1, 0.5
     with leased(folder) as mine:
         told.send("held")
         told.poll(60)
