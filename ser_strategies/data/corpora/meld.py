@@ -137,9 +137,11 @@ class MELD(RecordedCorpus):
         films = [clip for clip in clips if f"{clip}.mp4" in present and clip not in found]
         films = [clip for clip in films if f"{official}_{clip}" not in self.card.damaged]
         if films and not (found and self.skips_damaged):
+            said = "Where it has said that a film gives no sound, --data.damaged skip trains without it."
             msg = (
                 f"{len(films):,} clips in {folder} are there only as video, such as {films[0]}.mp4: "
                 f"run `ser-strategies prepare --data MELD --data.root {quote(str(self.root))}` first."
+                f"{f' {said}' if found else ''}"
             )
             raise FileNotFoundError(msg)
         place = folder.relative_to(self.root).as_posix()
