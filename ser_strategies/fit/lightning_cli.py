@@ -195,8 +195,10 @@ class StrategyCLI(LightningCLI):
         config.trainer.use_distributed_sampler = False  # the corpora share themselves out, repeating nothing
         _apply_trainer_options(config, name)
         folder = Path(config.trainer.default_root_dir)
-        if not str(config.trainer.default_root_dir) or (folder.exists() and not folder.is_dir()):
-            got = f"{str(config.trainer.default_root_dir)!r}{', a file' if folder.is_file() else ''}"
+        file = next((each for each in (folder, *folder.parents) if each.exists() and not each.is_dir()), None)
+        if file or not str(config.trainer.default_root_dir):
+            where = "" if file is None else ", a file" if file == folder else f", and {file} is no folder"
+            got = f"{str(config.trainer.default_root_dir)!r}{where}"
             msg = f"--trainer.default_root_dir must name a folder for the run, got {got}."
             raise MistypedError(msg)
         if self.subcommand == "fit":

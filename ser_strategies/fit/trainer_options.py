@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -105,9 +106,8 @@ def _check_fit(options: Mapping[str, Any]) -> None:
     if (clip := given("gradient_clip_val")) is not None and not clip >= 0:
         msg = f"--trainer.gradient_clip_val must be 0 (no clipping) or more, got {clip}."
         raise MistypedError(msg)
-    if _is_over_at_once(given("max_time")):
-        got = given("max_time")
-        msg = f"--trainer.max_time is {got}, so nothing would train: give DD:HH:MM:SS, as 00:02:00:00."
+    if (limit := given("max_time")) is not None and not _lasts(limit):
+        msg = f"--trainer.max_time must be DD:HH:MM:SS, as 00:02:00:00, and more than nothing; got {limit}."
         raise MistypedError(msg)
 
 
@@ -122,9 +122,10 @@ def _check_devices(options: Mapping[str, Any]) -> None:
         raise MistypedError(msg)
 
 
-def _is_over_at_once(limit: Any) -> bool:
+def _lasts(limit: Any) -> bool:
+    """Whether a limit of time is one, and leaves time to train."""
     if isinstance(limit, str):
-        return not any(character in "123456789" for character in limit)
+        return bool(re.fullmatch(r"\d+:\d\d:\d\d:\d\d", limit)) and any(each in "123456789" for each in limit)
     if isinstance(limit, Mapping):
-        return not timedelta(**limit)
-    return isinstance(limit, timedelta) and limit <= timedelta()
+        return timedelta(**limit) > timedelta()
+    return isinstance(limit, timedelta) and limit > timedelta()
