@@ -322,6 +322,8 @@ def build_head(
     if not own and (hidden, dropout) != (HIDDEN, DROPOUT):
         msg = f"head_size and head_dropout are for {' and '.join(HEADS)}: give {head!r} its own by init_args."
         raise ValueError(msg)
+    check_range("head_size", hidden, 1)
+    check_range("head_dropout", dropout, 0, 1)
     options = {"hidden": hidden, "dropout": dropout} if own else {}
     made: nn.Module = build_part("head", head, HEADS, nn.Module, size, outputs, **options)
     if not is_own(made):

@@ -96,9 +96,6 @@ class Recognizer(Conditioned):
         frame_loss_weight: float = 0.0,
         **options: Unpack[ConditionOptions],
     ) -> None:
-        check_range("head_size", head_size, 1)
-        check_range("head_dropout", head_dropout, 0, 1)
-        check_range("dimension_weight", dimension_weight, 0)
         super().__init__(encoder, **options)
         self.class_counts = class_counts
         self.labels = class_names(objective, num_classes, labels, class_counts)

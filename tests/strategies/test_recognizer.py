@@ -577,7 +577,7 @@ def test_an_optimizer_with_options_of_its_own_is_taken():
 
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
-    [("head_dropout", -1.0, "0 and below 1"), ("head_size", 0, "1"), ("dimension_weight", -0.5, "0")],
+    [("head_dropout", -1.0, "0 and below 1"), ("head_size", 0, "1")],
 )
 def test_an_option_of_the_head_out_of_range_is_named(option, value, expected):
     with pytest.raises(ValueError, match=rf"{option} must be at least {expected}, got {value}"):
