@@ -573,7 +573,7 @@ def test_a_fit_without_validation_leaves_the_last_epoch_as_the_best(root, tmp_pa
     run = [
         *("--model", "PartialFineTuning", "--model.encoder", "random:wav2vec2-tiny"),
         *("--model.top_blocks", "1", "--data", "IEMOCAP", "--data.root", str(root)),
-        *("--data.protocol", "leave-one-session-out-no-validation"),
+        *("--data.protocol", "leave-one-session-out-no-validation", "--trainer.limit_train_batches=1"),
         *("--trainer.accelerator", "cpu", "--trainer.default_root_dir", str(tmp_path / "run")),
     ]
     main(["fit", *run, "--trainer.max_epochs", "2"])
@@ -603,7 +603,12 @@ def test_a_comparison_without_validation_tests_the_last_epoch(root, tmp_path, mo
     config = {
         "model": {"class_path": "PartialFineTuning", "init_args": {"encoder": "random:wav2vec2-tiny"}},
         "data": {"class_path": "IEMOCAP", "init_args": options},
-        "trainer": {"max_epochs": 1, "accelerator": "cpu", "default_root_dir": "chain/1-mine"},
+        "trainer": {
+            "max_epochs": 1,
+            "limit_train_batches": 1,
+            "accelerator": "cpu",
+            "default_root_dir": "chain/1-mine",
+        },
     }
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(grid, "write_report", lambda asked, **_: Comparison.load(asked.out))

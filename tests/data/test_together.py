@@ -212,7 +212,7 @@ def test_dimensions_of_two_corpora_are_learned_and_scored_by_corpus(two, tmp_pat
         "random:wav2vec2-tiny",
         "--model.top_blocks=0",
     ]
-    more = ["--model.objective", "dimensions", "--trainer.max_epochs", "1"]
+    more = ["--model.objective", "dimensions", "--trainer.max_epochs", "1", "--trainer.limit_train_batches=1"]
     more += ["--trainer.default_root_dir", str(tmp_path / "run")]
     main(["fit", *model, *words, *more])
     main(["test", "--ckpt_path", str(tmp_path / "run")])
