@@ -1,4 +1,4 @@
-"""Every corpus as sound, as stored frames and for units, through the command line, on small copies."""
+"""Corpora as sound, as stored frames and for units, through the command line, on small copies."""
 
 import json
 
@@ -78,7 +78,7 @@ READ_ALIKE = {
 }
 
 
-@pytest.fixture(scope="module", params=TREES)
+@pytest.fixture(scope="module")
 def corpus(request, tmp_path_factory):
     """The words that describe a corpus."""
     return TREES[request.param](tmp_path_factory.mktemp("corpora") / request.param)
@@ -86,6 +86,10 @@ def corpus(request, tmp_path_factory):
 
 def test_every_corpus_is_looked_at():
     assert {kind.__name__ for kind in CORPORA} == TREES.keys() | READ_ALIKE.keys()
+
+
+def further(is_so):
+    return pytest.mark.further if is_so else ()
 
 
 def trained_and_tested(strategy, corpus, folder, *, tests=True):
@@ -103,7 +107,8 @@ def trained_and_tested(strategy, corpus, folder, *, tests=True):
 
 
 # Every corpus is read as stored frames here, and as sound and for units below. Strategies that read sound
-# read it alike: one corpus is enough for each of the others.
+# read it alike: one corpus is enough for each of the others, and one of them for each run of the suite.
+FURTHER = {"VanillaFineTuning", "LoRAFineTuning"}
 PAIRS = [
     *((tree, CachedFineTuning) for tree in TREES),
     *(
@@ -117,7 +122,9 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(
-    ("corpus", "strategy"), [(tree, kind.__name__) for tree, kind in PAIRS], indirect=["corpus"]
+    ("corpus", "strategy"),
+    [pytest.param(tree, kind.__name__, marks=further(kind.__name__ in FURTHER)) for tree, kind in PAIRS],
+    indirect=["corpus"],
 )
 def test_a_strategy_trains_and_tests_on_a_corpus(corpus, strategy, tmp_path, monkeypatch):
     """Each corpus is tested below, too: stored frames of a test split are those of a train split."""
@@ -126,6 +133,12 @@ def test_a_strategy_trains_and_tests_on_a_corpus(corpus, strategy, tmp_path, mon
     trained_and_tested(strategy, corpus, tmp_path / "run", tests=not stored or corpus[0] == "--data=CREMAD")
 
 
+# Of the others chains train on a manifest as sound, and pretrainings have units of the embedded corpus.
+@pytest.mark.parametrize(
+    "corpus",
+    [pytest.param(tree, marks=further(tree in {"CREMAD", "Manifest", "Synthetic"})) for tree in TREES],
+    indirect=True,
+)
 def test_a_corpus_trains_a_teacher_and_an_encoder_is_adapted_by_its_units(corpus, tmp_path):
     """Units ask the most of a corpus."""
     teacher, run = trained_and_tested("PartialFineTuning", corpus, tmp_path / "teacher"), tmp_path / "run"
