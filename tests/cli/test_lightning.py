@@ -66,9 +66,11 @@ AVERAGES = {
 }
 
 
-@pytest.mark.parametrize(("name", "averaging"), AVERAGES.items(), ids=AVERAGES)
-def test_averaged_weights_are_kept_scored_and_gone_on_with(name, averaging, here, capsys):
-    options, average = averaging
+@pytest.mark.parametrize(
+    "name", ["WeightAveraging", pytest.param("EMAWeightAveraging", marks=pytest.mark.further)]
+)
+def test_averaged_weights_are_kept_scored_and_gone_on_with(name, here, capsys):
+    options, average = AVERAGES[name]
     words = (f"--trainer.callbacks+={name}", *options)
     Steps.kept = []
     facts = fit(f"{OURS}.Steps", *words)
