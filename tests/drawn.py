@@ -1,4 +1,4 @@
-"""What is the same each time and dear to find out: encoders that are drawn, and what is installed."""
+"""What is the same each time and dear to find out: encoders that are drawn, what is installed, parsers."""
 
 import functools
 import sys
@@ -65,4 +65,31 @@ def listed_once() -> Iterator[None]:
         yield
         return
     with patch.object(registry, "entry_points", functools.cache(registry.entry_points)):
+        yield
+
+
+@contextmanager
+def parsed_alike() -> Iterator[None]:
+    """`fit` and its like make their parser once each, which is most of what a refused word costs.
+
+    What a parser was made by is asked when it links options, so that it becomes whoever parses last.
+    """
+    from ser_strategies.fit.lightning_cli import StrategyCLI
+
+    make: Any = StrategyCLI.setup_parser
+    made: dict[str, tuple[Any, dict[str, Any]]] = {}
+
+    def setup_parser(self: Any, *given: Any) -> None:
+        command = self._asked
+        if command in made:
+            maker, parts = made[command]
+            vars(self).update(parts)
+            maker.__dict__ = vars(self)
+            return
+        before = set(vars(self))
+        make(self, *given)
+        parts = {name: value for name, value in vars(self).items() if name not in before}
+        made[command] = self, parts
+
+    with patch.object(StrategyCLI, "setup_parser", setup_parser):
         yield

@@ -15,6 +15,7 @@ from ser_strategies.costs import inference
 from ser_strategies.data.corpus import SPLITS, Corpus
 from ser_strategies.estimates import stand_ins
 from tests.contained import contained
+from tests.drawn import parsed_alike
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DEMO = EXAMPLES / "demo"  # runs offline
@@ -106,6 +107,13 @@ def measured_briefly():
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(inference, "RUNS", 2)
         patched.setattr(stand_ins, "TIMED", 3)
+        yield
+
+
+@pytest.fixture(scope="module")
+def one_parser():
+    """For tests whose commands mostly read words, and end there."""
+    with parsed_alike():
         yield
 
 

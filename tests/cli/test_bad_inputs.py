@@ -13,9 +13,10 @@ from lightning.pytorch import Trainer
 
 from ser_strategies.cli import COMMANDS, compare, predict, run
 from ser_strategies.data.corpora import CORPORA
-from ser_strategies.fit.lightning_cli import StrategyCLI
 from ser_strategies.strategies import STRATEGIES
 from tests.cli.conftest import ENCODER
+
+pytestmark = pytest.mark.usefixtures("one_parser")
 
 # A value of no option of this type; the first type that an annotation has decides.
 WRONG = {bool: ("perhaps",), int: ("three", "1.5"), float: ("fast",), tuple: ("{a: 1}",), dict: ("[1, 2]",)}
@@ -164,24 +165,8 @@ def test_a_bad_input_is_one_sentence(words, refused):
     check(words, refused)
 
 
-@pytest.fixture(scope="module")
-def parsers():
-    """Parsers of commands, each made once, which is most of what a word that is refused costs."""
-    return {}
-
-
 @pytest.mark.parametrize("chosen", sorted({by_class(words) for words in OF_CLASSES}))
-def test_a_bad_value_for_any_option_of_a_class_is_one_sentence(chosen, refused, parsers, monkeypatch):
-    make = StrategyCLI.setup_parser
-
-    def setup_parser(self, *given):
-        if self._asked not in parsers:
-            before = set(vars(self))
-            make(self, *given)
-            parsers[self._asked] = {name: value for name, value in vars(self).items() if name not in before}
-        vars(self).update(parsers[self._asked])
-
-    monkeypatch.setattr(StrategyCLI, "setup_parser", setup_parser)
+def test_a_bad_value_for_any_option_of_a_class_is_one_sentence(chosen, refused):
     for words in OF_CLASSES:
         if by_class(words) == chosen:
             option, _, value = words[-1].partition("=")

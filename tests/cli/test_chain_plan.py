@@ -12,6 +12,8 @@ from ser_strategies.runs.plan import plan_chain
 from ser_strategies.runs.stages import find_stages
 from tests.cli.conftest import ENCODER, Noise
 
+pytestmark = pytest.mark.usefixtures("one_parser")
+
 SPEAKERS = {"speakers": 3, "utterances_per_speaker": 8}
 
 

@@ -21,7 +21,7 @@ from ser_strategies.runs.stages import resolve
 from ser_strategies.strategies.checkpointed import origins_of
 from tests.cli.conftest import CPU, DEMO, EXAMPLES, everything_in
 
-pytestmark = pytest.mark.smoke
+pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("one_parser")]
 
 SIZE = {"speakers": 3, "utterances_per_speaker": 4}
 TINY = (
@@ -61,7 +61,19 @@ def expected_scores(said: pd.DataFrame, kept: dict) -> dict[str, float]:
     return scores
 
 
-@pytest.mark.parametrize("example", sorted(DEMO.glob("*.yaml")), ids=lambda path: path.stem)
+# What trains like another of them; that they are configurations of `fit` is looked at each time.
+LIKE_OTHERS = {DEMO / "mixed_precision.yaml", DEMO / "partial.yaml", DEMO / "tapt"}
+
+
+def marked(paths):
+    """Paths as cases, those like others as further ones."""
+    return [
+        pytest.param(path, id=path.stem, marks=pytest.mark.further if path in LIKE_OTHERS else ())
+        for path in paths
+    ]
+
+
+@pytest.mark.parametrize("example", marked(sorted(DEMO.glob("*.yaml"))))
 def test_an_example_is_fitted_and_tested_and_predicts(example, here):
     folder = Path(yaml.safe_load(example.read_text())["trainer"]["default_root_dir"])
     words = ["--config", str(example), *TINY]
@@ -85,7 +97,7 @@ ARMS = [*ODYSSEY, *RATERS]
 CHAINS = sorted({path.parent for path in DEMO.glob("*/*.yaml")})
 
 
-@pytest.mark.parametrize("chain", CHAINS, ids=lambda path: path.name)
+@pytest.mark.parametrize("chain", marked(CHAINS))
 def test_a_chain_runs_stage_by_stage_each_from_the_one_before(chain, here):
     stages = sorted(chain.glob("*.yaml"))
     assert [path.stem.split("-")[0] for path in stages] == [str(n + 1) for n in range(len(stages))]
@@ -179,6 +191,14 @@ def resolved_once(words: tuple[str, ...]) -> dict:
 def test_an_example_for_a_published_encoder_is_a_configuration_of_fit(path):
     encoder = resolved("--config", str(path))["model"]["init_args"]["encoder"]
     assert encoder.endswith(".ckpt") or encoder.count("/") == 1
+
+
+def test_examples_like_others_are_configurations_of_fit():
+    paths = [path for like in LIKE_OTHERS for path in ([like] if like.suffix else sorted(like.glob("*")))]
+    assert len(paths) == 4
+    for path in paths:
+        config = resolve("stage", ["--config", str(path)], Path("runs/x")).config
+        assert config["model"]["class_path"].startswith("ser_strategies.")
 
 
 @pytest.mark.parametrize("path", ODYSSEY, ids=lambda path: path.stem)

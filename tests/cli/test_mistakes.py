@@ -25,6 +25,8 @@ from tests.cli.conftest import (
     only_error,
 )
 
+pytestmark = pytest.mark.usefixtures("one_parser")
+
 # Few words: most is refused before anything is built, and each word takes its time to be read.
 LORA = ("--model=LoRAFineTuning", f"--model.encoder={ENCODER}")
 FIT = ("fit", *VANILLA[:2], *SMALL[:1])
