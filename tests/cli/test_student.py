@@ -1,8 +1,8 @@
 """Vesper from the command line: estimated, killed and resumed, exported, refused as its own teacher."""
 
 import json
-import subprocess
-import sys
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,29 +12,28 @@ import yaml
 from ser_strategies import Encoder
 from ser_strategies.cli import main
 from ser_strategies.runs import chain
+from ser_strategies.strategies import Vesper
 from tests.cli.conftest import CPU, SMALL
 from tests.contained import contained
+from tests.programs import Program
 
 WORDS = (
     *("--model=Vesper", "--model.encoder=random:wavlm-tiny-prenorm", "--model.large_length=12"),
     *("--model.cache=frames", *CPU, *SMALL, "--trainer.max_epochs=2"),
 )
-# Ends itself, as the system would, once its first epoch is kept.
-KILLED = """
-import os, signal, sys
-from ser_strategies.cli import main
-from ser_strategies.strategies import Vesper
 
-begin = Vesper.on_train_epoch_start
 
-def end(self):
-    if self.current_epoch == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    begin(self)
+def killed(words):
+    """Runs a stage that ends itself, as the system would, once its first epoch is kept."""
+    begin = Vesper.on_train_epoch_start
 
-Vesper.on_train_epoch_start = end
-main(sys.argv[1:])
-"""
+    def end(self):
+        if self.current_epoch == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        begin(self)
+
+    Vesper.on_train_epoch_start = end
+    main(words)
 
 
 def facts(path):
@@ -60,21 +59,6 @@ def test_an_estimate_tells_what_the_teachers_frames_take_and_writes_none(run, he
     assert told["cache_bytes"] == pytest.approx(costs["cache_bytes"], rel=0.05)
     main(["estimate", "--json", *WORDS, "--model.live_teacher=true"])
     assert json.loads(capsys.readouterr().out)["cache_bytes"] == 0
-
-
-def test_a_run_that_was_stopped_ends_like_one_that_was_not(run, here):
-    half = (*WORDS, "--trainer.default_root_dir=half")
-    main(["fit", *half, "--trainer.max_epochs=1"])
-    main(["fit", *half, "--ckpt_path=half/last.ckpt"])
-    resumed, straight = facts("half/fit.json"), facts(run / "whole/fit.json")
-    assert (resumed["epochs"], resumed["steps"]) == (straight["epochs"], straight["steps"])
-    assert (resumed["metrics"], resumed["targets"]) == (straight["metrics"], straight["targets"])
-    found, expected = (
-        torch.load(path / "last.ckpt", weights_only=True)["state_dict"]
-        for path in (Path("half"), run / "whole")
-    )
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
 def test_a_student_is_exported_with_a_note_and_over_nothing(run, here, refused, capsys):
@@ -111,12 +95,10 @@ def test_a_chain_whose_compression_is_killed_goes_on_and_ends_like_one_that_was_
         (here / "mine").mkdir(exist_ok=True)
         (here / f"mine/{name}.yaml").write_text(yaml.safe_dump(config))
 
-    def killed(words, lock):
-        return subprocess.run(
-            [sys.executable, "-c", KILLED, *words], pass_fds=(lock,), check=False
-        ).returncode
+    def die(words, lock):
+        return Program(killed, list(words)).wait().code
 
-    monkeypatch.setattr(chain, "run_in_terminal", killed)
+    monkeypatch.setattr(chain, "run_in_terminal", die)
     with pytest.raises(SystemExit):
         main(["run", "mine"])
     assert "stopped at 1-compress, whose `fit` was ended by SIGKILL" in capsys.readouterr().err
@@ -125,6 +107,9 @@ def test_a_chain_whose_compression_is_killed_goes_on_and_ends_like_one_that_was_
     main(["run", "mine"])
     assert calls[0][-2:] == ["--ckpt_path", "runs/mine/1-compress/last.ckpt"]
     assert [words[0] for words in calls] == ["fit", "fit", "test"]
+    resumed, straight = facts("runs/mine/1-compress/fit.json"), facts(run / "whole/fit.json")
+    for name in ("epochs", "steps", "metrics", "targets"):
+        assert resumed[name] == straight[name]
     found, expected = (
         torch.load(path / "last.ckpt", weights_only=True)["state_dict"]
         for path in (Path("runs/mine/1-compress"), run / "whole")
