@@ -196,6 +196,7 @@ def test_an_example_for_a_published_encoder_is_a_configuration_of_fit(path):
 def test_examples_like_others_are_configurations_of_fit():
     paths = [path for like in LIKE_OTHERS for path in ([like] if like.suffix else sorted(like.glob("*")))]
     assert len(paths) == 4
+    quiet()
     for path in paths:
         config = resolve("stage", ["--config", str(path)], Path("runs/x")).config
         assert config["model"]["class_path"].startswith("ser_strategies.")
