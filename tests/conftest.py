@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import itertools
 import os
 import signal
 
@@ -54,6 +55,21 @@ def found_out_once():
 
     with drawn_once(), listed_once():
         yield
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """Names of folders that no test has had yet."""
+    place = tmp_path_factory.mktemp("each")
+    return (place / str(number) for number in itertools.count())
+
+
+@pytest.fixture
+def tmp_path(folders):
+    """A folder of the test's own; to number one among thousands, pytest would list them all each time."""
+    folder = next(folders)
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture
