@@ -58,16 +58,16 @@ def found_out_once():
 
 
 @pytest.fixture(scope="session")
-def folders(tmp_path_factory):
+def new_folders(tmp_path_factory):
     """Names of folders that no test has had yet."""
     place = tmp_path_factory.mktemp("each")
     return (place / str(number) for number in itertools.count())
 
 
 @pytest.fixture
-def tmp_path(folders):
+def tmp_path(new_folders):
     """A folder of the test's own; to number one among thousands, pytest would list them all each time."""
-    folder = next(folders)
+    folder = next(new_folders)
     folder.mkdir()
     return folder
 

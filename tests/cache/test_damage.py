@@ -321,7 +321,7 @@ def test_a_shard_that_goes_before_it_is_opened_stops_the_run_naming_it(damage, s
                 path.unlink() if damage == "missing" else cut_to(path, header_end(path) + 128)
 
     with pytest.raises(ValueError, match=rf"{several_shards}.*start again, and it is rebuilt"):
-        fitted(cached(), clips(), max_epochs=1, callbacks=[Early()])
+        fitted(cached(), clips(), max_epochs=1, callbacks=[Early()], num_sanity_val_steps=2)
 
 
 def test_stored_frames_that_are_not_the_encoders_stop_a_run_before_it_trains(several_shards):
