@@ -81,9 +81,7 @@ class DataPrint:
     has_test: bool
     folds: int = 1
     labels: str = ""
-    dated: str | None = (
-        None  # the sounds by their sizes and times, which is all that versions to 2026-11 knew
-    )
+    dated: str | None = None  # the sounds by sizes and times, as versions to 2026-11 knew them
 
     @property
     def anywhere(self) -> bool:

@@ -107,8 +107,8 @@ def trained_and_tested(strategy, corpus, folder, *, tests=True):
 
 
 # Every corpus is read as stored frames here, and as sound and for units below. Strategies that read sound
-# read it alike: one corpus is enough for each of the others, and one of them for each run of the suite.
-FURTHER = {"VanillaFineTuning", "LoRAFineTuning"}
+# read it alike: one corpus is enough for each of the others, of which full fine-tuning is a further case.
+FURTHER = {"VanillaFineTuning"}
 PAIRS = [
     *((tree, CachedFineTuning) for tree in TREES),
     *(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory, mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -502,18 +502,12 @@ MOVES = {"encoder_lr": 1e-3, "head_lr": 1e-2, "optimizer": torch.optim.Adam}
 # Training ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
-def elsewhere(tmp_path_factory):
-    """Where tests get folders: to number one among thousands, pytest would list them all each time."""
-    return tmp_path_factory.mktemp("elsewhere")
-
-
 @pytest.fixture(autouse=True)
-def frames_elsewhere(elsewhere, monkeypatch):
+def frames_elsewhere(new_folders, monkeypatch):
     """No test reads what another has stored, and none writes into the user's home or where tests run."""
-    here = Path(mkdtemp(dir=elsewhere))
+    here = next(new_folders)
     for name in ("frames", "run"):
-        (here / name).mkdir()
+        (here / name).mkdir(parents=True)
     monkeypatch.setenv("SER_STRATEGIES_CACHE", str(here / "frames"))
     monkeypatch.chdir(here / "run")
 
